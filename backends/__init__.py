@@ -1,0 +1,1 @@
+"""Backends: writers of one target format each."""

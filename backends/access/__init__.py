@@ -1,0 +1,1 @@
+"""The ACCESS backend: writer, reader, rules, simulator."""

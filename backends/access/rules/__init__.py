@@ -1,0 +1,1 @@
+"""The compliance rules of the ACCESS guide, one a file."""

@@ -1,0 +1,1 @@
+"""dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA."""

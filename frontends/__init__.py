@@ -1,0 +1,49 @@
+"""Frontends: readers of one source format each, registered through ``register_frontends``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostics
+
+
+@dataclass
+class Imported:
+    """What a frontend returns: the network at stage IMPORTED, and what it has to say about it.
+
+    Attributes:
+        model: standard operators of opset 18 plus ``org.dlaconv`` quantise nodes; it computes
+            exactly what the source computes.
+        diagnostics: findings; one of severity error stops the conversion.
+        notes: facts for the report, such as the source's producer.
+    """
+
+    model: ir.Model
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def never(path: Path) -> bool:
+    """The sniffer of a frontend that `dlaconv convert` does not choose by itself."""
+    return path is None
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """A source format.
+
+    Attributes:
+        name: short and lower case; ``dlaconv from-<name>`` becomes its command.
+        summary: one line for ``--help``.
+        load: reads a file; its annotated parameters become the command's arguments and options.
+        sniff: says whether a file looks like this format, from its first bytes or its ending.
+    """
+
+    name: str
+    summary: str
+    load: Callable[..., Imported]
+    sniff: Callable[[Path], bool] = never

@@ -1,0 +1,1 @@
+"""Reading ONNX files safely, and bringing them to one opset."""

@@ -1,0 +1,1 @@
+"""The QONNX frontend: Quant, IntQuant, BipolarQuant and Trunc."""

@@ -1,0 +1,1 @@
+"""The quantised intermediate representation: exact formats, dialect, passes, scale assignment."""

@@ -1,0 +1,1 @@
+"""Ranges of maps that the source does not quantise."""

@@ -1,0 +1,163 @@
+"""Small steps on graphs that many passes share: adding, replacing, walking nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect, provenance
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """True if ``node`` is a standard ONNX node of one of ``op_types``."""
+    return node is not None and node.domain in {"", "ai.onnx"} and node.op_type in op_types
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """True if a value is known at conversion time."""
+    return value is not None and value.const_value is not None
+
+
+def is_optional_input_absent(node: ir.Node, index: int) -> bool:
+    """True if input ``index`` of a node is missing or empty."""
+    return index >= len(node.inputs) or node.inputs[index] is None
+
+
+def input_array(node: ir.Node, index: int) -> np.ndarray | None:
+    """The constant array of an input, None if it is absent or no constant."""
+    if is_optional_input_absent(node, index) or not is_constant(node.inputs[index]):
+        return None
+    return dialect.array_of(node.inputs[index])
+
+
+def producer(value: ir.Value | None) -> ir.Node | None:
+    """The node that makes a value, None for graph inputs and constants."""
+    return value.producer() if value is not None else None
+
+
+def consumers(value: ir.Value) -> list[ir.Node]:
+    """The nodes that read a value, each once, in graph order of registration."""
+    return list(dict.fromkeys(use.node for use in value.uses()))
+
+
+def sole_consumer(value: ir.Value) -> ir.Node | None:
+    """The one node that reads a value, None if there are several or it is a graph output."""
+    nodes = consumers(value)
+    return nodes[0] if len(nodes) == 1 and not value.is_graph_output() else None
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...] | None:
+    """The static shape of a value, None if any part of it is unknown."""
+    if value.shape is None or not all(isinstance(dim, int) for dim in value.shape):
+        return None
+    return tuple(int(dim) for dim in value.shape)  # type: ignore[arg-type]
+
+
+def rank_of(value: ir.Value) -> int | None:
+    """The number of dimensions of a value, None if unknown."""
+    return None if value.shape is None else len(value.shape)
+
+
+def attribute(node: ir.Node, name: str, default: float | str) -> int | float | str:
+    """A scalar attribute of a node, ``default`` if it is absent."""
+    found = node.attributes.get(name)
+    if found is None:
+        return default
+    value = found.value
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def ints_attribute(node: ir.Node, name: str, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """A list-of-integers attribute of a node, ``default`` if it is absent."""
+    found = node.attributes.get(name)
+    return tuple(default) if found is None else tuple(int(value) for value in found.value)
+
+
+def register_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
+    """Makes the constants that new nodes read initializers of the graph, under unique names."""
+    for node in nodes:
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.is_initializer():
+                continue
+            value.name = unique_name(graph, value.name or "constant")
+            value.const_value.name = value.name
+            graph.register_initializer(value)
+
+
+def unique_name(graph: ir.Graph, stem: str) -> str:
+    """A name derived from ``stem`` that no initializer of the graph has."""
+    if stem not in graph.initializers:
+        return stem
+    count = 1
+    while f"{stem}.{count}" in graph.initializers:
+        count += 1
+    return f"{stem}.{count}"
+
+
+def insert_before(anchor: ir.Node, *nodes: ir.Node) -> None:
+    """Puts new nodes before ``anchor``, with its provenance unless they have their own."""
+    graph = anchor.graph
+    assert isinstance(graph, ir.Graph)
+    for node in nodes:
+        if "dlaconv.layer" not in node.metadata_props:
+            provenance.inherit(node, anchor)
+    graph.insert_before(anchor, list(nodes))
+    register_constants(graph, nodes)
+
+
+def replace_node(old: ir.Node, *nodes: ir.Node) -> None:
+    """Replaces a one-output node: the last of ``nodes`` takes over name and uses of its output."""
+    insert_before(old, *nodes)
+    take_over(old.outputs[0], nodes[-1].outputs[0])
+    remove(old)
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Moves the name, shape and every use (graph outputs too) of ``old`` to ``new``."""
+    name = old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = f"{name}/replaced"
+    new.name = name
+    if new.shape is None:
+        new.shape = old.shape
+    if new.type is None:
+        new.type = old.type
+
+
+def bypass(node: ir.Node) -> None:
+    """Removes a node that does nothing: its first input takes the place of its first output.
+
+    The output's name survives where it is a graph output.
+    """
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None
+    if result.is_graph_output() and (source.is_graph_input() or source.is_graph_output()):
+        return
+    name = result.name
+    was_output = result.is_graph_output()
+    result.replace_all_uses_with(source, replace_graph_outputs=True)
+    remove(node)
+    if was_output:
+        source.name = name
+
+
+def remove(node: ir.Node) -> None:
+    """Takes a node whose outputs are unused out of its graph."""
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    graph.remove(node, safe=True)
+
+
+def ancestors(value: ir.Value) -> Iterator[ir.Node]:
+    """Every node that a value depends on, nearest first."""
+    seen: set[ir.Node] = set()
+    queue = [value]
+    while queue:
+        node = queue.pop(0).producer()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        queue.extend(source for source in node.inputs if source is not None)

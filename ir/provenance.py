@@ -1,0 +1,60 @@
+"""Where a node comes from in the source; every message and report row uses it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Location
+
+_LAYER, _OP, _LINE = "dlaconv.layer", "dlaconv.op", "dlaconv.line"
+_FILE = "dlaconv.source_file"
+
+
+def mark(node: ir.Node, layer: str, op: str, line: int = 0) -> ir.Node:
+    """Notes the source layer of a node and returns the node.
+
+    Args:
+        node: the node to mark.
+        layer: the layer's name in the source.
+        op: the layer's type in the source.
+        line: 1-based line in the source file, 0 where the format has no lines.
+    """
+    node.metadata_props[_LAYER] = layer
+    node.metadata_props[_OP] = op
+    if line:
+        node.metadata_props[_LINE] = str(line)
+    return node
+
+
+def mark_all(model: ir.Model, file: str) -> None:
+    """Marks every unmarked node of a freshly read model with its own name and type."""
+    model.metadata_props[_FILE] = file
+    for node in model.graph.all_nodes():
+        if _LAYER not in node.metadata_props:
+            mark(node, node.name or (node.outputs[0].name or ""), node.op_type)
+
+
+def inherit(node: ir.Node, source: ir.Node) -> ir.Node:
+    """Gives a new node the provenance of the node it replaces, and returns it."""
+    for key in (_LAYER, _OP, _LINE):
+        if key in source.metadata_props:
+            node.metadata_props[key] = source.metadata_props[key]
+    return node
+
+
+def location(node: ir.Node | None, model: ir.Model | None = None) -> Location:
+    """The place in the source that a node stands for."""
+    if node is None:
+        return Location(file=source_file(model))
+    props = node.metadata_props
+    return Location(
+        file=source_file(model),
+        line=int(props.get(_LINE, 0)),
+        layer=props.get(_LAYER, node.name or ""),
+        op=props.get(_OP, node.op_type),
+    )
+
+
+def source_file(model: ir.Model | None) -> str:
+    """Path of the file that a model was read from, empty when unknown."""
+    return model.metadata_props.get(_FILE, "") if model is not None else ""

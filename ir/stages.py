@@ -1,0 +1,98 @@
+"""The stages of a conversion, each with the table of structural invariants that hold in it.
+
+Only the structure is checked here: an invariant that does not hold is a bug of ours. Hardware
+limits are rules (`dlaconv.backends.access.rules`) and speak to the user.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.formats import PowerOfTwo
+from dlaconv.ir.graph import is_constant, is_op, shape_of
+
+
+class Stage(enum.Enum):
+    """How far a model has come; each stage includes the invariants of those before it."""
+
+    IMPORTED = "imported"
+    """Standard operators of opset 18, and quantise nodes as the source has them."""
+    CANONICAL = "canonical"
+    """One form per operator, static shapes, constants folded, batch norms folded."""
+    LEGAL = "legal"
+    """Rewritten for the hardware; every stored map has exactly one quantise node."""
+    SCALED = "scaled"
+    """One power-of-two step per map, weights and biases on their grids."""
+
+
+Row = tuple[str, Callable[[ir.Node], bool]]
+"""What a node must satisfy, in words and as a predicate."""
+
+
+def _parameters_constant(node: ir.Node) -> bool:
+    return node.domain != dialect.DOMAIN or all(is_constant(value) for value in node.inputs[1:])
+
+
+def _explicit_pads(node: ir.Node) -> bool:
+    if not is_op(node, "Conv", "MaxPool", "AveragePool"):
+        return True
+    auto_pad = node.attributes.get("auto_pad")
+    return (auto_pad is None or auto_pad.as_string() == "NOTSET") and "pads" in node.attributes
+
+
+def _static(node: ir.Node) -> bool:
+    return all(shape_of(value) is not None for value in node.outputs if value.uses())
+
+
+def _fc_form(node: ir.Node) -> bool:
+    if not is_op(node, "Gemm"):
+        return True
+    attributes = node.attributes
+    return (
+        attributes.get_float("alpha", 1.0) == 1.0
+        and attributes.get_float("beta", 1.0) == 1.0
+        and attributes.get_int("transA", 0) == 0
+        and attributes.get_int("transB", 0) == 1
+    )
+
+
+def _power_of_two(node: ir.Node) -> bool:
+    if not dialect.is_quantize(node):
+        return True
+    quantisation = dialect.quantisation_of(node)
+    return (
+        quantisation.per_tensor
+        and quantisation.symmetric
+        and PowerOfTwo.exactly(quantisation.scalar_step) is not None
+    )
+
+
+def _no_identity(node: ir.Node) -> bool:
+    return not is_op(node, "Identity", "Dropout", "Constant")
+
+
+SPEC: dict[Stage, tuple[Row, ...]] = {
+    Stage.IMPORTED: (("quantisation parameters are constants", _parameters_constant),),
+    Stage.CANONICAL: (
+        ("shapes are static", _static),
+        ("pads are explicit", _explicit_pads),
+        ("fully connected layers are Gemm with transB", _fc_form),
+        ("no Identity, Dropout or Constant node is left", _no_identity),
+    ),
+    Stage.LEGAL: (),
+    Stage.SCALED: (("map steps are powers of two", _power_of_two),),
+}
+
+
+def broken_invariants(model: ir.Model, stage: Stage) -> Iterator[tuple[str, str]]:
+    """Yields (node name, invariant) for every invariant of ``stage`` that does not hold."""
+    order = list(Stage)
+    rows = [row for reached in order[: order.index(stage) + 1] for row in SPEC[reached]]
+    for node in model.graph:
+        for words, holds in rows:
+            if not holds(node):
+                yield node.name or node.op_type, f"'{words}' does not hold"

@@ -1,0 +1,1 @@
+"""Schemas and target descriptions, as package data."""
