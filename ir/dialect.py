@@ -127,8 +127,9 @@ def step_of(node: ir.Node) -> FloatArray:
 
 def constant(name: str, array: np.ndarray | float) -> ir.Value:
     """A constant value, registered as initializer by `install` or `ir.graph.add_node`."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-    return ir.val(name, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), const_value=tensor)
+    array = np.asarray(array, order="C")
+    tensor = ir.tensor(array, name=name)
+    return ir.val(name, dtype=tensor.dtype, shape=array.shape, const_value=tensor)
 
 
 def array_of(value: ir.Value | None) -> np.ndarray:

@@ -6,13 +6,10 @@ about what a graph means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
@@ -70,9 +67,9 @@ class Weights:
         bias: int64 ``[O]`` in units of weight step times input step, None without bias.
     """
 
-    integers: npt.NDArray[Any]
+    integers: np.ndarray
     steps: tuple[Fraction, ...]
-    bias: npt.NDArray[np.int64] | None
+    bias: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +77,8 @@ class Layer:
     """One step of the hardware.
 
     Attributes:
-        node: the operator, one of `ROUNDING` or `SAME_SCALE`.
+        node: the operator, one of `ROUNDING` or `SAME_SCALE`; an activation that stands alone
+            (acts on a stored map) is such an operator too.
         activation: the pipelined activation that follows ``node``, None without one.
         inputs: the maps it reads, in the operator's order (constants left out).
         output: the map it stores.
@@ -204,9 +202,9 @@ class _NetworkReader:
             return
         op = producer(x)
         activation = None
-        if is_op(op, *PIPELINED):
-            activation, op = op, producer(op.inputs[0]) if op else None
-        if op is None or not is_op(op, *ROUNDING):
+        if op is not None and is_op(op, *PIPELINED) and op.inputs[0] not in self.maps:
+            activation, op = op, producer(op.inputs[0])
+        if op is None or not is_op(op, *ROUNDING, *PIPELINED):
             raise ValueError(f"{node.name!r}: quantises the result of no hardware operator")
         weights = self._weights(op) if is_op(op, "Conv", "Gemm") else None
         layers.append(Layer(op, activation, self._source_maps(op), stored, weights))
@@ -233,8 +231,3 @@ class _NetworkReader:
                 raise ValueError(f"{node.name!r}: the bias is no integer")
             bias = dialect.array_of(bias_holder.inputs[0]).astype(np.int64)
         return Weights(integers, tuple(exact_step(float(step)) for step in steps), bias)
-
-
-def iterate_maps(network: Network) -> Iterator[Map]:
-    """Yields every map once, inputs first."""
-    yield from network.maps.values()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dlaconv.ir.formats import integer_range
 from dlaconv.ir.rounding import Rounding, round_array
 
-FloatArray = npt.NDArray[Any]
-"""An array of floats of any width."""
+FloatArray = np.ndarray
+"""An array of floats, float32 or float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +103,14 @@ class Quantisation:
         scaled = values / self.step.astype(values.dtype) + self.zero_point.astype(values.dtype)
         if self.bits > 24:
             scaled = scaled.astype(np.float64)
-        return np.clip(round_array(scaled, self.rounding), self.qmin, self.qmax)
+        clipped: FloatArray = np.clip(round_array(scaled, self.rounding), self.qmin, self.qmax)
+        return clipped
 
     def reals(self, integers: FloatArray) -> FloatArray:
         """The real values of integers."""
-        return (integers - self.zero_point.astype(integers.dtype)) * self.step.astype(
-            integers.dtype
-        )
+        dtype = integers.dtype
+        real: FloatArray = (integers - self.zero_point.astype(dtype)) * self.step.astype(dtype)
+        return real
 
     def same_grid(self, other: Quantisation) -> bool:
         """True if both put values on the same points: equal steps, zero points and ranges."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import enum
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 
 class Rounding(enum.StrEnum):
@@ -72,7 +70,7 @@ def round_exact(value: Fraction, mode: Rounding) -> int:
     return ties[mode]
 
 
-def round_array(values: npt.NDArray[Any], mode: Rounding) -> npt.NDArray[Any]:
+def round_array(values: np.ndarray, mode: Rounding) -> np.ndarray:
     """Rounds floats elementwise, keeping their dtype.
 
     ``floor(x + 0.5)`` is not used: in float32 it is wrong at 0.49999997, where the sum rounds up
@@ -82,21 +80,28 @@ def round_array(values: npt.NDArray[Any], mode: Rounding) -> npt.NDArray[Any]:
         values: any shape.
         mode: the rounding mode.
     """
+    result: np.ndarray
     if mode is Rounding.HALF_EVEN:
-        return np.rint(values)
-    if mode is Rounding.FLOOR:
-        return np.floor(values)
-    if mode is Rounding.CEIL:
-        return np.ceil(values)
-    if mode is Rounding.HALF_UP:
-        low = np.floor(values)
-        return low + (values - low >= 0.5)
-    magnitude = np.abs(values)
-    low = np.floor(magnitude)
-    if mode is Rounding.UP:
-        low = np.ceil(magnitude)
-    elif mode is Rounding.HALF_AWAY:
-        low = low + (magnitude - low >= 0.5)
-    elif mode is Rounding.HALF_ZERO:
-        low = low + (magnitude - low > 0.5)
-    return np.copysign(low, values)
+        result = np.rint(values)
+    elif mode is Rounding.FLOOR:
+        result = np.floor(values)
+    elif mode is Rounding.CEIL:
+        result = np.ceil(values)
+    elif mode is Rounding.HALF_UP:
+        result = _up_from(np.floor(values), values, np.greater_equal)
+    else:
+        magnitude = np.abs(values)
+        low = np.floor(magnitude)
+        if mode is Rounding.UP:
+            low = np.ceil(magnitude)
+        elif mode is Rounding.HALF_AWAY:
+            low = _up_from(low, magnitude, np.greater_equal)
+        elif mode is Rounding.HALF_ZERO:
+            low = _up_from(low, magnitude, np.greater)
+        result = np.copysign(low, values)
+    return result
+
+
+def _up_from(low: np.ndarray, values: np.ndarray, compare: np.ufunc) -> np.ndarray:
+    raised: np.ndarray = low + compare(values - low, 0.5).astype(low.dtype)
+    return raised
