@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx_ir as ir
@@ -81,19 +83,42 @@ def register_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
         for value in node.inputs:
             if value is None or value.const_value is None or value.is_initializer():
                 continue
+            if value.producer() is not None:  # a Constant node holds it
+                continue
             value.name = unique_name(graph, value.name or "constant")
             value.const_value.name = value.name
             graph.register_initializer(value)
 
 
+class _Names:
+    """The value names of one graph, and how often a stem was asked for.
+
+    Counting from 1 for every new name would make passes quadratic: sources share their constants,
+    so thousands of new values have one stem.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        values = [*graph.inputs, *graph.initializers.values()]
+        values += [output for node in graph for output in node.outputs]
+        self.taken = {value.name or "" for value in values} | {""}
+        self.counts: dict[str, int] = {}
+
+
+_NAMES: WeakKeyDictionary[ir.Graph, _Names] = WeakKeyDictionary()
+
+
 def unique_name(graph: ir.Graph, stem: str) -> str:
-    """A name derived from ``stem`` that no initializer of the graph has."""
-    if stem not in graph.initializers:
-        return stem
-    count = 1
-    while f"{stem}.{count}" in graph.initializers:
+    """A name derived from ``stem`` that no value of the graph has, or ever had."""
+    names = _NAMES.get(graph)
+    if names is None:
+        names = _NAMES[graph] = _Names(graph)
+    name, count = stem, names.counts.get(stem, 0)
+    while name in names.taken or name in graph.initializers:
         count += 1
-    return f"{stem}.{count}"
+        name = f"{stem}.{count}"
+    names.counts[stem] = count
+    names.taken.add(name)
+    return name
 
 
 def insert_before(anchor: ir.Node, *nodes: ir.Node) -> None:
@@ -104,6 +129,20 @@ def insert_before(anchor: ir.Node, *nodes: ir.Node) -> None:
         if "dlaconv.layer" not in node.metadata_props:
             provenance.inherit(node, anchor)
     graph.insert_before(anchor, list(nodes))
+    register_constants(graph, nodes)
+
+
+def insert_after(value: ir.Value, *nodes: ir.Node) -> None:
+    """Puts new nodes right behind the maker of a value, or first for a graph input."""
+    made_by = value.producer()
+    graph = value.graph
+    assert isinstance(graph, ir.Graph)  # noqa: S101
+    if made_by is not None:
+        graph.insert_after(made_by, list(nodes))
+    elif (first := next(iter(graph), None)) is not None:
+        graph.insert_before(first, list(nodes))
+    else:
+        graph.extend(nodes)
     register_constants(graph, nodes)
 
 
@@ -126,21 +165,28 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
         new.type = old.type
 
 
-def bypass(node: ir.Node) -> None:
+def bypass(node: ir.Node) -> bool:
     """Removes a node that does nothing: its first input takes the place of its first output.
 
     The output's name survives where it is a graph output.
+
+    Returns:
+        False if the node must stay: it copies a graph input, a constant or another graph output
+        to a graph output.
     """
     source, result = node.inputs[0], node.outputs[0]
     assert source is not None
-    if result.is_graph_output() and (source.is_graph_input() or source.is_graph_output()):
-        return
-    name = result.name
     was_output = result.is_graph_output()
+    if was_output and (source.producer() is None or source.is_graph_output()):
+        return False
+    if source.shape is None:
+        source.shape = result.shape
+    name = result.name
     result.replace_all_uses_with(source, replace_graph_outputs=True)
     remove(node)
     if was_output:
         source.name = name
+    return True
 
 
 def remove(node: ir.Node) -> None:
@@ -153,9 +199,9 @@ def remove(node: ir.Node) -> None:
 def ancestors(value: ir.Value) -> Iterator[ir.Node]:
     """Every node that a value depends on, nearest first."""
     seen: set[ir.Node] = set()
-    queue = [value]
+    queue = deque([value])
     while queue:
-        node = queue.pop(0).producer()
+        node = queue.popleft().producer()
         if node is None or node in seen:
             continue
         seen.add(node)

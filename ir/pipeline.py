@@ -13,6 +13,8 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import DlaconvError, InternalError
 from dlaconv.ir import dialect
+from dlaconv.ir.records import TensorRecord
+from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.stages import Stage, broken_invariants
 from dlaconv.ir.target import Target
 
@@ -47,7 +49,15 @@ class Context:
             keeps the source's integers there too.
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
         calibration: stacked samples by graph input, None without ``--calibrate``.
+        rounding: how the hardware rounds.
+        seed: seed of the random inputs that stand in for calibration data.
+        samples: number of random inputs.
+        inputs: the inputs that the network is tried on, set by the scale stage.
         rewrites: what the report lists.
+        derived: names of maps that the source does not quantise.
+        bounded: those of them whose step is an interval bound, for want of data.
+        records: what became of each tensor, filled by the scale stage.
+        gammas: hardware value over real value of each map, filled by the scale stage.
     """
 
     target: Target
@@ -57,7 +67,15 @@ class Context:
     io: str = "pin"
     convention: str = "guide"
     calibration: Mapping[str, np.ndarray] | None = None
+    rounding: Rounding = Rounding.HALF_EVEN
+    seed: int = 0
+    samples: int = 8
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     rewrites: list[Rewrite] = field(default_factory=list)
+    derived: set[str] = field(default_factory=set)
+    bounded: list[str] = field(default_factory=list)
+    records: list[TensorRecord] = field(default_factory=list)
+    gammas: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,12 +121,13 @@ class Pipeline:
     Attributes:
         stages: the passes that lead *to* each stage, in order.
         dump: folder for ``NN-pass.onnx``, one per pass, None for no dumps.
-        timings: seconds per pass, filled while running.
+        timings: seconds per pass (all runs of it), filled while running.
     """
 
     stages: Sequence[tuple[Stage, Sequence[Pass]]]
     dump: Path | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    _dumped: int = 0
 
     def run(self, model: ir.Model, context: Context) -> None:
         """Takes a model of stage IMPORTED through every stage.
@@ -125,7 +144,8 @@ class Pipeline:
                 step(model, context)
                 dialect.install(model)
                 self._verify(model, reached, step.name)
-                self.timings[step.name] = time.perf_counter() - start
+                seconds = time.perf_counter() - start
+                self.timings[step.name] = self.timings.get(step.name, 0.0) + seconds
                 self._dump(model, step.name)
             last = passes[-1].name if passes else stage.value
             self._verify(model, stage, last)
@@ -140,8 +160,8 @@ class Pipeline:
             return
         self.dump.mkdir(parents=True, exist_ok=True)
         dialect.install(model)
-        number = len(self.timings)
-        ir.save(model, self.dump / f"{number:02d}-{name}.onnx")
+        ir.save(model, self.dump / f"{self._dumped:02d}-{name}.onnx")
+        self._dumped += 1
 
 
 def with_extra(

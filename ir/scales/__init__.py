@@ -1,1 +1,10 @@
 """Scale assignment: power-of-two steps for maps, 2^n/a for weights."""
+
+from __future__ import annotations
+
+from dlaconv.ir.scales.assign import assign_scales
+from dlaconv.ir.pipeline import Pass
+
+SCALED: tuple[Pass, ...] = (assign_scales,)
+
+__all__ = ["SCALED", "assign_scales"]

@@ -1,0 +1,48 @@
+"""Are two networks the same, integer by integer?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlaconv.ir.layers import Layer, Network, Weights
+
+
+def difference(one: Network, other: Network) -> str:
+    """What differs between two networks, in words; empty if nothing does."""
+    if one.inputs != other.inputs:
+        return f"inputs {one.inputs} and {other.inputs}"
+    if one.outputs != other.outputs:
+        return f"outputs {one.outputs} and {other.outputs}"
+    if len(one.layers) != len(other.layers):
+        return f"{len(one.layers)} and {len(other.layers)} layers"
+    for first, second in zip(one.layers, other.layers, strict=True):
+        if found := _layer(first, second):
+            return f"layer {first.node.name!r}: {found}"
+    return ""
+
+
+def _layer(one: Layer, other: Layer) -> str:
+    if one.op != other.op:
+        return f"operators {one.op} and {other.op}"
+    if (one.inputs, one.output) != (other.inputs, other.output):
+        return f"maps {one.inputs} -> {one.output} and {other.inputs} -> {other.output}"
+    acts = [layer.activation.op_type if layer.activation else "" for layer in (one, other)]
+    if acts[0] != acts[1]:
+        return f"activations {acts[0]!r} and {acts[1]!r}"
+    if (one.weights is None) != (other.weights is None):
+        return "weights are missing"
+    if one.weights is None or other.weights is None:
+        return ""
+    return _weights(one.weights, other.weights)
+
+
+def _weights(one: Weights, other: Weights) -> str:
+    if not np.array_equal(one.integers, other.integers):
+        return "weight integers differ"
+    if one.steps != other.steps:
+        return "weight steps differ"
+    return "" if np.array_equal(_bias(one), _bias(other)) else "bias integers differ"
+
+
+def _bias(weights: Weights) -> np.ndarray:
+    return weights.bias if weights.bias is not None else np.zeros(len(weights.steps))

@@ -1,0 +1,133 @@
+"""The JSON report of a conversion; its schema is ``schemas/report.schema.json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlaconv.backends.access.rules import CheckResult
+    from dlaconv.ir.layers import Map, Network
+    from dlaconv.ir.pipeline import Context
+    from dlaconv.options import Options
+    from dlaconv.verification import Verification
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a conversion started and where it ends.
+
+    Attributes:
+        source: the file that was read.
+        sha256: its hash.
+        frontend: the format.
+        notes: what the frontend has to say, such as the producer.
+        output: the file that is written, None if none is.
+    """
+
+    source: Path
+    sha256: str
+    frontend: str
+    notes: Mapping[str, str]
+    output: Path | None
+
+
+def build_report(
+    origin: Origin,
+    options: Options,
+    network: Network,
+    maps: Mapping[str, Mapping[str, Any]],
+    context: Context,
+    checked: CheckResult,
+    verification: Verification | None,
+    timings: Mapping[str, float],
+) -> dict[str, Any]:
+    """Puts together what is known after a conversion.
+
+    Args:
+        origin: where it started.
+        options: how it was asked for.
+        network: the hardware's layers.
+        maps: real step and class of each map.
+        context: records, rewrites and diagnostics.
+        checked: the rules' results.
+        verification: the comparison with the source, None if it was skipped.
+        timings: seconds by pass and step.
+    """
+    from dlaconv import __version__
+
+    target = context.target
+    return {
+        "dlaconv": __version__,
+        "source": {
+            "file": str(origin.source),
+            "sha256": origin.sha256,
+            "frontend": origin.frontend,
+            "producer": origin.notes.get("producer", ""),
+        },
+        "output": {"file": str(origin.output) if origin.output is not None else None},
+        "target": {"name": target.name, "version": target.version},
+        "options": options.as_json(),
+        "io": {
+            "inputs": [_port(stored.name, stored, maps, feed=True) for stored in network.inputs],
+            "outputs": [_port(name, stored, maps, feed=False) for name, stored in network.outputs],
+        },
+        "summary": _summary(network, context, verification),
+        "tensors": [record.as_json() for record in context.records],
+        "verification": verification.as_json() if verification is not None else None,
+        "rules": {"passed": sorted(checked.passed), "violated": dict(checked.violated)},
+        "rewrites": [
+            {
+                "name": rewrite.name,
+                "layer": rewrite.layer,
+                "detail": rewrite.detail,
+                "exact": rewrite.exact,
+            }
+            for rewrite in context.rewrites
+        ],
+        "diagnostics": [item.as_json() for item in context.diagnostics],
+        "timings": dict(timings),
+    }
+
+
+def _port(
+    name: str, stored: Map, maps: Mapping[str, Mapping[str, Any]], *, feed: bool
+) -> dict[str, Any]:
+    real = float(maps.get(stored.name, {}).get("real_step", stored.step))
+    dtype = "int8" if stored.qmin < 0 else "uint8"
+    port = {
+        "name": name,
+        "layout": "NCHW" if len(stored.shape) == 4 else f"{len(stored.shape)}-D",
+        "shape": list(stored.shape),
+        "dtype": dtype,
+        "qmin": stored.qmin,
+        "qmax": stored.qmax,
+        "scale": float(stored.step),
+        "real_step": real,
+    }
+    if feed:
+        port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {stored.qmin}, {stored.qmax})"
+    else:
+        port["read"] = f"real = {dtype} * {real:.9g}"
+    return port
+
+
+def _summary(
+    network: Network, context: Context, verification: Verification | None
+) -> dict[str, Any]:
+    classes = Counter(str(record.fidelity) for record in context.records if record.kind == "map")
+    weights = [record for record in context.records if record.kind == "weight"]
+    requantised = sum(record.fidelity == "requantised" for record in weights)
+    outputs = verification.as_json()["outputs"] if verification is not None else {}
+    return {
+        "layers": len(network.layers),
+        "maps": {
+            name: classes.get(name, 0)
+            for name in ("exact", "rescaled", "requantised", "clipped", "derived")
+        },
+        "weights": {"kept": len(weights) - requantised, "requantised": requantised},
+        "qsnr_db": {name: row["qsnr_db"] for name, row in outputs.items()},
+    }

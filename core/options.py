@@ -1,0 +1,60 @@
+"""What a user can ask of a conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+POLICIES = ("absorb", "nearest")
+IO_MODES = ("pin", "absorb")
+CONVENTIONS = ("guide", "int-per-real")
+ACTIVATION_ORDERS = ("mac", "after-clamp")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a conversion; the command line has one for each.
+
+    Attributes:
+        target: a target description other than the built-in ACCESS one.
+        policy: ``absorb`` keeps the source's integers, ``nearest`` snaps each map scale to the
+            nearest power of two.
+        io: ``pin`` gives graph inputs and outputs real units, ``absorb`` the source's integers.
+        convention: what a scale in the file means: ``guide`` (real = scale * integer) or
+            ``int-per-real`` (integer = real * scale).
+        calibrate: an ``.npz`` of sample inputs, for maps that the source does not quantise.
+        shapes: shapes of graph inputs that the source leaves open.
+        allow_violations: writes the file even if it breaks a hardware rule.
+        verify: compares the result with the source on sample inputs.
+        samples: number of sample inputs for that.
+        seed: seed of random sample inputs.
+        rounding: how the hardware rounds, see `dlaconv.ir.rounding.Rounding`.
+        activation_order: ``mac`` (before the rounding) or ``after-clamp``.
+        unsigned_maps: the hardware keeps 8 bits of maps that are never negative.
+        dump_stages: folder for the model after every pass.
+    """
+
+    target: Path | None = None
+    policy: str = "absorb"
+    io: str = "pin"
+    convention: str = "guide"
+    calibrate: Path | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    allow_violations: bool = False
+    verify: bool = True
+    samples: int = 4
+    seed: int = 0
+    rounding: str = "half-even"
+    activation_order: str = "mac"
+    unsigned_maps: bool = False
+    dump_stages: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON values, for the report."""
+        values = asdict(self)
+        for name in ("target", "calibrate", "dump_stages"):
+            values[name] = str(values[name]) if values[name] else None
+        values["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        return values

@@ -1,0 +1,217 @@
+"""Comparing the hardware's integers with the source, map by map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from dlaconv.ir.compare import MapRow
+    from dlaconv.ir.layers import Map, Network
+    from dlaconv.ir.rounding import Rounding
+
+Facts = Mapping[str, Mapping[str, Any]]
+"""What is known of each map by name: ``real_step``, ``class``, and ``layer``."""
+
+_FLOAT32_NOISE = 1e-4
+"""Units by which float32 arithmetic of the source misses its own grid."""
+
+
+@dataclass
+class Verification:
+    """What a comparison found.
+
+    Attributes:
+        rows: one per map that the source has too, in execution order.
+        outputs: names of the graph outputs among them.
+        samples: number of inputs that were compared.
+        rounding: how the hardware was taken to round.
+        inputs: where the inputs came from, in words.
+        unmatched: maps of the hardware that the source has no value for.
+    """
+
+    rows: list[MapRow]
+    outputs: tuple[str, ...]
+    samples: int
+    rounding: str
+    inputs: str
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True if no layer, fed with the source's values, is off by more than a unit."""
+        return all(row.within_a_unit for row in self.rows if row.about.fidelity != "derived")
+
+    def diagnostics(self) -> Diagnostics:
+        """What a user must know: maps that are off locally, and clipped values."""
+        found = Diagnostics()
+        for row in self.rows:
+            place = Location(layer=row.about.layer)
+            local = row.local
+            if row.about.fidelity != "derived" and not row.within_a_unit:
+                found.warning(
+                    "DLA901",
+                    "local-difference",
+                    f"map {row.about.name!r} is off by up to {local.largest:.3g} units when its "
+                    "layer is fed with the source's values",
+                    location=place,
+                    help="see the rewrites and tensors of this layer in the report",
+                )
+            share = local.clipped / max(local.count, 1)
+            if share > 1e-3:
+                found.add(
+                    Diagnostic(
+                        "DLA902",
+                        "clipped-values",
+                        f"the hardware saturates {share:.2%} of the values of map "
+                        f"{row.about.name!r}, which the source does not",
+                        Severity.WARNING,
+                        place,
+                        help="give representative inputs with --calibrate",
+                    )
+                )
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON values; see ``schemas/verify.schema.json``."""
+        by_name = {row.about.name: row for row in self.rows}
+        return {
+            "passed": self.passed,
+            "samples": self.samples,
+            "inputs": self.inputs,
+            "rounding": self.rounding,
+            "outputs": {
+                name: by_name[name].accumulated.as_json()
+                for name in self.outputs
+                if name in by_name
+            },
+            "maps": [row.as_json() for row in self.rows],
+            "unmatched": list(self.unmatched),
+        }
+
+
+def verify_network(
+    reference: ir.Model,
+    network: Network,
+    facts: Facts,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    rounding: str,
+    activation_order: str,
+    described: str = "",
+) -> Verification:
+    """Runs source and hardware on the same inputs and compares every map.
+
+    Args:
+        reference: the source at stage IMPORTED; its values are the reference.
+        network: the hardware's layers.
+        facts: real step and class of each map.
+        inputs: stacked real inputs by graph input.
+        rounding: how the hardware rounds.
+        activation_order: where activations act, ``mac`` or ``after-clamp``.
+        described: where the inputs came from, in words.
+    """
+    import numpy as np
+
+    from dlaconv.backends.access.simulator import LocalSimulator, Simulator
+    from dlaconv.ir.compare import Comparison, MapRow
+    from dlaconv.ir.execution import Executor, split_samples
+    from dlaconv.ir.rounding import Rounding
+
+    mode = Rounding(rounding)
+    known = _value_names(reference)
+    rows: dict[str, MapRow] = {}
+    tensors: dict[str, str] = {}
+    for name, stored in network.maps.items():
+        fact = facts.get(name, {})
+        tensor = str(fact.get("tensor", name))
+        if tensor not in known or "real_step" not in fact:
+            continue
+        errors = fact.get("step_errors")
+        about = Comparison(
+            name,
+            str(fact.get("layer", "")),
+            str(fact.get("class", "")),
+            float(fact["real_step"]),
+            stored.qmin,
+            stored.qmax,
+            None if errors is None else np.asarray(errors, np.float64),
+        )
+        rows[name] = MapRow(about)
+        tensors[name] = tensor
+    names = list(rows)
+    inputs_of_reference = {value.name for value in reference.graph.inputs}
+    executor = Executor(reference, sorted(set(tensors.values()) - inputs_of_reference))
+    order = "after-clamp" if activation_order == "after-clamp" else "mac"
+    accumulated = Simulator(network, rounding=mode, activation_order=order, fetch=names)
+    local = LocalSimulator(network, rounding=mode, activation_order=order)
+    count = 0
+    for feeds in split_samples(inputs):
+        count += 1
+        real = executor.run(feeds) | feeds
+        wanted = {
+            name: in_units(real[tensors[name]], row.about.real_step) for name, row in rows.items()
+        }
+        integers = quantise_inputs(network, feeds, facts, mode)
+        got = accumulated.run(integers)
+        near = got | local.run(integers | wanted)
+        for name, row in rows.items():
+            row.add(wanted[name], got[name].astype(np.float64), near[name].astype(np.float64))
+    return Verification(
+        list(rows.values()),
+        tuple(name for name, _ in network.outputs),
+        count,
+        rounding,
+        described,
+        tuple(name for name in network.maps if name not in rows),
+    )
+
+
+def quantise_inputs(
+    network: Network, feeds: Mapping[str, np.ndarray], facts: Facts, rounding: Rounding
+) -> dict[str, np.ndarray]:
+    """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given."""
+    import numpy as np
+
+    from dlaconv.ir.rounding import round_array
+
+    found = {}
+    for stored in network.inputs:
+        values = feeds[stored.name]
+        if values.dtype.kind == "f":
+            step = real_step(facts, stored)
+            values = round_array(values.astype(np.float64) / step, rounding)
+        found[stored.name] = np.clip(values, stored.qmin, stored.qmax).astype(np.int64)
+    return found
+
+
+def in_units(values: np.ndarray, step: float) -> np.ndarray:
+    """Real values in units of a step, float64.
+
+    Values of the source's own grid are integers or, where a step was doubled, half-integers;
+    float32 puts them a little beside.
+    """
+    import numpy as np
+
+    units = values.astype(np.float64) / step
+    halves = np.rint(units * 2) / 2
+    near: np.ndarray = np.where(np.abs(units - halves) < _FLOAT32_NOISE, halves, units)
+    return near
+
+
+def real_step(facts: Facts, stored: Map) -> float:
+    """Real value of one unit of a map; the hardware's step where nothing else is known."""
+    return float(facts.get(stored.name, {}).get("real_step", stored.step))
+
+
+def _value_names(model: ir.Model) -> set[str]:
+    names = {value.name or "" for value in model.graph.inputs}
+    for node in model.graph:
+        names |= {value.name or "" for value in node.outputs}
+    return names

@@ -1,0 +1,99 @@
+"""Inputs to try a network on when the user gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.execution import Executor, split_samples
+from dlaconv.ir.graph import shape_of
+
+_KEPT_VALUES = 1 << 16
+"""Values of one map that are kept per run, so memory does not grow with the map."""
+
+
+def random_inputs(model: ir.Model, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Seeded inputs that use the range of each graph input's quantiser.
+
+    Half of the samples are normal with a third of the range as deviation, half are uniform, both
+    clipped to the range. Without a quantiser the range is [-1, 1].
+
+    Args:
+        model: static input shapes with a batch of one.
+        count: number of samples.
+        seed: seed of the generator.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in model.graph.inputs:
+        shape = shape_of(value)
+        if shape is None:
+            raise ValueError(f"the shape of input {value.name!r} is not static")
+        shapes[value.name or ""] = shape
+    ranges = {value.name or "": _range(value) for value in model.graph.inputs}
+    return random_inputs_of(shapes, ranges, count, seed)
+
+
+def random_inputs_of(
+    shapes: Mapping[str, tuple[int, ...]],
+    ranges: Mapping[str, tuple[float, float]],
+    count: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Seeded inputs, normal and uniform in turn, for given shapes (batch of one) and ranges."""
+    generator = np.random.default_rng(seed)
+    found = {}
+    for name, shape in shapes.items():
+        low, high = ranges[name]
+        centre, reach = (high + low) / 2, (high - low) / 2
+        normal = generator.normal(size=(count, *shape[1:])) / 3
+        uniform = generator.uniform(-1, 1, (count, *shape[1:]))
+        even = (np.arange(count) % 2 == 0).reshape((-1,) + (1,) * (len(shape) - 1))
+        picked = np.clip(np.where(even, normal, uniform), -1, 1)
+        found[name] = (centre + reach * picked).astype(np.float32)
+    return found
+
+
+def _range(value: ir.Value) -> tuple[float, float]:
+    queue = [value]
+    for _ in range(8):
+        if not queue:
+            break
+        for use in queue.pop(0).uses():
+            if dialect.is_quantize(use.node):
+                quantisation = dialect.quantisation_of(use.node)
+                zero = float(quantisation.zero_point.mean())
+                step = float(quantisation.step.max())
+                return (quantisation.qmin - zero) * step, (quantisation.qmax - zero) * step
+            queue.extend(use.node.outputs)
+    return -1.0, 1.0
+
+
+def observed_values(
+    model: ir.Model, samples: Mapping[str, np.ndarray], names: Sequence[str], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """A random part of what each named value is on the samples, flat; bounded per value.
+
+    Args:
+        model: a model of any stage.
+        samples: stacked samples by graph input.
+        names: values of the model.
+        seed: seed of the choice.
+    """
+    names = list(dict.fromkeys(names))
+    if not names:
+        return {}
+    generator = np.random.default_rng(seed)
+    count = max(1, min(len(array) for array in samples.values()))
+    share = max(1, _KEPT_VALUES // count)
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    executor = Executor(model, names)
+    for feeds in split_samples(samples):
+        for name, array in executor.run(feeds).items():
+            flat = array.reshape(-1)
+            if flat.size > share:
+                flat = flat[generator.integers(0, flat.size, share)]
+            kept[name].append(flat.copy())
+    return {name: np.concatenate(parts) for name, parts in kept.items() if parts}

@@ -1,0 +1,161 @@
+"""How far the hardware's integers are from the source's values, map by map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+_HALF = 0.5 + 1e-4
+"""An integer further than this from the source's value is not the nearest one; float32 sources
+put exact ties up to 1e-5 units off."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is known about one map before it is compared.
+
+    Attributes:
+        name: the map.
+        layer: the layer that makes it.
+        fidelity: its class, see `dlaconv.ir.records.Fidelity`.
+        real_step: real value of one unit.
+        qmin: smallest integer on the hardware.
+        qmax: largest integer on the hardware.
+        channel_error: relative error of each output channel's multiplier, None where the map's
+            layer has no weights.
+    """
+
+    name: str
+    layer: str
+    fidelity: str
+    real_step: float
+    qmin: int
+    qmax: int
+    channel_error: np.ndarray | None = None
+
+
+@dataclass
+class Difference:
+    """Sums over samples of one map's differences; its properties are the results.
+
+    Attributes:
+        count: values compared.
+        differing: values that are not the integer next to the source's value.
+        clipped: values that the hardware saturates and the source does not.
+        largest: largest difference in units of the hardware's step.
+    """
+
+    count: int = 0
+    differing: int = 0
+    clipped: int = 0
+    largest: float = 0.0
+    _signal: float = 0.0
+    _noise: float = 0.0
+    _dot: float = 0.0
+    _got: float = 0.0
+
+    def add(self, wanted: np.ndarray, got: np.ndarray, qmin: int, qmax: int) -> None:
+        """Adds one sample.
+
+        Args:
+            wanted: the source's values in units of the hardware's step, float64.
+            got: the hardware's integers.
+            qmin: smallest integer.
+            qmax: largest integer.
+        """
+        if not wanted.size:
+            return
+        off = got - wanted
+        distance = np.abs(off)
+        self.count += wanted.size
+        self.differing += int((distance > _HALF).sum())
+        self.clipped += int(((wanted > qmax + _HALF) | (wanted < qmin - _HALF)).sum())
+        self.largest = max(self.largest, float(distance.max()))
+        self._signal += float(np.vdot(wanted, wanted))
+        self._noise += float(np.vdot(off, off))
+        self._dot += float(np.vdot(wanted, got))
+        self._got += float(np.vdot(got, got))
+
+    @property
+    def qsnr_db(self) -> float:
+        """Signal over noise, ``10 log10(sum x^2 / sum (x - y)^2)``; infinite without noise."""
+        if self._noise == 0:
+            return math.inf
+        return 10 * math.log10(self._signal / self._noise) if self._signal else -math.inf
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between source and hardware values; 1 for two zero maps."""
+        norm = math.sqrt(self._signal * self._got)
+        return self._dot / norm if norm else float(self._signal == self._got)
+
+    def as_json(self) -> dict[str, Any]:
+        """The results as JSON values; an infinite QSNR is null."""
+        qsnr = self.qsnr_db
+        return {
+            "count": self.count,
+            "differing": self.differing,
+            "clipped": self.clipped,
+            "largest": round(self.largest, 4),
+            "qsnr_db": round(qsnr, 1) if math.isfinite(qsnr) else None,
+            "cosine": round(self.cosine, 6),
+        }
+
+
+@dataclass
+class MapRow:
+    """One map's row of a verification.
+
+    Attributes:
+        about: the map.
+        accumulated: the network run from its inputs.
+        local: its layer fed with the source's values.
+        predicted: expected share of locally differing integers from rounding the weight steps:
+            mean of |q_c| times the relative error of channel c's multiplier.
+    """
+
+    about: Comparison
+    accumulated: Difference = field(default_factory=Difference)
+    local: Difference = field(default_factory=Difference)
+    _predicted: float = 0.0
+
+    def add(self, wanted: np.ndarray, accumulated: np.ndarray, local: np.ndarray) -> None:
+        """Adds one sample of the map, all in units of its step."""
+        about = self.about
+        self.accumulated.add(wanted, accumulated, about.qmin, about.qmax)
+        self.local.add(wanted, local, about.qmin, about.qmax)
+        errors = about.channel_error
+        if errors is not None and wanted.ndim > 1 and wanted.shape[1] == errors.size:
+            magnitude = np.abs(wanted).sum(axis=tuple(i for i in range(wanted.ndim) if i != 1))
+            self._predicted += float(np.vdot(magnitude, errors))
+
+    @property
+    def predicted(self) -> float | None:
+        """Expected share of locally differing integers, None where nothing is predicted."""
+        if self.about.channel_error is None or not self.local.count:
+            return None
+        return self._predicted / self.local.count
+
+    @property
+    def within_a_unit(self) -> bool:
+        """True if no integer of the layer, fed with the source's values, is further than a unit.
+
+        Values beyond the hardware's range saturate; they are counted apart.
+        """
+        return self.local.largest <= 1 + 1e-3 or self.local.clipped > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as JSON values; see ``schemas/verify.schema.json``."""
+        predicted = self.predicted
+        return {
+            "name": self.about.name,
+            "layer": self.about.layer,
+            "class": self.about.fidelity,
+            "real_step": self.about.real_step,
+            "accumulated": self.accumulated.as_json(),
+            "local": self.local.as_json(),
+            "predicted_share": None if predicted is None else round(predicted, 6),
+        }

@@ -1,0 +1,24 @@
+"""From CANONICAL to LEGAL: every stored map gets exactly one quantisation."""
+
+from __future__ import annotations
+
+from dlaconv.ir.passes.legal.derive_maps import derive_maps
+from dlaconv.ir.passes.legal.known_operators import known_operators
+from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
+from dlaconv.ir.passes.legal.requantise import requantise
+from dlaconv.ir.passes.legal.single_use import single_use
+from dlaconv.ir.pipeline import Pass
+
+LEGAL: tuple[Pass, ...] = (
+    # refuses what no later pass could carry, all of it in one run
+    known_operators,
+    # before requantise, which would put an operator between the layer and its activation
+    pipelined_activations,
+    # a quantiser on a stored map becomes an operator of its own
+    requantise,
+    # raw uses get their map before single_use counts the uses of each unrounded value
+    derive_maps,
+    single_use,
+)
+
+__all__ = ["LEGAL"]

@@ -1,0 +1,163 @@
+"""Quantises the maps that the source leaves in floating point."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import ConversionError
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.calibration.bounds import interval_bounds
+from dlaconv.ir.calibration.minmax import observed_magnitudes
+from dlaconv.ir.graph import consumers, insert_after, is_op, producer
+from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
+from dlaconv.ir.pipeline import Context, ir_pass
+from dlaconv.ir.quantisation import Quantisation
+
+
+class Use(NamedTuple):
+    """A place where a value is read."""
+
+    node: ir.Node
+    position: int
+
+
+@ir_pass(tolerance=None)
+def derive_maps(model: ir.Model, context: Context) -> None:
+    """Puts a quantiser on every unrounded value that an operator or the host reads as it is.
+
+    The step comes from (a) the next quantiser reached through an activation or an Add, else
+    (b) the calibration data, else (c) the interval bound from weights, bias and input range,
+    which never clips and is coarse. Such maps are of class ``derived``.
+
+    Raises:
+        ConversionError: naming every value that has neither data nor a finite bound.
+    """
+    raw = [value for value in _unrounded(model) if raw_uses(value)]
+    if not raw:
+        return
+    steps: dict[ir.Value, float] = {}
+    if context.calibration is not None:
+        observed = observed_magnitudes(model, context.calibration, [v.name or "" for v in raw])
+        steps = {value: _step(observed[value.name or ""], context) for value in raw}
+    else:
+        bounds = interval_bounds(model)
+        for value in raw:
+            following = _following_quantiser(value)
+            if following is not None:
+                steps[value] = _covering_step(following, context)
+            elif value in bounds and np.isfinite(bounds[value]).all():
+                steps[value] = _step(max(map(abs, bounds[value])), context)
+                context.bounded.append(value.name or "")
+    missing = [value for value in raw if value not in steps]
+    if missing:
+        raise ConversionError([*context.diagnostics, *(_no_range(v, model) for v in missing)])
+    for value in raw:
+        _quantise(value, steps[value], context)
+
+
+def raw_uses(value: ir.Value) -> list[Use]:
+    """The uses of an unrounded value that need it as a stored map."""
+    behind_layer = is_op(producer(value), *PRODUCERS)
+    return [
+        Use(use.node, use.idx)
+        for use in value.uses()
+        if not dialect.is_quantize(use.node)
+        and not (behind_layer and is_op(use.node, *PIPELINED))
+    ]
+
+
+def _unrounded(model: ir.Model) -> list[ir.Value]:
+    """Graph inputs and results of layers, producers first; the two kinds that need a quantiser.
+
+    Results of operators that only move integers are left out: their input gets the quantiser.
+    """
+    moving = [op for op in SAME_SCALE if op not in PIPELINED]
+    found = [value for value in model.graph.inputs if value.uses()]
+    unrounded: set[ir.Value] = set()
+    for node in model.graph:
+        result = node.outputs[0]
+        if is_op(node, *ROUNDING):
+            unrounded.add(result)
+        elif is_op(node, *PIPELINED):
+            source = node.inputs[0]
+            behind = source in unrounded and is_op(producer(source), *PRODUCERS)
+            if behind or not is_op(node, "Relu"):
+                unrounded.add(result)
+        elif is_op(node, *moving):
+            continue
+        if result in unrounded:
+            found.append(result)
+    return [
+        value
+        for value in found
+        if raw_uses(value) or value.is_graph_output() or not consumers(value)
+    ]
+
+
+def _step(magnitude: float, context: Context) -> float:
+    largest = context.target.map_range[1]
+    return float(magnitude) / largest if magnitude > 0 else 1.0 / largest
+
+
+def _covering_step(quantisation: Quantisation, context: Context) -> float:
+    units = max(1.0, (quantisation.qmax + 1) / (context.target.map_range[1] + 1))
+    return quantisation.scalar_step * units
+
+
+def _following_quantiser(value: ir.Value) -> Quantisation | None:
+    """The next quantiser on the only path from a value, through activations and Adds."""
+    for _ in range(8):
+        nodes = consumers(value)
+        if len(nodes) != 1:
+            return None
+        node = nodes[0]
+        if dialect.is_quantize(node):
+            quantisation = dialect.quantisation_of(node)
+            return quantisation if quantisation.symmetric else None
+        if not is_op(node, *PIPELINED, "Add", "MaxPool", "Reshape", "Transpose", "Concat"):
+            return None
+        value = node.outputs[0]
+    return None
+
+
+def _quantise(value: ir.Value, step: float, context: Context) -> None:
+    bits = context.target.map_bits
+    uses = raw_uses(value)
+    name = value.name or ""
+    node = dialect.quantize(value, Quantisation.of(step, bits), name=f"{name}/derived")
+    result = node.outputs[0]
+    made_by = producer(value)
+    if made_by is not None:
+        provenance.inherit(node, made_by)
+    insert_after(value, node)
+    for use in uses:
+        use.node.replace_input_with(use.position, result)
+    if value.is_graph_output():
+        _move_output(value, result)
+    if not value.is_graph_input():
+        value.name, result.name = f"{name}/unrounded", name
+    context.derived.add(result.name or "")
+
+
+def _move_output(old: ir.Value, new: ir.Value) -> None:
+    graph = old.graph
+    assert isinstance(graph, ir.Graph)  # noqa: S101
+    for index, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[index] = new
+
+
+def _no_range(value: ir.Value, model: ir.Model) -> Diagnostic:
+    return Diagnostic(
+        "DLA205",
+        "unknown-range",
+        f"the source does not quantise {value.name!r} and nothing bounds its values",
+        location=provenance.location(producer(value), model),
+        help="give sample inputs with --calibrate data.npz",
+        notes=("every map on the hardware has 8 bits, so its range must be known",),
+    )

@@ -1,0 +1,88 @@
+"""Refuses what the hardware has no operator for, every node in one run."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import ConversionError
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import is_constant, is_op, producer
+from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.pipeline import Context, ir_pass
+
+_SUPPORTED = frozenset(ROUNDING) | frozenset(SAME_SCALE) | frozenset(PIPELINED)
+
+
+@ir_pass()
+def known_operators(model: ir.Model, context: Context) -> None:
+    """Checks that every node is an operator of the hardware, in a form that it could run.
+
+    Limits of size are rules and come later; what is refused here has no meaning on the hardware.
+
+    Raises:
+        ConversionError: listing every such node.
+    """
+    problems = []
+    for node in model.graph:
+        problem = _problem(node)
+        if problem is not None:
+            rule, name, message, help_ = problem
+            problems.append(
+                Diagnostic(
+                    rule, name, message, location=provenance.location(node, model), help=help_
+                )
+            )
+    if problems:
+        raise ConversionError([*context.diagnostics, *problems])
+
+
+def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
+    if dialect.is_quantize(node):
+        if not dialect.quantisation_of(node).per_tensor:
+            return (
+                "DLA203",
+                "per-channel-activation",
+                "the map has a step or zero point per channel; the hardware has one per map",
+                "quantise activations per tensor",
+            )
+        return None
+    if dialect.is_dequantize(node):
+        return None
+    if dialect.is_bipolar(node):
+        return (
+            "DLA301",
+            "unsupported-operator",
+            "the hardware has no sign activation (BipolarQuant on a map)",
+            "use ReLU, LeakyReLU, Tanh or Sigmoid with an 8-bit quantiser",
+        )
+    if not is_op(node, *_SUPPORTED):
+        domain = f"{node.domain}::" if node.domain else ""
+        return (
+            "DLA301",
+            "unsupported-operator",
+            f"the hardware has no {domain}{node.op_type}",
+            "remove it from the network, or run it on the host",
+        )
+    constants = [i for i, value in enumerate(node.inputs) if _constant_weight(value)]
+    if is_op(node, "Conv", "Gemm") and 1 not in constants:
+        return (
+            "DLA302",
+            "computed-weights",
+            "the weights are computed by the network; the hardware wants constants",
+            "",
+        )
+    if is_op(node, "Add", "Div", "MatMul", "Concat") and constants:
+        return (
+            "DLA303",
+            "constant-operand",
+            f"an operand of {node.op_type} is a constant; the hardware reads two maps",
+            "fold it into the bias or the weights of the layer before it",
+        )
+    if is_op(node, "Add", "Div", "MatMul") and len(node.inputs) != 2:
+        return ("DLA304", "operand-count", f"{node.op_type} needs two operands", "")
+    return None
+
+
+def _constant_weight(value: ir.Value | None) -> bool:
+    return is_constant(value) or dialect.is_dequantize(producer(value))

@@ -1,0 +1,85 @@
+"""Computes a value once for each of its roundings."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import insert_before, is_op
+from dlaconv.ir.layers import PIPELINED, ROUNDING
+from dlaconv.ir.passes.legal.requantise import insert_identity
+from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
+
+
+@ir_pass()
+def single_use(model: ir.Model, context: Context) -> None:
+    """Replaces a layer whose unrounded result is used n times by n copies of it.
+
+    The hardware stores rounded maps only, so two quantisers (or activations) on one unrounded
+    value need the layer twice: rounding one after the other is not the same. A graph input cannot
+    be computed twice: its finest quantiser stays, the others requantise its map, and that is
+    reported.
+    """
+    for value in model.graph.inputs:
+        _one_quantiser(value, model, context)
+    for node in reversed(list(model.graph)):
+        if is_op(node, *ROUNDING, *PIPELINED) and not _stored_activation(node):
+            _copy_for_each_use(node, context)
+
+
+def _stored_activation(node: ir.Node) -> bool:
+    """True for a ReLU on a stored map: its result is stored too, and may be used at will."""
+    source = node.inputs[0]
+    made_by = source.producer() if source is not None else None
+    return is_op(node, "Relu") and not is_op(made_by, *ROUNDING)
+
+
+def _copy_for_each_use(node: ir.Node, context: Context) -> None:
+    result = node.outputs[0]
+    uses = list(result.uses())
+    if len(uses) < 2:
+        return
+    for count, use in enumerate(uses[1:], start=1):
+        copy = ir.node(
+            node.op_type,
+            list(node.inputs),
+            {name: attribute for name, attribute in node.attributes.items()},
+            name=f"{node.name}/copy{count}",
+        )
+        provenance.inherit(copy, node)
+        twin = copy.outputs[0]
+        twin.name, twin.shape, twin.type = f"{result.name}/copy{count}", result.shape, result.type
+        insert_before(node, copy)
+        use.node.replace_input_with(use.idx, twin)
+    layer = provenance.location(node).layer
+    context.rewrites.append(
+        Rewrite("single_use", layer, f"computed {len(uses)} times, once for each rounding")
+    )
+
+
+def _one_quantiser(value: ir.Value, model: ir.Model, context: Context) -> None:
+    nodes = [use.node for use in value.uses() if dialect.is_quantize(use.node)]
+    if len(nodes) < 2:
+        return
+    nodes.sort(key=lambda node: float(dialect.quantisation_of(node).step.min()))
+    first = nodes[0]
+    graph = model.graph
+    graph.remove(first)
+    graph.insert_before(next(iter(graph)), first)
+    for other in nodes[1:]:
+        other.replace_input_with(0, first.outputs[0])
+        insert_identity(other, first.outputs[0], context)
+    context.diagnostics.add(
+        Diagnostic(
+            "DLA206",
+            "input-quantised-twice",
+            f"{len(nodes)} quantisers read the graph input {value.name!r}; the hardware stores "
+            "it once, so all but the finest requantise the stored map",
+            Severity.WARNING,
+            provenance.location(nodes[1], model),
+            help="share one quantiser at the input",
+        )
+    )
+
+

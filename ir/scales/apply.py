@@ -1,0 +1,169 @@
+"""Puts a plan into the graph: from LEGAL to SCALED."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import consumers, insert_before, is_op, producer, replace_node, shape_of
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.scales.cost import hardware_range
+from dlaconv.ir.scales.grid import WeightGrid
+from dlaconv.ir.scales.groups import Grouping, MapVariable, StepClass
+from dlaconv.ir.scales.records import bias_record, map_record, weight_record
+from dlaconv.ir.scales.solver import Plan
+from dlaconv.ir.scales.weights import (
+    LinearScaling,
+    ScaledWeights,
+    scale_integers,
+    scale_reals,
+    snap_integers,
+)
+
+_CENTRE = {
+    Rounding.FLOOR: -0.5,
+    Rounding.CEIL: 0.5,
+}
+"""Mean error of a directed rounding, in units; the nearest modes have none."""
+
+
+def apply_plan(model: ir.Model, grouping: Grouping, plan: Plan, context: Context) -> None:
+    """Replaces every step by the plan's, and every weight and bias by its integers.
+
+    Args:
+        model: a LEGAL model; becomes SCALED.
+        grouping: the groups of the model.
+        plan: the steps.
+        context: target, policy and convention; receives records and gammas.
+    """
+    _Applier(model, grouping, plan, context).apply()
+
+
+class _Applier:
+    def __init__(self, model: ir.Model, grouping: Grouping, plan: Plan, context: Context) -> None:
+        self.model, self.grouping, self.plan, self.context = model, grouping, plan, context
+        self.grid = WeightGrid(context.convention)
+
+    def apply(self) -> None:
+        linear = [node for node in self.model.graph if is_op(node, "Conv", "Gemm")]
+        for node in linear:
+            self._linear(node)
+        for value, item in self.grouping.class_of.items():
+            gamma = self.plan[self.grouping.group_of[item]].gamma
+            self.context.gammas[value.name or ""] = gamma
+        for group in self.grouping.groups:
+            for item in group.classes:
+                for variable in item.maps:
+                    self._map(variable, item)
+
+    def _steps(self, item: StepClass) -> tuple[float, float]:
+        """The hardware step and gamma of a step class."""
+        plan = self.plan[self.grouping.group_of[item]]
+        return 2.0 ** plan.exponents[item], plan.gamma
+
+    def _map(self, variable: MapVariable, item: StepClass) -> None:
+        node = variable.node
+        limits = hardware_range(item, self.context.target)
+        step, gamma = self._steps(item)
+        record = map_record(variable, step, gamma, limits, self.context, self.model)
+        self.context.records.append(record)
+        x = node.inputs[0]
+        assert x is not None  # noqa: S101
+        quantisation = Quantisation(
+            np.array(step, np.float32), np.zeros((), np.float32), limits[0], limits[1]
+        )
+        fresh = dialect.quantize(x, quantisation, name=node.name or "", output=record.name)
+        replace_node(node, fresh)
+
+    def _linear(self, node: ir.Node) -> None:
+        source, result = self._maps(node)
+        step_in, gamma_in = self._steps(self.grouping.class_of[source])
+        item = self.grouping.class_of[result.outputs[0]]
+        step_out, gamma_out = self._steps(item)
+        scaling = LinearScaling(step_in, step_out, gamma_in, gamma_out)
+        bias = self._bias(node, result)
+        target = self.context.target
+        holder = producer(node.inputs[1])
+        if holder is not None:
+            integers = dialect.array_of(holder.inputs[0])
+            steps = _per_channel(dialect.step_of(holder), len(integers))
+            if self.context.policy == "nearest":
+                scaled = snap_integers(integers, steps, bias, scaling, target)
+            else:
+                scaled = scale_integers(integers, steps, bias, scaling, target, self.grid)
+        else:
+            reals = dialect.array_of(node.inputs[1])
+            integers, steps = None, None
+            scaled = scale_reals(reals, bias, scaling, target, self.grid)
+        self._replace_constants(node, scaled, scaling)
+        layer = provenance.location(node).layer
+        kept = integers is not None and self.context.policy != "nearest"
+        self.context.records.append(weight_record(node, layer, steps, scaled, kept=kept))
+        if scaled.bias is not None:
+            self.context.records.append(bias_record(node, layer, scaled, scaling))
+
+    def _maps(self, node: ir.Node) -> tuple[ir.Value, ir.Node]:
+        """The stored map that a linear layer reads, and the quantiser of its result."""
+        source = node.inputs[0]
+        following = consumers(node.outputs[0])[0]
+        if not dialect.is_quantize(following):
+            following = consumers(following.outputs[0])[0]
+        assert source is not None  # noqa: S101
+        return source, following
+
+    def _bias(self, node: ir.Node, result: ir.Node) -> np.ndarray | None:
+        """The real bias, with what turns the hardware's rounding into the source's."""
+        has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
+        bias = dialect.array_of(node.inputs[2]).astype(np.float64) if has_bias else None
+        source = dialect.quantisation_of(result)
+        following = consumers(node.outputs[0])[0]
+        if is_op(following, "LeakyRelu", "PRelu") or self.context.policy == "nearest":
+            return bias
+        offset = _CENTRE.get(source.rounding, 0.0) - _CENTRE.get(self.context.rounding, 0.0)
+        if is_op(following, "Relu") or source.qmin >= 0:  # towards zero is down, away is up
+            offset += {Rounding.DOWN: -0.5, Rounding.UP: 0.5}.get(source.rounding, 0.0)
+        if not offset or not _exactly_kept(source, self, result):
+            return bias
+        if bias is None:
+            bias = np.zeros((shape_of(node.outputs[0]) or (0, 0))[1])
+        return bias + offset * source.scalar_step
+
+    def _replace_constants(
+        self, node: ir.Node, scaled: ScaledWeights, scaling: LinearScaling
+    ) -> None:
+        name = node.name or ""
+        shape = (-1,) + (1,) * (scaled.integers.ndim - 1)
+        weights = dialect.dequantize(
+            dialect.constant(f"{name}/W_int", scaled.integers),
+            scaled.steps.astype(np.float32).reshape(shape),
+            name=f"{name}/weights",
+            output=f"{name}/W",
+        )
+        insert_before(node, weights)
+        inputs = [node.inputs[0], weights.outputs[0]]
+        if scaled.bias is not None:
+            bias = dialect.dequantize(
+                dialect.constant(f"{name}/B_int", scaled.bias),
+                (scaled.steps * scaling.step_in).astype(np.float32),
+                name=f"{name}/bias",
+                output=f"{name}/B",
+            )
+            insert_before(node, bias)
+            inputs.append(bias.outputs[0])
+        node.resize_inputs(len(inputs))
+        for index, value in enumerate(inputs):
+            node.replace_input_with(index, value)
+
+
+def _per_channel(step: np.ndarray, channels: int) -> np.ndarray:
+    flat: np.ndarray = np.broadcast_to(step.astype(np.float64).reshape(-1), (channels,))
+    return flat
+
+
+def _exactly_kept(source: Quantisation, applier: _Applier, result: ir.Node) -> bool:
+    item = applier.grouping.class_of[result.outputs[0]]
+    step, gamma = applier._steps(item)
+    return abs(step / gamma / source.scalar_step - 1) < 0.01

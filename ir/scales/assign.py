@@ -1,0 +1,40 @@
+"""The pass from LEGAL to SCALED."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlaconv.ir.calibration.samples import observed_values, random_inputs
+from dlaconv.ir.pipeline import Context, ir_pass
+from dlaconv.ir.scales.apply import apply_plan
+from dlaconv.ir.scales.groups import Grouping, group_maps
+from dlaconv.ir.scales.refine import refine
+from dlaconv.ir.scales.solver import Plan, needs_samples, solve, solve_nearest
+
+@ir_pass(tolerance=None)
+def assign_scales(model: ir.Model, context: Context) -> None:
+    """Gives every map a power-of-two step, weights a grid step and biases 16-bit integers.
+
+    Groups that can stay exact are decided by the source's steps alone. For the others the errors
+    are measured on the calibration data, or on seeded random inputs without any.
+    """
+    context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
+    grouping = group_maps(
+        model,
+        pin_io=context.io == "pin",
+        signed_maps=context.target.signed_maps,
+        derived=context.derived,
+    )
+    apply_plan(model, grouping, _plan(model, grouping, context), context)
+
+
+def _plan(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    if context.policy == "nearest":
+        return solve_nearest(grouping, context.target)
+    needy = needs_samples(grouping, context.target)
+    if not needy:
+        return solve(grouping, context.target, {})
+    names = [variable.unrounded for group in needy for variable in group.maps]
+    observed = observed_values(model, context.inputs, names)
+    plan = solve(grouping, context.target, observed)
+    return refine(model, grouping, plan, needy, observed, context)

@@ -1,0 +1,82 @@
+"""What a step costs: the error of the hardware's rounding against the source's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.scales.groups import MapVariable, StepClass
+from dlaconv.ir.target import Target
+
+Samples = Mapping[str, np.ndarray]
+"""Unrounded values of maps as seen on data, by name of the value."""
+
+SAME = 1e-6
+"""Two steps closer than this (relative) are the same step; float32 products differ by less."""
+
+
+def hardware_range(item: StepClass, target: Target) -> tuple[int, int]:
+    """Smallest and largest integer of a step class on the hardware."""
+    low, high = target.map_range
+    return (0, high - low) if item.unsigned else (low, high)
+
+
+def natural_step(source: Quantisation, limits: tuple[int, int]) -> float:
+    """The finest step that keeps the source's integers, or else covers its range.
+
+    Unsigned 8-bit maps on signed hardware double their step: 255 becomes 127.5 units, which clips
+    by half a unit, instead of saturating at half range.
+
+    Args:
+        source: per-tensor quantisation.
+        limits: the hardware's smallest and largest integer.
+    """
+    zero = float(source.zero_point.reshape(-1)[0])
+    top, bottom = source.qmax - zero, source.qmin - zero
+    units = max(1.0, (top + 1) / (limits[1] + 1))
+    if bottom < 0:
+        units = max(units, bottom / limits[0] if limits[0] else math.inf)
+    return source.scalar_step * units
+
+
+def is_exact(source: Quantisation, step: float, limits: tuple[int, int]) -> bool:
+    """True if the hardware holds the source's integers at the source's step."""
+    return (
+        abs(step / source.scalar_step - 1) < SAME
+        and float(natural_step(source, limits)) == source.scalar_step
+    )
+
+
+def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: Samples) -> float:
+    """Noise over signal that a step causes at one map, relative to the source's own values.
+
+    Args:
+        variable: the map.
+        step: the real step on the hardware.
+        limits: the hardware's smallest and largest integer.
+        samples: unrounded values; without those of this map the error is estimated.
+    """
+    source = variable.source
+    values = samples.get(variable.unrounded)
+    if values is None or not values.size:
+        return _estimate(variable, step, limits)
+    wanted = values if variable.derived else source.reals(source.integers(values))
+    got = np.clip(np.rint(values / step), *limits) * step
+    power = float(np.mean(np.square(wanted, dtype=np.float64)))
+    noise = float(np.mean(np.square(got - wanted, dtype=np.float64)))
+    return noise / (power + (source.scalar_step / 4) ** 2)
+
+
+def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:
+    """Both roundings are uniform; what is clipped is a tail of a map that uses its range."""
+    source = variable.source
+    if is_exact(source, step, limits) and not variable.derived:
+        return 0.0
+    natural = natural_step(source, limits)
+    noise = (step**2 + source.scalar_step**2) / 12
+    clipped = max(0.0, (natural - step) * limits[1])
+    spread = natural * limits[1] / 4
+    return (noise + 0.01 * clipped**2) / spread**2

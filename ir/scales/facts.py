@@ -1,0 +1,59 @@
+"""What a converted file must remember of each map besides its hardware step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.layers import Network
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.records import TensorRecord
+
+
+def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, dict[str, Any]]:
+    """Real step, class, layer and multiplier errors of every map of a SCALED model.
+
+    Maps that an operator only moves have the class of what it moves. ``tensor`` is the source's
+    name of a quantised graph input. ``step_errors`` (relative, per output channel) is there where
+    the weight steps were rounded to the grid.
+    """
+    records = {record.name: record for record in context.records if record.kind == "map"}
+    weights = {record.name: record for record in context.records if record.kind == "weight"}
+    facts: dict[str, dict[str, Any]] = {}
+    tensors = {
+        value.name: use.node.outputs[0].name or ""
+        for value in model.graph.inputs
+        for use in value.uses()
+        if dialect.is_quantize(use.node)
+    }
+    for source in network.inputs:
+        tensor = tensors[source.name]
+        facts[source.name] = {
+            "real_step": float(source.step) / context.gammas[tensor],
+            "class": str(records[tensor].fidelity),
+            "layer": records[tensor].layer,
+            "tensor": tensor,
+        }
+    for layer in network.layers:
+        name = layer.output.name
+        record = records.get(name)
+        inherited = facts[layer.inputs[0].name]["class"]
+        facts[name] = {
+            "real_step": float(layer.output.step) / context.gammas[name],
+            "class": str(record.fidelity) if record else inherited,
+            "layer": provenance.location(layer.node).layer,
+        }
+        weight = weights.get(f"{layer.node.name}/weights")
+        errors = None if weight is None else _step_errors(weight)
+        if errors is not None:
+            facts[name]["step_errors"] = errors
+    return facts
+
+
+def _step_errors(record: TensorRecord) -> list[float] | None:
+    steps, ideal = np.array(record.target["steps"]), np.array(record.target["ideal_steps"])
+    errors = np.abs(steps / ideal - 1)
+    return [float(f"{error:.4g}") for error in errors] if errors.max(initial=0) > 1e-7 else None

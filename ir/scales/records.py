@@ -1,0 +1,159 @@
+"""Report rows of the scale stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import provenance
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.records import Fidelity, TensorRecord
+from dlaconv.ir.scales.cost import SAME, is_exact, natural_step
+from dlaconv.ir.scales.groups import MapVariable
+from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights
+
+_INTEGRAL = 1e-3
+"""A bias this near to an integer was one before float32 stored it."""
+
+
+def map_record(
+    variable: MapVariable,
+    step: float,
+    gamma: float,
+    limits: tuple[int, int],
+    context: Context,
+    model: ir.Model,
+) -> TensorRecord:
+    """The row of a feature map.
+
+    Args:
+        variable: the map.
+        step: hardware step.
+        gamma: hardware value over real value.
+        limits: smallest and largest integer on the hardware.
+        context: knows which maps are bounded for want of data.
+        model: the model, for the place.
+    """
+    real = step / gamma
+    source = variable.source
+    fidelity, note = _fidelity(variable, real, limits)
+    if variable.name in context.bounded:
+        note = "the step is an interval bound; --calibrate makes it finer"
+    return TensorRecord(
+        name=variable.name,
+        kind="map",
+        layer=provenance.location(variable.node, model).layer,
+        fidelity=fidelity,
+        source=None if variable.derived else source_row(source),
+        target={
+            "bits": context.target.map_bits,
+            "signed": limits[0] < 0,
+            "exponent": round(float(np.log2(step))),
+            "step": step,
+            "real_step": real,
+        },
+        note=note,
+    )
+
+
+def _fidelity(
+    variable: MapVariable, real: float, limits: tuple[int, int]
+) -> tuple[Fidelity, str]:
+    source = variable.source
+    if variable.derived:
+        return Fidelity.DERIVED, "the source does not quantise this map"
+    if is_exact(source, real, limits):
+        notes = []
+        if source.qmax < limits[1] or limits[0] < source.qmin < 0:
+            notes.append(f"the source clips at [{source.qmin}, {source.qmax}], the hardware later")
+        if not source.rounding.nearest:
+            notes.append(f"the source rounds with {source.rounding}")
+        return Fidelity.EXACT, "; ".join(notes)
+    natural = natural_step(source, limits)
+    if real < source.scalar_step * (1 - SAME):
+        return Fidelity.CLIPPED, f"finer step than the source's {source.scalar_step:.6g}"
+    if abs(real / natural - 1) < SAME and source.symmetric:
+        return Fidelity.RESCALED, f"{source.bits}-bit integers in units of {natural / source.scalar_step:g}"
+    return Fidelity.RESCALED, ""
+
+
+def source_row(source: Quantisation) -> dict[str, Any]:
+    """A source quantisation as JSON values."""
+    return {
+        "bits": source.bits,
+        "signed": source.signed,
+        "narrow": source.narrow,
+        "step": float(source.step.reshape(-1)[0]),
+        "zero_point": float(source.zero_point.reshape(-1)[0]),
+        "rounding": str(source.rounding),
+    }
+
+
+def weight_record(
+    node: ir.Node,
+    layer: str,
+    steps: np.ndarray | None,
+    scaled: ScaledWeights,
+    *,
+    kept: bool,
+) -> TensorRecord:
+    """The row of a layer's weights."""
+    changed = np.flatnonzero(scaled.requantised)
+    note = ""
+    if not kept:
+        fidelity = Fidelity.REQUANTISED if steps is not None else Fidelity.DERIVED
+    elif changed.size:
+        fidelity = Fidelity.REQUANTISED
+        guarded = int(scaled.guarded.sum())
+        note = f"{guarded} channels widened so that their bias fits 16 bits" if guarded else ""
+    elif np.allclose(scaled.steps, scaled.ideal, rtol=SAME, atol=0):
+        fidelity = Fidelity.EXACT
+    else:
+        fidelity = Fidelity.RESCALED
+        worst = float(np.abs(scaled.steps / scaled.ideal - 1).max())
+        note = f"integers kept, step rounded to the grid (at most {worst:.2%} off)"
+    return TensorRecord(
+        name=f"{node.name}/weights",
+        kind="weight",
+        layer=layer,
+        fidelity=fidelity,
+        source=None if steps is None else {"steps": [float(step) for step in steps]},
+        target={
+            "bits": 8,
+            "steps": [float(step) for step in scaled.steps],
+            "ideal_steps": [float(step) for step in scaled.ideal],
+        },
+        note=note,
+        channels=tuple(int(channel) for channel in changed),
+    )
+
+
+def bias_record(
+    node: ir.Node, layer: str, scaled: ScaledWeights, scaling: LinearScaling
+) -> TensorRecord:
+    """The row of a layer's bias."""
+    assert scaled.bias is not None  # noqa: S101
+    assert scaled.bias_error is not None  # noqa: S101
+    lost = np.abs(scaled.bias_error)
+    clipped = np.flatnonzero(lost > 1)
+    if clipped.size:
+        fidelity, note = Fidelity.CLIPPED, f"{clipped.size} channels saturate at 16 bits"
+    elif scaled.requantised.any():
+        fidelity, note = Fidelity.REQUANTISED, ""
+    elif float(lost.max(initial=0)) < _INTEGRAL:
+        fidelity, note = Fidelity.EXACT, ""
+    else:
+        fidelity, note = Fidelity.RESCALED, "rounded to units of weight step times input step"
+    return TensorRecord(
+        name=f"{node.name}/bias",
+        kind="bias",
+        layer=layer,
+        fidelity=fidelity,
+        source=None,
+        target={"bits": 16, "step_in": scaling.step_in},
+        note=note,
+        channels=tuple(int(channel) for channel in clipped),
+    )

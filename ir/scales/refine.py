@@ -1,0 +1,184 @@
+"""Improves a plan by the error of the network's output; keeps only what lowers it.
+
+The cost of a step (`dlaconv.ir.scales.cost`) looks at one map. In residual trunks one base serves
+many maps and their errors add up, so the exponents are chosen by what they do to the network's
+output: coordinate search over the step classes of the groups that cannot stay exact. One session
+serves every trial: the steps of the maps are inputs of its graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.execution import Arrays, Executor, split_samples
+from dlaconv.ir.graph import is_op, producer, shape_of
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.scales.cost import Samples, hardware_range
+from dlaconv.ir.scales.groups import Group, Grouping
+from dlaconv.ir.scales.solver import GroupPlan, Plan, allowed, group_plans, solve_nearest
+
+_TRIALS = 96
+_BUDGET = 2e11
+"""Multiplications that all trials together may take."""
+_GAIN = 0.99
+"""A change is kept if it brings the error below this share of what it was."""
+
+
+def refine(
+    model: ir.Model,
+    grouping: Grouping,
+    plan: Plan,
+    groups: Sequence[Group],
+    observed: Samples,
+    context: Context,
+) -> Plan:
+    """Tries neighbours of a plan, group by group, on the network's output.
+
+    Args:
+        model: the LEGAL model; its own output is the reference.
+        grouping: the groups of the model.
+        plan: where to start.
+        groups: the groups that may change.
+        observed: unrounded values of the groups' maps on data.
+        context: its inputs are what the network is tried on.
+
+    Returns:
+        A plan whose output error on the inputs is not above that of ``plan``, nor above that of
+        the nearest powers of two for these groups.
+    """
+    samples = list(split_samples(context.inputs))
+    work = len(samples) * max(multiplications(model), 1)
+    trials = int(min(_TRIALS, _BUDGET // work))
+    if trials < 2 or not groups:
+        return plan
+    trial = _Trial(model, grouping, samples, context)
+    best, least = plan, trial.error(plan)
+    nearest = solve_nearest(grouping, context.target)
+    snapped = plan | {group: nearest[group] for group in groups}
+    if (found := trial.error(snapped)) < least * _GAIN:
+        best, least = snapped, found
+    for group in groups:
+        for other in group_plans(group, context.target, observed):
+            if trials <= 0 or other.base == best[group].base:
+                continue
+            trials -= 1
+            if (found := trial.error(best | {group: other})) < least * _GAIN:
+                best, least = best | {group: other}, found
+    return _descend(best, least, groups, trial, trials)
+
+
+def _descend(
+    plan: Plan, least: float, groups: Sequence[Group], trial: _Trial, trials: int
+) -> Plan:
+    """Moves one step class at a time by one exponent, as long as it helps."""
+    moves = [(group, item, by) for group in groups for item in group.classes for by in (1, -1)]
+    position = failures = 0
+    while trials > 0 and failures < len(moves):
+        group, item, by = moves[position % len(moves)]
+        position += 1
+        old = plan[group]
+        exponents = dict(old.exponents)
+        exponents[item] += by
+        changed = plan | {group: replace(old, exponents=exponents)}
+        failures += 1
+        if not trial.sensible(changed[group], group):
+            continue
+        trials -= 1
+        found = trial.error(changed)
+        if found < least * _GAIN:
+            plan, least, failures = changed, found, 0
+    return plan
+
+
+class _Trial:
+    """The source's network with the hardware's map steps as inputs."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        grouping: Grouping,
+        samples: Sequence[Arrays],
+        context: Context,
+    ) -> None:
+        reference = Executor(model)
+        self._samples = samples
+        self._wanted = [reference.run(feeds) for feeds in samples]
+        self._grouping = grouping
+        self._target = context.target
+        self._executor = Executor(self._parametrised(model))
+
+    def _parametrised(self, model: ir.Model) -> ir.Model:
+        copy = model.clone()
+        nodes = {node.name: node for node in copy.graph if dialect.is_quantize(node)}
+        for group in self._grouping.groups:
+            for item in group.classes:
+                low, high = hardware_range(item, self._target)
+                for variable in item.maps:
+                    old = nodes[variable.node.name]
+                    x, result = old.inputs[0], old.outputs[0]
+                    assert x is not None
+                    zero = np.zeros((), np.float32)
+                    fresh = dialect.quantize(
+                        x, Quantisation(zero + 1, zero, low, high), name=f"trial/{old.name}"
+                    )
+                    step = ir.val(
+                        _step_input(variable.name), dtype=ir.DataType.FLOAT, shape=ir.Shape(())
+                    )
+                    fresh.replace_input_with(1, step)
+                    copy.graph.inputs.append(step)
+                    copy.graph.insert_before(old, fresh)
+                    zero_point = fresh.inputs[2]
+                    assert zero_point is not None
+                    copy.graph.register_initializer(zero_point)
+                    result.replace_all_uses_with(fresh.outputs[0], replace_graph_outputs=True)
+                    copy.graph.remove(old, safe=True)
+                    result.name, fresh.outputs[0].name = f"{result.name}/old", result.name
+        return copy
+
+    def error(self, plan: Plan) -> float:
+        """Noise over signal of the outputs, summed over outputs."""
+        steps = {
+            _step_input(variable.name): np.array(plan[group].step(item), np.float32)
+            for group in self._grouping.groups
+            for item in group.classes
+            for variable in item.maps
+        }
+        noise: dict[str, float] = {}
+        signal: dict[str, float] = {}
+        for feeds, wanted in zip(self._samples, self._wanted, strict=True):
+            for name, got in self._executor.run(feeds | steps).items():
+                off = (got - wanted[name]).astype(np.float64)
+                noise[name] = noise.get(name, 0.0) + float(np.vdot(off, off))
+                power = float(np.vdot(wanted[name], wanted[name]))
+                signal[name] = signal.get(name, 0.0) + power
+        return sum(noise[name] / (signal[name] or 1.0) for name in noise)
+
+    def sensible(self, plan: GroupPlan, group: Group) -> bool:
+        """True if no map saturates far below its range, nor wastes more than two bits."""
+        return allowed(plan, group, self._target)
+
+
+def _step_input(name: str) -> str:
+    return f"step of {name}"
+
+
+def multiplications(model: ir.Model) -> int:
+    """Multiplications of one run, convolutions and fully connected layers only."""
+    total = 0
+    for node in model.graph:
+        if not is_op(node, "Conv", "Gemm"):
+            continue
+        result = shape_of(node.outputs[0])
+        holder = producer(node.inputs[1])
+        weights = node.inputs[1] if holder is None else holder.inputs[0]
+        shape = shape_of(weights) if weights is not None else None
+        if result is not None and shape is not None:
+            total += math.prod(result) * math.prod(shape[1:])
+    return total

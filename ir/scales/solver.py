@@ -1,0 +1,204 @@
+"""Chooses the step of every map; the maths is in ``docs/scales.md``.
+
+Within a group every real step is base * 2^k. The solver tries as base the fraction of each map's
+natural step, and one (plain powers of two), gives each step class its best exponent under that
+base, and keeps the base with the least total error. In a group whose maps have one step up to
+powers of two (every chain), the error is zero: all integers stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlaconv.ir.scales.cost import SAME, Samples, error, hardware_range, is_exact, natural_step
+from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
+from dlaconv.ir.target import Target
+
+_COVER = 0.7
+"""A step may be finer than the natural one by this factor (nearest power of two: 0.707)."""
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """The steps of one group.
+
+    Attributes:
+        base: real step over hardware step, in about [0.7, 1.4]; gamma is its inverse.
+        exponents: n of the hardware step 2^n of each step class.
+        error: summed error of the group's maps.
+    """
+
+    base: float
+    exponents: dict[StepClass, int]
+    error: float
+
+    @property
+    def gamma(self) -> float:
+        """Hardware value over real value."""
+        return 1 / self.base
+
+    def step(self, item: StepClass) -> float:
+        """The real step of a step class."""
+        return self.base * 2.0 ** self.exponents[item]
+
+
+Plan = dict[Group, GroupPlan]
+
+
+def solve(grouping: Grouping, target: Target, samples: Samples) -> Plan:
+    """Chooses base and exponents of every group.
+
+    Args:
+        grouping: the maps.
+        target: the hardware.
+        samples: unrounded values of maps on data, for groups that cannot stay exact.
+    """
+    return {group: solve_group(group, target, samples) for group in grouping.groups}
+
+
+def solve_nearest(grouping: Grouping, target: Target) -> Plan:
+    """Snaps each natural step to the nearest power of two (``--scale-policy nearest``)."""
+    plan: Plan = {}
+    for group in grouping.groups:
+        exponents = {}
+        for item in group.classes:
+            limits = hardware_range(item, target)
+            logs = [math.log2(natural_step(variable.source, limits)) for variable in item.maps]
+            exponents[item] = round(sum(logs) / len(logs))
+        plan[group] = GroupPlan(1.0, exponents, math.nan)
+    return plan
+
+
+def solve_group(group: Group, target: Target, samples: Samples) -> GroupPlan:
+    """Chooses base and exponents of one group."""
+    plans = group_plans(group, target, samples)
+    return min(plans, key=lambda plan: (plan.error, abs(math.log2(plan.base))))
+
+
+def group_plans(group: Group, target: Target, samples: Samples) -> list[GroupPlan]:
+    """The best plan of a group under each base worth trying."""
+    return [_best_under(base, group, target, samples) for base in _bases(group, target, samples)]
+
+
+def stays_exact(group: Group, plan: GroupPlan, target: Target) -> bool:
+    """True if every source quantisation of the group is kept as it is."""
+    return all(
+        is_exact(variable.source, plan.step(item), hardware_range(item, target))
+        for item in group.classes
+        for variable in item.maps
+        if not variable.derived
+    )
+
+
+def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
+    """True if no map saturates far below its range, nor wastes more than two bits."""
+    for item in group.classes:
+        limits = hardware_range(item, target)
+        step = plan.step(item)
+        for variable in item.maps:
+            ratio = step / natural_step(variable.source, limits)
+            finest = _finest(variable, 1.0, limits, {})
+            if not finest - SAME <= ratio <= 4:
+                return False
+    return True
+
+
+def needs_samples(grouping: Grouping, target: Target) -> list[Group]:
+    """The groups whose choice depends on data.
+
+    Those are groups in which some map cannot have its natural step, and low-bit maps, which may
+    keep their integers (saturating later than the source) or the source's clipping range.
+    """
+    nothing: Samples = {}
+    needy = []
+    for group in grouping.groups:
+        plan = solve_group(group, target, nothing)
+        for item in group.classes:
+            limits = hardware_range(item, target)
+            step = plan.step(item)
+            if any(
+                abs(step / natural_step(variable.source, limits) - 1) > SAME
+                or _low_bit(variable.source.qmax, limits)
+                or _wide(variable.source.qmax, limits)
+                for variable in item.maps
+            ):
+                needy.append(group)
+                break
+    return needy
+
+
+def _low_bit(qmax: int, limits: tuple[int, int]) -> bool:
+    return 2 * qmax < limits[1]
+
+
+def _wide(qmax: int, limits: tuple[int, int]) -> bool:
+    """More than one bit too many: such formats (uint16, say) seldom use their whole range."""
+    return qmax > 2 * limits[1] + 1
+
+
+def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
+    if group.pinned:
+        return [1.0]
+    wanted = [1.0]
+    for item in group.classes:
+        limits = hardware_range(item, target)
+        for variable in item.maps:
+            wanted.append(_fraction(natural_step(variable.source, limits)))
+            if _low_bit(variable.source.qmax, limits) and variable.unrounded in samples:
+                clip = variable.source.qmax * variable.source.scalar_step
+                wanted.append(_fraction(clip / limits[1]))
+    unique: list[float] = []
+    for base in wanted:
+        if all(abs(base / other - 1) > SAME for other in unique):
+            unique.append(base)
+    return unique
+
+
+def _fraction(step: float) -> float:
+    """The step divided by its nearest power of two."""
+    return step / 2.0 ** round(math.log2(step))
+
+
+def _best_under(base: float, group: Group, target: Target, samples: Samples) -> GroupPlan:
+    exponents: dict[StepClass, int] = {}
+    total = 0.0
+    for item in group.classes:
+        limits = hardware_range(item, target)
+        choices = {}
+        for exponent in _exponents(base, item, limits, samples):
+            step = base * 2.0**exponent
+            choices[exponent] = sum(error(v, step, limits, samples) for v in item.maps)
+        exponents[item] = min(choices, key=lambda exponent: (choices[exponent], exponent))
+        total += choices[exponents[item]]
+    return GroupPlan(base, exponents, total)
+
+
+def _exponents(
+    base: float, item: StepClass, limits: tuple[int, int], samples: Samples
+) -> list[int]:
+    """Exponents worth trying: from the finest step that any map could use to the natural one."""
+    natural = [natural_step(variable.source, limits) for variable in item.maps]
+    finest = min(
+        _finest(variable, step, limits, samples)
+        for step, variable in zip(natural, item.maps, strict=True)
+    )
+    lowest = math.ceil(math.log2(finest / base) - SAME)
+    highest = math.ceil(math.log2(max(natural) / base) - SAME)
+    return list(range(lowest, max(lowest, highest) + 1))
+
+
+def _finest(
+    variable: MapVariable, natural: float, limits: tuple[int, int], samples: Samples
+) -> float:
+    source = variable.source
+    if _low_bit(source.qmax, limits):
+        return min(natural * _COVER, source.qmax * source.scalar_step / limits[1])
+    values = samples.get(variable.unrounded)
+    if _wide(source.qmax, limits) and values is not None and values.size:
+        used = float(np.abs(values).max()) / limits[1]
+        return min(natural * _COVER, max(used, source.scalar_step))
+    return natural * _COVER
