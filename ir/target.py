@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class KernelLimits:
         strides: allowed strides.
         padding: allowed padding on each side.
         map_size: allowed height and width of the input map.
+        channels: allowed channels of the input map and of the result.
     """
 
     kernel: Interval
     strides: tuple[int, ...]
     padding: Interval
     map_size: Interval
+    channels: Interval
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Target:
         signed_maps: True if maps are signed; unsigned ones keep 8 bits after ReLU.
         scale_divisor: range of ``a`` in a weight scale of 2^n / a.
         max_shift: largest right shift of a requantisation.
+        min_shift: smallest right shift that still compiles; below zero it is a left shift.
         input_channels: channels of a graph input.
         input_size: height and width of a graph input.
         map_channels: channels of every other map.
@@ -95,6 +98,7 @@ class Target:
     weight_buffer: int
     ops: Mapping[str, Mapping[str, str]]
     same_scale_ops: tuple[str, ...]
+    min_shift: int = 0
     attribute_aliases: Mapping[str, str] = field(default_factory=dict)
     deprecated_attributes: tuple[str, ...] = ()
 
@@ -120,18 +124,7 @@ class Target:
         Raises:
             ValueError: naming the key that is missing, unknown or of the wrong form.
         """
-        known = {item.name for item in fields(cls)}
-        if unknown := sorted(set(data) - known - {"$schema", "comment"}):
-            raise ValueError(f"unknown keys: {', '.join(unknown)}")
-        values: dict[str, Any] = {}
-        for item in fields(cls):
-            if item.name in data:
-                values[item.name] = _parse(item.name, str(item.type), data[item.name])
-        try:
-            return cls(**values)
-        except TypeError:
-            required = known - {"attribute_aliases", "deprecated_attributes"}
-            raise ValueError(f"missing keys: {', '.join(sorted(required - set(data)))}") from None
+        return cls(**_members(cls, data, "", ignored=_COMMENTS))
 
     @classmethod
     def load(cls, path: Path | None = None) -> Target:
@@ -147,34 +140,115 @@ class Target:
             text = files("dlaconv.schemas").joinpath("access-1.2.0.json").read_text("utf-8")
         else:
             text = path.read_text("utf-8")
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
         if not isinstance(data, dict):
             raise ValueError("a target file holds one JSON object")
         return cls.from_json(data)
 
 
+_COMMENTS = frozenset({"$schema", "comment"})
+_POSITIVE = frozenset({"opset", "opset_hardswish", "ir_version", "channel_multiple"})
+_MOST_BITS = 64
+_MOST_DIVISOR = 255  # what dlaconv.ir.formats.ReciprocalDyadic holds
+_ATTRIBUTE_TYPES = ("float", "int", "floats")
+
+
+def _members(
+    cls: type[Target | KernelLimits],
+    data: Mapping[str, Any],
+    inside: str,
+    ignored: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """The constructor arguments of a dataclass from a JSON object, every key accounted for."""
+    prefix = f"{inside}." if inside else ""
+    known = {item.name: item for item in fields(cls)}
+    required = [
+        name
+        for name, item in known.items()
+        if item.default is MISSING and item.default_factory is MISSING
+    ]
+    if unknown := sorted(set(data) - set(known) - ignored):
+        raise ValueError(f"unknown keys: {', '.join(prefix + key for key in unknown)}")
+    if missing := [name for name in required if name not in data]:
+        raise ValueError(f"missing keys: {', '.join(prefix + key for key in missing)}")
+    return {
+        name: _parse(prefix + name, str(item.type), data[name])
+        for name, item in known.items()
+        if name in data
+    }
+
+
 def _parse(key: str, kind: str, value: Any) -> Any:
-    try:
-        if kind == "Interval":
-            low, high = value
-            return int(low), int(high)
-        if kind == "KernelLimits":
-            return KernelLimits(
-                kernel=_parse(key, "Interval", value["kernel"]),
-                strides=tuple(int(stride) for stride in value["strides"]),
-                padding=_parse(key, "Interval", value["padding"]),
-                map_size=_parse(key, "Interval", value["map_size"]),
-            )
-        if kind.startswith("tuple[int"):
-            return tuple(int(item) for item in value)
-        if kind.startswith("tuple[str"):
-            return tuple(str(item) for item in value)
-        if kind in {"int", "str", "bool"} and type(value).__name__ != kind:
-            raise TypeError
-        if kind.startswith("Mapping") and not isinstance(value, dict):
-            raise TypeError
-    except (TypeError, ValueError, KeyError):
-        raise ValueError(
-            f"key {key!r} has the wrong form: expected {kind}, got {value!r}"
-        ) from None
+    if kind == "KernelLimits":
+        if not isinstance(value, dict):
+            raise _wrong(key, "an object", value)
+        return KernelLimits(**_members(KernelLimits, value, key))
+    if kind == "Interval":
+        if key == "scale_divisor":
+            return _interval(key, value, 1, _MOST_DIVISOR)
+        return _interval(key, value)
+    if kind == "tuple[int, ...]":
+        return tuple(_integer(key, item, 1) for item in _sequence(key, value))
+    if kind == "tuple[str, ...]":
+        return tuple(_text(key, item) for item in _sequence(key, value))
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise _wrong(key, "true or false", value)
+        return value
+    if kind == "int":
+        if key.endswith("_bits"):
+            return _integer(key, value, 1, _MOST_BITS)
+        if key == "min_shift":
+            return _integer(key, value, -_MOST_BITS)
+        return _integer(key, value, 1 if key in _POSITIVE else 0)
+    if kind == "str":
+        return _text(key, value)
+    if not isinstance(value, dict):
+        raise _wrong(key, "an object", value)
+    if key == "ops":
+        return {op: _attributes(f"ops.{op}", types) for op, types in value.items()}
+    return {name: _text(f"{key}.{name}", text) for name, text in value.items()}
+
+
+def _wrong(key: str, expected: str, value: Any) -> ValueError:
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return ValueError(f"key {key!r} has the wrong form: expected {expected}, got {shown}")
+
+
+def _integer(key: str, value: Any, lowest: int, highest: int = 2**31 - 1) -> int:
+    if type(value) is not int or not lowest <= value <= highest:
+        raise _wrong(key, f"an integer from {lowest} to {highest}", value)
+    return value
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(key, "a non-empty string", value)
+    return value
+
+
+def _sequence(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(key, "a list", value)
+    return value
+
+
+def _interval(key: str, value: Any, lowest: int = 0, highest: int = 2**31 - 1) -> Interval:
+    if isinstance(value, list) and len(value) == 2:
+        low, high = value
+        if type(low) is int and type(high) is int and lowest <= low <= high <= highest:
+            return low, high
+    raise _wrong(key, f"two integers [low, high] with {lowest} <= low <= high <= {highest}", value)
+
+
+def _attributes(key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong(key, "an object", value)
+    for name, kind in value.items():
+        if kind not in _ATTRIBUTE_TYPES:
+            raise _wrong(f"{key}.{name}", f"one of {', '.join(_ATTRIBUTE_TYPES)}", kind)
     return value
