@@ -1,1 +1,69 @@
-"""dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA."""
+"""dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
+
+The Python API is `load`, `convert`, `check`, `run` and `verify`; `hookimpl` marks the functions of
+a plugin. Everything is imported on first use, so that ``import dlaconv`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlaconv.api import check, convert, load, run, verify
+    from dlaconv.hookspecs import hookimpl
+    from dlaconv.options import Options
+    from dlaconv.plugins import Plugins
+
+    __version__: str
+
+__all__ = [
+    "Options",
+    "Plugins",
+    "__version__",
+    "check",
+    "convert",
+    "hookimpl",
+    "load",
+    "run",
+    "verify",
+]
+
+_HOME = {
+    "Options": "dlaconv.options",
+    "Plugins": "dlaconv.plugins",
+    "check": "dlaconv.api",
+    "convert": "dlaconv.api",
+    "hookimpl": "dlaconv.hookspecs",
+    "load": "dlaconv.api",
+    "run": "dlaconv.api",
+    "verify": "dlaconv.api",
+}
+
+
+class _Package(ModuleType):
+    """Keeps `dlaconv.convert` the function: importing the module of that name would replace it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dlaconv")
+    if name not in _HOME:
+        raise AttributeError(f"module 'dlaconv' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

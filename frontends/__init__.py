@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostics
+
+if TYPE_CHECKING:  # the command line reads this module, and onnx_ir takes 0.3 s to import
+    import onnx_ir as ir
 
 
 @dataclass
@@ -39,7 +41,9 @@ class Frontend:
     Attributes:
         name: short and lower case; ``dlaconv from-<name>`` becomes its command.
         summary: one line for ``--help``.
-        load: reads a file; its annotated parameters become the command's arguments and options.
+        load: reads a file, its first parameter; its annotated parameters become the command's
+            arguments and options. A parameter ``layers`` becomes none: it receives what plugins
+            give through ``register_layers``, a mapping from operator to handler.
         sniff: says whether a file looks like this format, from its first bytes or its ending.
     """
 

@@ -1,0 +1,277 @@
+"""The Python API: load, convert, check, run, verify. The command line calls nothing else.
+
+Each function takes paths as `pathlib.Path` or `str` and raises `dlaconv.errors.UserError` (with
+every diagnostic found) for what a user can mend.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.errors import DlaconvError, InternalError, PluginError, UnreadableError, UsageError
+from dlaconv.files import require_file, require_output
+from dlaconv.plugins import Plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlaconv.backends.access.rules import CheckResult
+    from dlaconv.convert import Conversion
+    from dlaconv.frontends import Frontend, Imported
+    from dlaconv.options import Options
+    from dlaconv.verification import Verification
+
+Arrays = dict[str, "np.ndarray"]
+PathLike = str | Path
+Files = PathLike | Sequence[PathLike]
+"""One file, or the files of one network (a prototxt and its weights, say)."""
+
+
+def load(
+    source: Files, frontend: str | None = None, *, plugins: Plugins | None = None, **arguments: Any
+) -> Imported:
+    """Reads a network as its source has it, at stage IMPORTED.
+
+    Args:
+        source: the file or files.
+        frontend: name of the format; recognised from the files if None.
+        plugins: the loaded plugins; loads them if None.
+        **arguments: further parameters of the frontend.
+
+    Raises:
+        UnreadableError: if a file is missing or cannot be parsed.
+        UsageError: if no frontend, or more than one, recognises the files.
+        PluginError: if the frontend is claimed twice or fails.
+    """
+    plugins = plugins or Plugins()
+    files = _paths(source)
+    for file in files:
+        require_file(file)
+    chosen = plugins.frontend(frontend or _recognised(files, plugins))
+    return _load(chosen, files, arguments, plugins)
+
+
+def convert(
+    source: Files,
+    output: PathLike | None = None,
+    *,
+    frontend: str | None = None,
+    options: Options | None = None,
+    plugins: Plugins | None = None,
+    **arguments: Any,
+) -> Conversion:
+    """Converts a network and writes it, with a report beside it.
+
+    Args:
+        source: the file or files of the network.
+        output: the file to write; nothing is written if None.
+        frontend: name of the format; recognised from the files if None.
+        options: how to convert; the defaults if None.
+        plugins: the loaded plugins; loads them if None.
+        **arguments: further parameters of the frontend.
+
+    Returns:
+        The converted model, its diagnostics and the report.
+
+    Raises:
+        UserError: if the network cannot be read or converted; nothing has been written then.
+    """
+    from dlaconv.convert import convert_imported
+    from dlaconv.options import Options as Defaults
+
+    plugins = plugins or Plugins()
+    target = None if output is None else Path(output)
+    files = _paths(source)
+    if target is not None:
+        require_output(target, files)
+    for file in files:
+        require_file(file)
+    chosen = frontend or _recognised(files, plugins)
+    imported = load(files, chosen, plugins=plugins, **arguments)
+    return convert_imported(
+        imported, files[0], target, options or Defaults(), plugins, frontend=chosen
+    )
+
+
+def check(
+    path: PathLike, *, target: PathLike | None = None, plugins: Plugins | None = None
+) -> CheckResult:
+    """Checks a file against every rule of the hardware.
+
+    Args:
+        path: a fixed-point ONNX file, made by dlaconv or by hand.
+        target: a target description; the built-in ACCESS one if None.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UnreadableError: if a file cannot be parsed.
+    """
+    from dlaconv.convert import check_file
+
+    return check_file(
+        require_file(Path(path)), None if target is None else Path(target), plugins or Plugins()
+    )
+
+
+def run(
+    path: PathLike,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    fetch_all: bool = False,
+    as_float: bool = False,
+) -> Arrays:
+    """Runs a fixed-point file as the hardware does, bit by bit.
+
+    Args:
+        path: a fixed-point ONNX file.
+        inputs: stacked samples ``[N, ...]`` by graph input; integers are taken as they are,
+            floats as real values.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        fetch_all: returns every map instead of the graph outputs.
+        as_float: returns real values instead of integers.
+
+    Raises:
+        UserError: if the file cannot be read or the inputs do not fit it.
+    """
+    from dlaconv.convert import run_file
+
+    return run_file(
+        require_file(Path(path)),
+        inputs,
+        rounding=rounding,
+        activation_order=activation_order,
+        fetch_all=fetch_all,
+        as_float=as_float,
+    )
+
+
+def verify(
+    source: PathLike,
+    converted: PathLike,
+    *,
+    frontend: str | None = None,
+    inputs: PathLike | None = None,
+    samples: int = 4,
+    seed: int = 0,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    plugins: Plugins | None = None,
+) -> Verification:
+    """Compares every map of a converted file with its source.
+
+    Args:
+        source: the network that was converted.
+        converted: the fixed-point ONNX file.
+        frontend: format of the source; recognised if None.
+        inputs: an ``.npz`` of samples; random samples if None.
+        samples: number of random samples.
+        seed: seed of the random samples.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UserError: if a file cannot be read or the two do not belong together.
+    """
+    from dlaconv.convert import verify_files
+
+    return verify_files(
+        require_file(Path(source)),
+        require_file(Path(converted)),
+        frontend=frontend,
+        inputs=None if inputs is None else Path(inputs),
+        samples=samples,
+        seed=seed,
+        rounding=rounding,
+        activation_order=activation_order,
+        plugins=plugins or Plugins(),
+    )
+
+
+def _paths(source: Files) -> list[Path]:
+    if isinstance(source, (str, Path)):
+        return [Path(source)]
+    return [Path(item) for item in source]
+
+
+def _recognised(files: Sequence[Path], plugins: Plugins) -> str:
+    names = plugins.recognise(files)
+    if len(names) == 1:
+        return names[0]
+    place = Location(file=str(files[0]))
+    known = ", ".join(plugins.frontends)
+    if names:
+        message = f"the file could be {' or '.join(names)}"
+        raise UsageError(
+            Diagnostic(
+                "DLA412",
+                "ambiguous-format",
+                message,
+                location=place,
+                help=f"choose one, for instance with --from {names[0]}",
+            )
+        )
+    raise UnreadableError(
+        Diagnostic(
+            "DLA413",
+            "unknown-format",
+            "no frontend recognises the file",
+            location=place,
+            help=f"known formats: {known}; --from NAME reads it as one of them and says what is "
+            "wrong",
+        )
+    )
+
+
+def _load(
+    frontend: Frontend, files: Sequence[Path], arguments: dict[str, Any], plugins: Plugins
+) -> Imported:
+    from dlaconv.frontends import Imported
+
+    parameters = inspect.signature(frontend.load).parameters
+    if "layers" in parameters:
+        arguments = {**arguments, "layers": plugins.layers(frontend.name)}
+    try:
+        inspect.signature(frontend.load).bind(*files, **arguments)
+    except TypeError as error:
+        raise UsageError(
+            Diagnostic(
+                "DLA414",
+                "frontend-arguments",
+                f"frontend {frontend.name!r} cannot read {len(files)} file(s) with the given "
+                f"arguments: {error}",
+                help=f"`dlaconv from-{frontend.name} --help` lists its arguments",
+            )
+        ) from None
+    owner = plugins.owner(frontend.name)
+    try:
+        imported = frontend.load(*files, **arguments)
+    except (DlaconvError, MemoryError):
+        raise
+    except Exception as error:
+        if owner.built_in:
+            raise InternalError(
+                f"frontend {frontend.name!r}: {type(error).__name__}: {error}"
+            ) from error
+        raise _failed(frontend, owner, f"{type(error).__name__}: {error}") from error
+    if not isinstance(imported, Imported):
+        raise _failed(frontend, owner, f"load returned a value of type {type(imported).__name__}")
+    return imported
+
+
+def _failed(frontend: Frontend, owner: object, reason: str) -> PluginError:
+    return PluginError(
+        Diagnostic(
+            "DLA453",
+            "frontend-failed",
+            f"frontend {frontend.name!r} of plugin {owner} failed: {reason}",
+            help="report it to the authors of that plugin",
+        )
+    )

@@ -1,0 +1,252 @@
+"""The command line: builds the application from commands and plugins, and renders every failure.
+
+No conversion logic is here, and nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dlaconv.commands import convert, inspection, prove
+from dlaconv.commands.command import (
+    Command,
+    Debug,
+    Quiet,
+    Session,
+    Verbose,
+    merged,
+    session_parameters,
+)
+from dlaconv.commands.options import conflict
+from dlaconv.console import Console
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNREADABLE,
+    EXIT_USAGE,
+    DlaconvError,
+    InternalError,
+    UsageError,
+    UserError,
+)
+from dlaconv.plugins import Plugin, Plugins
+
+EXIT_INTERRUPTED = 130
+
+_TEXT = """Turn a quantised network into the fixed-point ONNX file of the ACCESS DLA, and prove that
+the integers are right.
+
+Exit codes: 0 done; 1 read, but it cannot be converted exactly or legally, or a comparison failed;
+2 wrong usage; 3 a file cannot be read; 70 a bug in dlaconv; 130 interrupted."""
+_EPILOG = """Start with:
+
+dlaconv from-qonnx net.onnx -o net.dla.onnx"""
+
+# The base of every usage error of typer, which keeps the class itself private.
+_CliError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: Sequence[str], plugins: Plugins | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    Args:
+        args: the arguments without the program's name.
+        plugins: the plugins to use; loads the installed ones if None.
+    """
+    console = Console()
+    session: Session | None = None
+    try:
+        session = Session(plugins or Plugins(), console)
+        group = application(session)
+        code = group.main(list(args) or ["--help"], "dlaconv", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        console.message("interrupted")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        debug = session.debug if session else "--debug" in args
+        return _report_failure(error, console, as_json=_asks_for_json(args), debug=debug)
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def application(session: Session) -> TyperGroup:
+    """The whole command line, with a command for each frontend and those of plugins."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+    @app.callback(help=_escaped(_TEXT), epilog=_EPILOG)
+    def _global_options(
+        *,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", help="Print the version and stop.", callback=_version, is_eager=True
+            ),
+        ] = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        debug: Debug = False,
+    ) -> None:
+        assert not version  # its callback has ended the run
+        _apply(session, quiet=quiet, verbose=verbose, debug=debug)
+
+    for command in built_in_commands(session.plugins):
+        app.command(
+            command.name,
+            help=_escaped(command.text),
+            epilog=_examples(command),
+            rich_help_panel=command.panel,
+        )(_typer_function(command, session))
+    group = typer.main.get_group(app)
+    for plugin, extra in session.plugins.commands():
+        _add_plugin_commands(group, plugin, extra)
+    return group
+
+
+def built_in_commands(plugins: Plugins) -> list[Command]:
+    """One command for each usable frontend, then the fixed ones."""
+    found = []
+    for name, frontend in plugins.frontends.items():
+        owner = plugins.owner(name)
+        try:
+            command = convert.from_command(frontend)
+            _check_buildable(command)
+        except Exception as error:
+            if owner.built_in:
+                raise
+            owner.problems.append(f"frontend {name!r}: {error}")
+            continue
+        found.append(command)
+    return [*found, *convert.commands(), *inspection.commands(), *prove.commands()]
+
+
+def _typer_function(command: Command, session: Session | None) -> Callable[..., int]:
+    parameters = merged(command.parameters, session_parameters())
+
+    def call(**values: Any) -> int:
+        assert session is not None
+        _apply(session, **{name: values.pop(name) for name in ("quiet", "verbose", "debug")})
+        _warn_of_plugins(session)
+        return command.run(session, **values)
+
+    call.__name__ = command.name
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _check_buildable(command: Command) -> None:
+    """Lets typer look at a command on its own, so that a bad one harms no other."""
+    scratch = typer.Typer(add_completion=False)
+    scratch.command(command.name)(_typer_function(command, None))
+    typer.main.get_command(scratch)
+
+
+def _add_plugin_commands(group: TyperGroup, plugin: Plugin, app: typer.Typer) -> None:
+    try:
+        extra = typer.main.get_group(app).commands
+    except Exception as error:  # an annotation that typer cannot turn into an option, say
+        plugin.problems.append(f"register_commands: {type(error).__name__}: {error}")
+        return
+    for name, command in extra.items():
+        if name in group.commands:
+            plugin.problems.append(f"there is a command {name!r} already")
+        else:
+            command.rich_help_panel = "Plugins"  # type: ignore[attr-defined]
+            group.add_command(command, name)
+
+
+def _apply(session: Session, *, quiet: bool, verbose: bool, debug: bool) -> None:
+    console = session.console
+    console.quiet |= quiet
+    console.verbose |= verbose
+    session.debug |= debug
+    if console.quiet and console.verbose:
+        raise UsageError(conflict("--quiet and --verbose", "one says less, the other more"))
+
+
+def _warn_of_plugins(session: Session) -> None:
+    if session.console.verbose:
+        for plugin in session.plugins.broken:
+            session.console.message(f"warning: plugin {plugin}: {plugin.problems[0]}")
+
+
+def _version(*, value: bool) -> None:
+    if value:
+        from dlaconv import __version__
+
+        typer.echo(f"dlaconv {__version__}")
+        raise typer.Exit
+
+
+def _report_failure(error: Exception, console: Console, *, as_json: bool, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    diagnostics, code = _explained(error)
+    if as_json:
+        from dlaconv import __version__
+
+        found = [item.as_json() for item in diagnostics]
+        console.json({"dlaconv": __version__, "exit_code": code, "diagnostics": found})
+    console.diagnostics(diagnostics)
+    return code
+
+
+def _explained(error: Exception) -> tuple[Diagnostics, int]:
+    if isinstance(error, UserError):
+        return error.diagnostics, error.exit_code
+    if isinstance(error, _CliError):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "dlaconv"
+        text = getattr(error, "format_message", error.__str__)()
+        usage = Diagnostic("DLA425", "usage", text, help=f"`{path} --help` explains the usage")
+        return Diagnostics([usage]), EXIT_USAGE
+    if isinstance(error, MemoryError):
+        text = "there is not enough memory for this network and these samples"
+        return Diagnostics([Diagnostic("DLA442", "out-of-memory", text)]), EXIT_REFUSED
+    if isinstance(error, OSError):
+        place = Location(file=str(error.filename or ""))
+        text = error.strerror or str(error)
+        access = Diagnostic("DLA441", "file-access", text, location=place)
+        return Diagnostics([access]), EXIT_UNREADABLE
+    if not isinstance(error, DlaconvError):
+        error = InternalError(f"{type(error).__name__}: {error}")
+    bug = Diagnostic(
+        "DLA490",
+        "internal-error",
+        str(error),
+        help="run it again with --debug and send the traceback with your report",
+    )
+    return Diagnostics([bug]), EXIT_INTERNAL
+
+
+def _asks_for_json(args: Sequence[str]) -> bool:
+    return "--json" in args or "--format=json" in args or ("--format", "json") in pairwise(args)
+
+
+def _examples(command: Command) -> str | None:
+    if not command.examples:
+        return None
+    return _escaped("\n\n".join(["Examples:", *command.examples]))
+
+
+def _escaped(text: str) -> str:
+    """Text for typer: a line per paragraph, and no markup."""
+    paragraphs = (" ".join(block.split()) for block in text.split("\n\n"))
+    return "\n\n".join(paragraphs).replace("[", r"\[")

@@ -1,0 +1,172 @@
+"""What a command is: a function whose annotated parameters are its arguments and options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from inspect import Parameter
+from types import SimpleNamespace
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo, ParameterInfo
+
+from dlaconv.console import Console
+from dlaconv.plugins import Plugins
+
+CONVERT, INSPECT, PROVE = "Convert", "Inspect", "Prove"
+"""The groups of commands, in the order of ``--help``."""
+
+
+@dataclass
+class Session:
+    """What every command of one run shares.
+
+    Attributes:
+        plugins: the loaded plugins.
+        console: where results and messages go.
+        debug: shows tracebacks.
+    """
+
+    plugins: Plugins
+    console: Console
+    debug: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    Attributes:
+        name: what the user types.
+        run: called with the session and the parsed parameters; returns the exit code.
+        text: the manual; its first line is the summary.
+        panel: the group it is listed in.
+        examples: command lines that work, for the end of the help.
+        parameters: arguments and options, each annotated for typer.
+    """
+
+    name: str
+    run: Callable[..., int]
+    text: str
+    panel: str
+    examples: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = field(default=())
+
+    @property
+    def summary(self) -> str:
+        """The first line of the manual."""
+        return self.text.partition("\n")[0]
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Messages"),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also print notes, timings and what is wrong with plugins.",
+        rich_help_panel="Messages",
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Show the Python traceback of an error.", rich_help_panel="Messages"
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON document on standard output.", rich_help_panel="Messages"
+    ),
+]
+
+
+def command(
+    name: str,
+    function: Callable[..., int],
+    *,
+    panel: str,
+    examples: Iterable[str] = (),
+    shared: Sequence[Parameter] = (),
+) -> Command:
+    """Makes a command of ``function(session, ...)``; its docstring becomes the manual.
+
+    Args:
+        name: what the user types.
+        function: the command.
+        panel: the group it is listed in.
+        examples: command lines for the end of the help.
+        shared: parameters that ``function`` takes as ``**options``.
+    """
+    _, *own = parameters_of(function)
+    text = inspect.cleandoc(function.__doc__ or "")
+    return Command(name, function, text, panel, tuple(examples), merged(own, shared))
+
+
+def parameters_of(function: Callable[..., Any]) -> list[Parameter]:
+    """The parameters of a function with resolved annotations, as keyword parameters.
+
+    ``**options`` is left out.
+
+    Raises:
+        TypeError: if one takes a variable number of positional values.
+        NameError: if an annotation cannot be resolved.
+    """
+    # The result's type is left out: it need not be importable here.
+    inputs = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k != "return"}
+    known = SimpleNamespace(
+        __annotations__=inputs, __globals__=getattr(inspect.unwrap(function), "__globals__", {})
+    )
+    hints = get_type_hints(known, include_extras=True)
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is Parameter.VAR_KEYWORD:
+            continue
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            raise TypeError(f"parameter *{parameter.name} cannot become an option")
+        annotation = hints.get(parameter.name, parameter.annotation)
+        found.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=annotation))
+    return found
+
+
+def info_of(parameter: Parameter) -> ParameterInfo | None:
+    """The typer annotation of a parameter, None without one."""
+    if get_origin(parameter.annotation) is Annotated:
+        for extra in get_args(parameter.annotation)[1:]:
+            if isinstance(extra, ParameterInfo):
+                return extra
+    return None
+
+
+def is_argument(parameter: Parameter) -> bool:
+    """True for a positional argument of the command line, False for an option."""
+    info = info_of(parameter)
+    return isinstance(info, ArgumentInfo) if info else parameter.default is Parameter.empty
+
+
+def merged(*groups: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """Joins parameters of several functions.
+
+    Raises:
+        ValueError: if two have one name.
+    """
+    found: dict[str, Parameter] = {}
+    for parameter in (item for group in groups for item in group):
+        if parameter.name in found:
+            raise ValueError(f"parameter {parameter.name!r} collides with a shared option")
+        found[parameter.name] = parameter
+    return tuple(found.values())
+
+
+def session_parameters() -> tuple[Parameter, ...]:
+    """The options that every command has."""
+
+    def shared(*, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None: ...
+
+    return tuple(parameters_of(shared))

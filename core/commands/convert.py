@@ -1,0 +1,152 @@
+"""``dlaconv from-<format>`` and ``dlaconv convert``."""
+
+from __future__ import annotations
+
+import inspect
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlaconv import api
+from dlaconv.commands.command import (
+    CONVERT,
+    Command,
+    Json,
+    Session,
+    command,
+    is_argument,
+    merged,
+    parameters_of,
+)
+from dlaconv.commands.options import Output, conversion_options
+from dlaconv.errors import EXIT_OK, EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from dlaconv.convert import Conversion
+    from dlaconv.frontends import Frontend
+
+_RESULT = """
+
+Writes the fixed-point ONNX file and a report beside it, compares both with the source on a few
+samples, and ends with a summary. If the network breaks a rule of the hardware, nothing is written
+and every violation is listed."""
+
+
+def from_command(frontend: Frontend) -> Command:
+    """The command of a frontend: its own parameters, then the shared ones.
+
+    Raises:
+        TypeError: if a parameter cannot become an option.
+        ValueError: if a parameter has the name of a shared option.
+        NameError: if an annotation cannot be resolved.
+    """
+    own = [p for p in parameters_of(frontend.load) if p.name != "layers"]
+    own = [_file_argument(own[0]), *own[1:]]
+    shared = parameters_of(conversion_options)
+    names = {parameter.name for parameter in shared}
+
+    def run(session: Session, **values: Any) -> int:
+        output, as_json = values.pop("output"), values.pop("as_json")
+        options = conversion_options(**{n: values.pop(n) for n in names})
+        source = values.pop(own[0].name)
+        conversion = api.convert(
+            source,
+            output,
+            frontend=frontend.name,
+            options=options,
+            plugins=session.plugins,
+            **values,
+        )
+        return finish(session, conversion, as_json=as_json)
+
+    manual = inspect.getdoc(frontend.load) or ""
+    details = _before_sections(manual)
+    text = f"{frontend.summary}\n\n{details}".rstrip() + _RESULT
+    return Command(
+        f"from-{frontend.name}",
+        run,
+        text,
+        CONVERT,
+        (f"dlaconv from-{frontend.name} net.onnx -o net.dla.onnx",)
+        if frontend.name in {"qonnx", "onnx"}
+        else (),
+        merged(own, parameters_of(_output_options), shared),
+    )
+
+
+def _output_options(*, output: Output, as_json: Json = False) -> None: ...
+
+
+def convert(
+    session: Session,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="The file, or the files of one network."),
+    ],
+    output: Output,
+    frontend: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="The format, instead of recognising it."),
+    ] = None,
+    as_json: Json = False,
+    **options: Any,
+) -> int:
+    """Convert a network whose format is recognised from the file.
+
+    Takes the shared options of a conversion; `dlaconv from-NAME` has the options of one format
+    besides.
+    """
+    conversion = api.convert(
+        files,
+        output,
+        frontend=frontend,
+        options=conversion_options(**options),
+        plugins=session.plugins,
+    )
+    return finish(session, conversion, as_json=as_json)
+
+
+def finish(session: Session, conversion: Conversion, *, as_json: bool) -> int:
+    """Prints what came of a conversion and returns the exit code."""
+    from dlaconv.summary import summary
+
+    console = session.console
+    console.diagnostics(conversion.diagnostics)
+    if as_json:
+        console.json(conversion.report)
+    else:
+        console.result(summary(conversion.report, verbose=console.verbose))
+    verification = conversion.report.get("verification")
+    failed = verification is not None and not verification["passed"]
+    return EXIT_REFUSED if failed or conversion.output is None else EXIT_OK
+
+
+def commands() -> list[Command]:
+    """The commands of this module that no frontend makes."""
+    return [
+        command(
+            "convert",
+            convert,
+            panel=CONVERT,
+            examples=("dlaconv convert net.onnx -o net.dla.onnx",),
+            shared=parameters_of(conversion_options),
+        )
+    ]
+
+
+def _file_argument(parameter: Parameter) -> Parameter:
+    if is_argument(parameter):
+        return parameter
+    raise TypeError(f"parameter {parameter.name!r}, the file, must be an argument")
+
+
+def _before_sections(manual: str) -> str:
+    """What a docstring says between its summary and its Google sections."""
+    kept = []
+    for block in manual.split("\n\n")[1:]:
+        if block.split("\n")[0] in {"Args:", "Returns:", "Raises:", "Attributes:"}:
+            break
+        kept.append(block)
+    return "\n\n".join(kept)

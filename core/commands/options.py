@@ -1,0 +1,248 @@
+"""The options that conversions share, and the types of option values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlaconv.diagnostics import Diagnostic, Diagnostics
+from dlaconv.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlaconv.options import Options
+
+_SCALES, _CHECKS, _HARDWARE = "Scales", "Proof", "Hardware"
+
+
+class Policy(enum.StrEnum):
+    """``--scale-policy``."""
+
+    ABSORB = "absorb"
+    NEAREST = "nearest"
+
+
+class Io(enum.StrEnum):
+    """``--io``."""
+
+    PIN = "pin"
+    ABSORB = "absorb"
+
+
+class Convention(enum.StrEnum):
+    """``--scale-convention``."""
+
+    GUIDE = "guide"
+    INT_PER_REAL = "int-per-real"
+
+
+class HardwareRounding(enum.StrEnum):
+    """``--rounding``; the modes of `dlaconv.ir.rounding` that hardware has."""
+
+    HALF_EVEN = "half-even"
+    HALF_UP = "half-up"
+    HALF_AWAY = "half-away"
+    FLOOR = "floor"
+
+
+class ActivationOrder(enum.StrEnum):
+    """``--activation-order``."""
+
+    MAC = "mac"
+    AFTER_CLAMP = "after-clamp"
+
+
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--target",
+        metavar="FILE",
+        help="Target description in JSON; the built-in ACCESS 1.2.0 unless given.",
+        rich_help_panel=_HARDWARE,
+    ),
+]
+Rounding = Annotated[
+    HardwareRounding,
+    typer.Option("--rounding", help="How the hardware rounds.", rich_help_panel=_HARDWARE),
+]
+Order = Annotated[
+    ActivationOrder,
+    typer.Option(
+        "--activation-order",
+        help="Whether a pipelined activation acts on the accumulator (mac) or on the stored "
+        "8-bit value (after-clamp).",
+        rich_help_panel=_HARDWARE,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The ONNX file to write; the report goes beside it, ending in .json.",
+    ),
+]
+
+
+def conversion_options(
+    *,
+    target: Target = None,
+    scale_policy: Annotated[
+        Policy,
+        typer.Option(
+            help="absorb keeps the source's integers and puts what is no power of two into the "
+            "weight scales; nearest rounds each scale to the nearest power of two and "
+            "quantises the weights anew.",
+            rich_help_panel=_SCALES,
+        ),
+    ] = Policy.ABSORB,
+    io: Annotated[
+        Io,
+        typer.Option(
+            help="pin gives graph inputs and outputs a power-of-two step in real units; absorb "
+            "keeps the source's integers there, and the report says which real step they have.",
+            rich_help_panel=_SCALES,
+        ),
+    ] = Io.PIN,
+    scale_convention: Annotated[
+        Convention,
+        typer.Option(
+            help="How scales are written: guide is real = scale * integer, int-per-real is "
+            "integer = real * scale.",
+            rich_help_panel=_SCALES,
+        ),
+    ] = Convention.GUIDE,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA.npz",
+            help="Samples, stacked, one array per graph input: measures maps that the source "
+            "does not quantise.",
+            rich_help_panel=_SCALES,
+        ),
+    ] = None,
+    set_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=1,3,224,224",
+            help="Shape of a graph input that has none; repeatable.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = None,
+    unsigned_maps: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned-maps",
+            help="The hardware stores maps without sign after a ReLU, as 0..255.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = False,
+    rounding: Rounding = HardwareRounding.HALF_EVEN,
+    activation_order: Order = ActivationOrder.MAC,
+    allow_violations: Annotated[
+        bool,
+        typer.Option(
+            "--allow-violations",
+            help="Write the file although it breaks rules of the hardware.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = False,
+    no_verify: Annotated[
+        bool,
+        typer.Option(
+            "--no-verify",
+            help="Do not compare the result with the source.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Random samples to compare on; 4 unless given.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Seed of the random samples.", rich_help_panel=_CHECKS),
+    ] = 0,
+    dump_stages: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the model after every pass into this folder; each one runs in onnxruntime.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None,
+) -> Options:
+    """Makes the options of a conversion of what the command line says.
+
+    Raises:
+        UsageError: if options contradict each other or cannot be read; all of them are named.
+    """
+    from dlaconv.options import Options
+
+    problems = Diagnostics()
+    if scale_policy is Policy.NEAREST and io is Io.ABSORB:
+        problems.add(
+            conflict(
+                "--scale-policy nearest and --io absorb",
+                "nearest gives every map a power-of-two step, so there is no scale to absorb",
+            )
+        )
+    if no_verify and samples is not None:
+        problems.add(conflict("--no-verify and --samples", "nothing is compared"))
+    shapes = parse_shapes(set_shape or (), problems)
+    if problems.errors:
+        raise UsageError(problems)
+    return Options(
+        target=target,
+        policy=scale_policy.value,
+        io=io.value,
+        convention=scale_convention.value,
+        calibrate=calibrate,
+        shapes=shapes,
+        allow_violations=allow_violations,
+        verify=not no_verify,
+        samples=4 if samples is None else samples,
+        seed=seed,
+        rounding=rounding.value,
+        activation_order=activation_order.value,
+        unsigned_maps=unsigned_maps,
+        dump_stages=dump_stages,
+    )
+
+
+def parse_shapes(texts: Sequence[str], problems: Diagnostics) -> dict[str, tuple[int, ...]]:
+    """Reads ``NAME=1,3,224,224``; what cannot be read is added to ``problems``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            problems.error(
+                "DLA422",
+                "shape-option",
+                f"--set-shape {text} is no shape",
+                help="write NAME=1,3,224,224: the input's name and positive sizes",
+            )
+        elif name in shapes and shapes[name] != shape:
+            problems.add(conflict(f"--set-shape {name}= twice", "the shapes differ"))
+        else:
+            shapes[name] = shape
+    return shapes
+
+
+def conflict(options: str, why: str) -> Diagnostic:
+    """The diagnostic for options that do not go together."""
+    return Diagnostic(
+        "DLA423", "options-conflict", f"{options} do not go together: {why}", help="drop one"
+    )

@@ -1,0 +1,174 @@
+"""``dlaconv run`` and ``dlaconv verify``: the bit-true simulator and the comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlaconv import api
+from dlaconv.commands.command import PROVE, Command, Json, Session, command
+from dlaconv.commands.options import (
+    ActivationOrder,
+    HardwareRounding,
+    Order,
+    Rounding,
+    conflict,
+)
+from dlaconv.diagnostics import Diagnostics
+from dlaconv.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from dlaconv.files import require_output
+
+
+def run(
+    session: Session,
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A fixed-point ONNX file.")],
+    inputs: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Samples, stacked, one array per graph input (of any name if there is one "
+            "input): integers as the hardware takes them, floats as real values.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="Y.npz", help="Where the results go.")
+    ],
+    dump: Annotated[
+        Path | None,
+        typer.Option(metavar="ALL.npz", help="Also write every feature map to this file."),
+    ] = None,
+    as_float: Annotated[
+        bool, typer.Option("--as-float", help="Write real values instead of integers.")
+    ] = False,
+    rounding: Rounding = HardwareRounding.HALF_EVEN,
+    activation_order: Order = ActivationOrder.MAC,
+    as_json: Json = False,
+) -> int:
+    """Run a fixed-point ONNX file bit by bit as the hardware does.
+
+    The results are int8 arrays, one per graph output, with the samples along the first axis.
+    """
+    from dlaconv.arrays import read_npz, write_npz
+    from dlaconv.summary import arrays_json, arrays_table
+
+    sources = [file, inputs]
+    require_output(output, sources)
+    if dump is not None:
+        require_output(dump, sources)
+        if dump.resolve() == output.resolve():
+            raise UsageError(conflict("--dump and --output", "they name one file"))
+    arrays = read_npz(inputs)
+
+    def simulate(*, fetch_all: bool) -> api.Arrays:
+        return api.run(
+            file,
+            arrays,
+            rounding=rounding.value,
+            activation_order=activation_order.value,
+            fetch_all=fetch_all,
+            as_float=as_float,
+        )
+
+    results = simulate(fetch_all=False)
+    if dump is not None:
+        write_npz(dump, simulate(fetch_all=True))
+    write_npz(output, results)
+    document = arrays_json(results, output, dump)
+    if as_json:
+        session.console.json(document)
+    else:
+        session.console.result(arrays_table(document))
+    return EXIT_OK
+
+
+def verify(
+    session: Session,
+    *,
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The network that was converted.")
+    ],
+    converted: Annotated[
+        Path, typer.Argument(metavar="CONVERTED", help="The fixed-point ONNX file.")
+    ],
+    frontend: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="NAME", help="Format of the source, instead of recognising it."
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Samples to compare on, stacked, one array of real values per graph input.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Random samples to compare on; 4 unless given."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the random samples; 0 unless given.")
+    ] = None,
+    rounding: Rounding = HardwareRounding.HALF_EVEN,
+    activation_order: Order = ActivationOrder.MAC,
+    as_json: Json = False,
+) -> int:
+    """Compare every map of a converted network with its source.
+
+    Each map is compared twice: as it comes out of the whole network (accumulated), and with its
+    layer fed with the source's own integers (local). Counts differing and clipped integers, the
+    largest difference in units, QSNR and cosine. Ends with 1 if the comparison fails.
+    """
+    from dlaconv.summary import verification_summary
+
+    problems = Diagnostics()
+    if inputs is not None:
+        for option, value in (("--samples", samples), ("--seed", seed)):
+            if value is not None:
+                problems.add(conflict(f"--input and {option}", "the file decides what is compared"))
+    if problems.errors:
+        raise UsageError(problems)
+    result = api.verify(
+        source,
+        converted,
+        frontend=frontend,
+        inputs=inputs,
+        samples=4 if samples is None else samples,
+        seed=seed or 0,
+        rounding=rounding.value,
+        activation_order=activation_order.value,
+        plugins=session.plugins,
+    )
+    document = result.as_json()
+    if as_json:
+        session.console.json(document)
+    else:
+        session.console.result(verification_summary(document))
+    return EXIT_OK if result.passed else EXIT_REFUSED
+
+
+def commands() -> list[Command]:
+    """The commands of this module."""
+    return [
+        command(
+            "run",
+            run,
+            panel=PROVE,
+            examples=("dlaconv run net.dla.onnx --input x.npz --output y.npz",),
+        ),
+        command(
+            "verify",
+            verify,
+            panel=PROVE,
+            examples=(
+                "dlaconv verify net.onnx net.dla.onnx --samples 16",
+                "dlaconv verify net.onnx net.dla.onnx --input x.npz --json",
+            ),
+        ),
+    ]

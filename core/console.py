@@ -1,0 +1,82 @@
+"""What the user sees: results on standard output, messages on standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.diagnostics import Diagnostic, Severity
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
+_WIDTH = 120
+"""Columns of tables that go to a file or a pipe."""
+
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""Characters that a name in a file could take over a terminal with."""
+
+
+class Console:
+    """Standard output and standard error, plain when they are no terminals.
+
+    Attributes:
+        quiet: prints no warnings and no results in words.
+        verbose: prints notes too.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+
+    def result(self, renderable: RenderableType) -> None:
+        """Prints a result in words on standard output."""
+        if self.quiet:
+            return
+        if isinstance(renderable, str):
+            sys.stdout.write(_harmless(renderable.rstrip("\n")) + "\n")
+            return
+        from rich.console import Console as RichConsole
+
+        width = None if sys.stdout.isatty() else _WIDTH
+        RichConsole(file=sys.stdout, width=width, highlight=False).print(renderable)
+
+    def json(self, document: Any) -> None:
+        """Prints one JSON document on standard output, whatever the verbosity."""
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def message(self, text: str) -> None:
+        """Prints a line on standard error, unless quiet."""
+        if not self.quiet:
+            sys.stderr.write(_harmless(text) + "\n")
+
+    def diagnostics(self, found: Iterable[Diagnostic]) -> None:
+        """Prints findings on standard error: errors always, notes only when verbose."""
+        hidden = 0
+        for item in found:
+            if item.severity is Severity.NOTE and not self.verbose:
+                hidden += 1
+            elif item.severity is Severity.ERROR or not self.quiet:
+                self._diagnostic(item)
+        if hidden:
+            self.message(f"{hidden} note{'s' if hidden > 1 else ''} not shown (-v shows them)")
+
+    def _diagnostic(self, item: Diagnostic) -> None:
+        text = _harmless(str(item))
+        if sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.text import Text
+
+            rich = Text(text)
+            rich.stylize(_COLOURS[item.severity], 0, len(f"{item.severity}[{item.rule}]"))
+            RichConsole(file=sys.stderr, highlight=False, soft_wrap=True).print(rich)
+        else:
+            sys.stderr.write(text + "\n")
+
+
+def _harmless(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,60 @@
+"""Looking before reading, and writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.errors import UnreadableError, UsageError
+
+
+def require_file(path: Path) -> Path:
+    """Returns a path if an ordinary file is there.
+
+    Raises:
+        UnreadableError: if not.
+    """
+    if path.is_file():
+        return path
+    why = "this is a folder" if path.is_dir() else "there is no such file"
+    raise UnreadableError(
+        Diagnostic("DLA401", "unreadable-file", why, location=Location(file=str(path)))
+    )
+
+
+def require_output(path: Path, sources: Sequence[Path] = ()) -> None:
+    """Sees to it that a file can be written, before work is spent on its content.
+
+    Raises:
+        UsageError: if the folder does not exist, or the path is a folder or one of ``sources``.
+    """
+    if path.is_dir():
+        problem = "the output is a folder"
+    elif not path.parent.is_dir():
+        problem = f"the folder {path.parent} does not exist"
+    elif path.exists() and any(item.exists() and path.samefile(item) for item in sources):
+        problem = "the output would overwrite an input"
+    else:
+        return
+    raise UsageError(
+        Diagnostic("DLA421", "output-path", problem, location=Location(file=str(path)))
+    )
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` that takes its place when the block succeeds.
+
+    Whatever ends the block otherwise, Ctrl-C included, removes the temporary file and leaves
+    ``path`` as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

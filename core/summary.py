@@ -1,0 +1,240 @@
+"""Documents as text: the summary of a conversion, a check, a comparison, a run.
+
+Everything is rendered from the JSON document, so text and ``--json`` cannot disagree.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaconv import __version__
+from dlaconv.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import RenderableType
+
+    from dlaconv.backends.access.rules import CheckResult
+
+Json = Mapping[str, Any]
+CLASSES = ("exact", "rescaled", "requantised", "clipped", "derived")
+"""How a tensor can survive a conversion, best first."""
+
+
+def table(rows: Sequence[Json]) -> RenderableType:
+    """Rows as a table; the keys of the first row are the headings."""
+    if not rows:
+        return "nothing to list"
+    return _table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+
+
+def summary(report: Json, *, verbose: bool = False) -> RenderableType:
+    """The summary of a conversion, from its report."""
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_pairs(_summary_rows(report, verbose=verbose))]
+    contract = report["io"]
+    parts += ["", _ports("what to feed", contract["inputs"])]
+    parts += ["", _ports("what comes out", contract["outputs"])]
+    return Group(*parts)
+
+
+def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
+    counts, rules = report["summary"], report["rules"]
+    source, target = report["source"], report["target"]
+    rows = [
+        ("source", f"{source['file']} ({source['frontend']})"),
+        ("target", f"{target['name']} {target['version']}"),
+        ("layers", str(counts["layers"])),
+        ("maps", _counted(counts["maps"])),
+        ("weights", _counted(counts["weights"])),
+    ]
+    for name, value in counts["qsnr_db"].items():
+        rows.append((f"QSNR of {name}", _decibels(value)))
+    if (verification := report["verification"]) is not None:
+        rows.append(("compared on", _comparison(verification)))
+    rows.append(("rules", _rules(rules)))
+    inexact = [item for item in report["rewrites"] if not item["exact"]]
+    rows.append(("rewrites", f"{len(report['rewrites'])}, {len(inexact)} of them approximate"))
+    if verbose:
+        rows += [("", f"{i['layer']}: {i['detail']} ({i['name']})") for i in report["rewrites"]]
+        total = sum(report["timings"].values())
+        slowest = sorted(report["timings"].items(), key=lambda item: -item[1])[:3]
+        spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in slowest)
+        rows.append(("seconds", f"{total:.2f} ({spent})"))
+    rows.append(("written", report["output"]["file"] or "nothing"))
+    return rows
+
+
+def check_json(result: CheckResult, file: Path) -> dict[str, Any]:
+    """A check as JSON values; see ``schemas/check.schema.json``."""
+    return {
+        "dlaconv": __version__,
+        "file": str(file),
+        "convention": result.convention,
+        "convention_source": result.convention_source,
+        "passed": sorted(result.passed),
+        "violated": dict(sorted(result.violated.items())),
+        "undecided": sorted(result.undecided),
+        "diagnostics": [item.as_json() for item in result.diagnostics],
+    }
+
+
+def check_summary(document: Json, *, verbose: bool = False) -> RenderableType:
+    """The last lines of a check."""
+    rows = [
+        ("file", document["file"]),
+        ("scale convention", f"{document['convention']} ({document['convention_source']})"),
+        ("rules", _rules(document)),
+    ]
+    if document["undecided"]:
+        rows.append(("not decided", ", ".join(document["undecided"])))
+    if verbose:
+        rows.append(("passed", ", ".join(document["passed"])))
+    return _pairs(rows)
+
+
+def verification_summary(document: Json) -> RenderableType:
+    """A comparison as a table, one map a row."""
+    from rich.console import Group
+
+    rows = []
+    for row in document["maps"]:
+        whole, local = row["accumulated"], row["local"]
+        rows.append(
+            [
+                row["name"],
+                row["class"],
+                f"{whole['count']:,}",
+                f"{whole['differing']:,}",
+                f"{local['differing']:,}",
+                f"{whole['clipped']:,}",
+                f"{whole['largest']:.4g}",
+                f"{local['largest']:.4g}",
+                _decibels(whole["qsnr_db"]),
+                f"{whole['cosine']:.6f}",
+            ]
+        )
+    headings = ["map", "class", "values", "differ", "locally", "clipped", "largest", "locally"]
+    parts: list[RenderableType] = [_table([*headings, "QSNR", "cosine"], rows), ""]
+    ends = [("compared on", _comparison(document))]
+    for name, output in document["outputs"].items():
+        ends.append((f"output {name}", _decibels(output["qsnr_db"])))
+    if document["unmatched"]:
+        ends.append(("not in the source", ", ".join(document["unmatched"])))
+    return Group(*parts, _pairs(ends))
+
+
+def arrays_json(
+    arrays: Mapping[str, np.ndarray], output: Path, dump: Path | None
+) -> dict[str, Any]:
+    """The results of a run as JSON values: what was written, not the numbers themselves."""
+    outputs = {
+        name: {
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "min": array.min().item() if array.size else None,
+            "max": array.max().item() if array.size else None,
+        }
+        for name, array in arrays.items()
+    }
+    return {
+        "dlaconv": __version__,
+        "output": str(output),
+        "dump": None if dump is None else str(dump),
+        "outputs": outputs,
+    }
+
+
+def arrays_table(document: Json) -> RenderableType:
+    """The results of a run as a table."""
+    rows = [
+        [name, _shape(item["shape"]), item["dtype"], str(item["min"]), str(item["max"])]
+        for name, item in document["outputs"].items()
+    ]
+    return _table(["output", "shape", "dtype", "smallest", "largest"], rows)
+
+
+def unknown_rule(rule_id: str, known: Sequence[str]) -> Diagnostic:
+    """The diagnostic for a rule that does not exist."""
+    near = difflib.get_close_matches(rule_id.upper(), known, 3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return Diagnostic(
+        "DLA424",
+        "unknown-rule",
+        f"there is no rule {rule_id!r}",
+        help=f"{hint}`dlaconv rule` lists them all",
+    )
+
+
+def _ports(title: str, ports: Sequence[Json]) -> RenderableType:
+    rows = [
+        [
+            port["name"],
+            port["layout"],
+            _shape(port["shape"]),
+            f"{port['dtype']} in {port['qmin']}..{port['qmax']}",
+            f"{port['real_step']:.9g}",
+            port.get("feed") or port["read"],
+        ]
+        for port in ports
+    ]
+    return _table([title, "layout", "shape", "integers", "real step", "conversion"], rows)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        found.add_column(heading, overflow="fold")
+    for row in rows:
+        found.add_row(*(Text(cell) for cell in row))
+    return found
+
+
+def _cell(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(box=None, show_header=False, pad_edge=False)
+    found.add_column(style="bold", no_wrap=True)
+    found.add_column(overflow="fold")
+    for name, value in rows:
+        found.add_row(Text(name), Text(value))
+    return found
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+def _rules(rules: Json) -> str:
+    violated = rules["violated"]
+    text = f"{len(rules['passed'])} passed, {len(violated)} violated"
+    listed = ", ".join(f"{rule} ({count}x)" for rule, count in violated.items())
+    return f"{text}: {listed}" if listed else text
+
+
+def _comparison(verification: Json) -> str:
+    outcome = "passed" if verification["passed"] else "FAILED"
+    count = verification["samples"]
+    plural = "" if count == 1 else "s"
+    return f"{count} sample{plural} of {verification['inputs']}: {outcome}"
+
+
+def _decibels(value: float | None) -> str:
+    return "exact" if value is None else f"{value:.1f} dB"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
