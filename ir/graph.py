@@ -196,6 +196,20 @@ def remove(node: ir.Node) -> None:
     graph.remove(node, safe=True)
 
 
+def drop_unread(graph: ir.Graph) -> None:
+    """Removes every node and every initializer that nothing reads."""
+    for node in reversed(graph):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
+    unread = [
+        name
+        for name, value in graph.initializers.items()
+        if not (value.uses() or value.is_graph_output() or value.is_graph_input())
+    ]
+    for name in unread:
+        del graph.initializers[name]
+
+
 def ancestors(value: ir.Value) -> Iterator[ir.Node]:
     """Every node that a value depends on, nearest first."""
     seen: set[ir.Node] = set()

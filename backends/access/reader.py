@@ -22,7 +22,7 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
-from dlaconv.ir.graph import consumers, insert_after, insert_before
+from dlaconv.ir.graph import consumers, drop_unread, insert_after, insert_before
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
 from dlaconv.ir.quantisation import Quantisation
@@ -96,9 +96,7 @@ class _Reader:
         if self.problems.errors:
             raise ConversionError(self.problems)
         self._finish(originals)
-        return AccessFile(
-            self.copy, self.view.convention, self.view.convention_source, self.table
-        )
+        return AccessFile(self.copy, self.view.convention, self.view.convention_source, self.table)
 
     def _problem(self, rule: str, name: str, message: str, node: ir.Node | None = None) -> None:
         self.problems.add(
@@ -224,9 +222,7 @@ class _Reader:
             if dialect.is_quantize(node) and node.outputs[0].shape is None:
                 source = node.inputs[0]
                 node.outputs[0].shape = source.shape if source is not None else None
-        graph = self.copy.graph
-        for name in [name for name, value in graph.initializers.items() if not value.uses()]:
-            del graph.initializers[name]
+        drop_unread(self.copy.graph)
         _modern_forms(self.copy)
         self.copy.ir_version = dialect.IR_VERSION
         dialect.install(self.copy)
@@ -245,9 +241,7 @@ def _modern_forms(model: ir.Model) -> None:
         axes = node.attributes.get("axes")
         if axes is None or not is_standard(node, "ReduceSum", "Squeeze", "Unsqueeze"):
             continue
-        constant = dialect.constant(
-            f"{node.name}/axes", np.array(list(axes.as_ints()), np.int64)
-        )
+        constant = dialect.constant(f"{node.name}/axes", np.array(list(axes.as_ints()), np.int64))
         model.graph.register_initializer(constant)
         node.resize_inputs(2)
         node.replace_input_with(1, constant)

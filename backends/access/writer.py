@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from dlaconv.backends.access.decoding import CONVENTION_KEY, GUIDE
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import is_op, producer
+from dlaconv.ir.graph import drop_unread, is_op, producer
 from dlaconv.ir.layers import Layer, Network, network_of
 from dlaconv.ir.target import Target
 
@@ -55,9 +55,7 @@ def write_access(
     return copy
 
 
-def map_table(
-    network: Network, maps: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def map_table(network: Network, maps: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Every map by name: exponent and range on the hardware, real step and class."""
     return {
         name: {
@@ -87,9 +85,7 @@ class _Writer:
         self._remove_quantize()
         self._finish()
 
-    def _annotate(
-        self, node: ir.Node, layer: Layer, source_step: Fraction | None = None
-    ) -> None:
+    def _annotate(self, node: ir.Node, layer: Layer, source_step: Fraction | None = None) -> None:
         steps = [source.step for source in layer.inputs]
         values: dict[str, float | int | list[float]] = {
             "input_scale": self._scale(source_step or steps[0]),
@@ -146,8 +142,7 @@ class _Writer:
                 x.name = name
 
     def _finish(self) -> None:
-        for name in [n for n, value in self.graph.initializers.items() if not value.uses()]:
-            del self.graph.initializers[name]
+        drop_unread(self.graph)
         self.model.functions.clear()
         opset = self.target.opset
         for node in self.graph:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dlaconv.ir.scales.assign import assign_scales
 from dlaconv.ir.pipeline import Pass
+from dlaconv.ir.scales.assign import assign_scales
 
 SCALED: tuple[Pass, ...] = (assign_scales,)
 

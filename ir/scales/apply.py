@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import consumers, insert_before, is_op, producer, replace_node, shape_of
+from dlaconv.ir.graph import consumers, drop_unread, insert_before, is_op, producer, replace_node, shape_of
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding
@@ -58,6 +58,7 @@ class _Applier:
             for item in group.classes:
                 for variable in item.maps:
                     self._map(variable, item)
+        drop_unread(self.model.graph)  # the source's weights and steps
 
     def _steps(self, item: StepClass) -> tuple[float, float]:
         """The hardware step and gamma of a step class."""

@@ -37,7 +37,7 @@ def derive_maps(model: ir.Model, context: Context) -> None:
     Raises:
         ConversionError: naming every value that has neither data nor a finite bound.
     """
-    raw = [value for value in _unrounded(model) if raw_uses(value)]
+    raw = _raw(model)
     if not raw:
         return
     steps: dict[ir.Value, float] = {}
@@ -71,8 +71,8 @@ def raw_uses(value: ir.Value) -> list[Use]:
     ]
 
 
-def _unrounded(model: ir.Model) -> list[ir.Value]:
-    """Graph inputs and results of layers, producers first; the two kinds that need a quantiser.
+def _raw(model: ir.Model) -> list[ir.Value]:
+    """Graph inputs and unrounded results of layers that are read as they are, producers first.
 
     Results of operators that only move integers are left out: their input gets the quantiser.
     """
@@ -95,7 +95,7 @@ def _unrounded(model: ir.Model) -> list[ir.Value]:
     return [
         value
         for value in found
-        if raw_uses(value) or value.is_graph_output() or not consumers(value)
+        if raw_uses(value) or (value.is_graph_output() and not value.is_graph_input())
     ]
 
 

@@ -1,0 +1,192 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+from dlaconv.errors import ConversionError
+from dlaconv.ir import dialect
+from dlaconv.ir.execution import Executor
+from dlaconv.ir.passes.legal import LEGAL
+from dlaconv.ir.passes.legal.derive_maps import derive_maps
+from dlaconv.ir.passes.legal.known_operators import known_operators
+from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
+from dlaconv.ir.passes.legal.requantise import requantise
+from dlaconv.ir.passes.legal.single_use import single_use
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.target import Target
+
+from tests.ir.scales.graphs import Net
+
+
+def context(**settings) -> Context:
+    return Context(target=Target.load(), **settings)
+
+
+def values_of(model: ir.Model, sample: np.ndarray) -> list[np.ndarray]:
+    executor = Executor(model)
+    return list(executor.run({"x": sample}).values())
+
+
+def assert_same(net: Net, *passes, exact=True, settings=None) -> tuple[ir.Model, Context]:
+    """Applies passes to a copy of the network and requires equal outputs."""
+    model, about = net.model.clone(), context(**(settings or {}))
+    for step in passes:
+        step(model, about)
+    dialect.install(model)
+    assert [v.name for v in model.graph.outputs] == [v.name for v in net.model.graph.outputs]
+    if exact:
+        for sample in net.data[:3]:
+            for a, b in zip(
+                values_of(net.model, sample[None]), values_of(model, sample[None]), strict=True
+            ):
+                assert np.array_equal(a, b)
+    return model, about
+
+
+def ops(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def test_second_quantiser_on_a_stored_map_gets_a_depthwise_identity():
+    net = Net(0)
+    first = net.quantise(net.relu(net.conv(net.quantise(net.x))))
+    net.output(net.quantise(first, net.magnitude(first) / 100))
+    model, about = assert_same(net, requantise)
+    identity = [node for node in model.graph if node.name.endswith("/requantise")]
+    assert [node.attributes["group"].as_int() for node in identity] == [16]
+    assert [rewrite.exact for rewrite in about.rewrites] == [True]
+
+
+def test_requantisation_of_a_small_map_is_a_dense_identity():
+    net = Net(0, size=3)
+    first = net.quantise(net.x)
+    net.output(net.quantise(first, net.magnitude(first) / 100))
+    model, _ = assert_same(net, requantise)
+    identity = next(node for node in model.graph if node.op_type == "Conv")
+    assert identity.attributes["group"].as_int() == 1
+
+
+def test_requantisation_of_a_vector_is_fully_connected():
+    net = Net(0, size=1)
+    first = net.op("Reshape", net.quantise(net.x), dialect.constant("s", np.array([1, 16])),
+                   shape=(1, 16))  # fmt: skip
+    net.output(net.quantise(first, 0.1))
+    model, _ = assert_same(net, requantise)
+    assert ops(model).count("Gemm") == 1
+
+
+def test_quantiser_behind_a_layer_stays_alone():
+    net = Net(0)
+    net.output(net.quantise(net.conv(net.quantise(net.x))))
+    model, _ = assert_same(net, requantise)
+    assert ops(model).count("Conv") == 1
+
+
+def test_layer_with_two_quantisers_is_computed_twice():
+    net = Net(0)
+    convolved = net.conv(net.quantise(net.x))
+    net.output(net.quantise(convolved, 0.03), net.quantise(convolved, 0.05))
+    model, about = assert_same(net, single_use)
+    assert ops(model).count("Conv") == 2
+    assert about.rewrites[0].name == "single_use"
+
+
+def test_activation_with_two_quantisers_copies_the_layer_too():
+    net = Net(0)
+    rectified = net.relu(net.conv(net.quantise(net.x)))
+    net.output(net.quantise(rectified, 0.03), net.quantise(rectified, 0.05))
+    model, _ = assert_same(net, single_use)
+    assert ops(model).count("Conv") == ops(model).count("Relu") == 2
+
+
+def test_input_with_two_quantisers_keeps_the_finest_and_warns():
+    net = Net(0)
+    net.output(net.conv(net.quantise(net.x, 0.05)), net.conv(net.quantise(net.x, 0.03)))
+    model, about = assert_same(net, single_use, exact=False)
+    reading = [use.node for use in model.graph.inputs[0].uses()]
+    assert len(reading) == 1
+    assert dialect.quantisation_of(reading[0]).scalar_step == pytest.approx(0.03)
+    assert [item.rule for item in about.diagnostics] == ["DLA206"]
+
+
+def test_raw_operand_of_add_becomes_a_derived_map_with_the_next_quantiser_s_step():
+    net = Net(0)
+    x = net.quantise(net.x)
+    raw = net.conv(x)
+    net.output(net.quantise(net.op("Add", raw, x), 0.04))
+    model, about = assert_same(net, derive_maps, exact=False)
+    assert about.derived == {raw.name}
+    node = next(n for n in model.graph if dialect.is_quantize(n) and n.outputs[0].name == raw.name)
+    assert dialect.quantisation_of(node).scalar_step == pytest.approx(0.04)
+
+
+def test_map_without_bound_needs_calibration():
+    net = Net(0)
+    a = net.quantise(net.x, 0.05)
+    net.output(net.op("Div", a, a))
+    with pytest.raises(ConversionError) as caught:
+        derive_maps(net.model, context())
+    assert [item.rule for item in caught.value.diagnostics] == ["DLA205"]
+    assert "--calibrate" in caught.value.diagnostics.errors[0].help
+
+
+def test_relu_between_two_equal_quantisers_rounds_once_and_stays_exact():
+    net = Net(0)
+    first = net.quantise(net.conv(net.quantise(net.x)), 0.04)
+    net.output(net.quantise(net.relu(first), 0.04))
+    model, about = assert_same(net, pipelined_activations)
+    assert ops(model).count("QuantizeHalfEven") == 2
+    assert about.rewrites[0].exact
+
+
+def test_relu_on_a_quantised_layer_is_pipelined_and_stays_exact():
+    net = Net(0)
+    net.output(net.relu(net.quantise(net.conv(net.quantise(net.x)), 0.04)))
+    model, _ = assert_same(net, pipelined_activations)
+    assert ops(model)[-2:] == ["Relu", "QuantizeHalfEven"]
+
+
+def test_leaky_relu_between_quantisers_loses_a_rounding_and_says_so():
+    net = Net(0)
+    first = net.quantise(net.conv(net.quantise(net.x)), 0.04)
+    net.output(net.quantise(net.op("LeakyRelu", first, alpha=0.1), 0.04))
+    model, about = assert_same(net, pipelined_activations, exact=False)
+    assert ops(model).count("QuantizeHalfEven") == 2
+    assert [item.rule for item in about.diagnostics] == ["DLA204"]
+
+
+def test_every_unsupported_operator_is_named_in_one_run():
+    net = Net(0)
+    x = net.quantise(net.x)
+    bad = net.op("Softmax", net.op("Mul", x, x))
+    per_channel = net.quantise(net.x, np.full((1, 16, 1, 1), 0.1, np.float32))
+    net.output(bad, per_channel)
+    with pytest.raises(ConversionError) as caught:
+        known_operators(net.model, context())
+    found = [(item.rule, item.location.op) for item in caught.value.diagnostics.errors]
+    assert found == [
+        ("DLA301", "Mul"),
+        ("DLA301", "Softmax"),
+        ("DLA203", "QuantizeHalfEven"),
+    ]
+
+
+def test_constant_operand_is_refused():
+    net = Net(0)
+    x = net.quantise(net.x)
+    net.output(net.op("Add", x, dialect.constant("c", np.ones((1, 16, 1, 1), np.float32))))
+    with pytest.raises(ConversionError, match="DLA303"):
+        known_operators(net.model, context())
+
+
+def test_whole_stage_keeps_a_network_with_every_trap_exact():
+    net = Net(2)
+    x = net.quantise(net.x, 0.05)
+    convolved = net.conv(x)
+    left = net.quantise(net.relu(convolved), 0.03)
+    right = net.quantise(net.quantise(convolved, 0.05), 0.07, rounding=Rounding.HALF_AWAY)
+    added = net.quantise(net.relu(net.op("Add", left, right)), 0.06)
+    pooled = net.op("MaxPool", added, kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0],
+                    shape=(1, 16, 4, 4))  # fmt: skip
+    net.output(net.quantise(pooled, 0.09))
+    model, _ = assert_same(net, *LEGAL)
+    assert ops(model).count("Conv") == 4  # two copies, two requantisations

@@ -1,0 +1,186 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dlaconv.ir.formats import PowerOfTwo
+from dlaconv.ir.records import Fidelity
+from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.target import Target
+
+from tests.ir.scales.graphs import (
+    Net,
+    chain,
+    outputs,
+    qsnr,
+    real_outputs,
+    records,
+    residual,
+    scaled,
+)
+
+POLICIES = ("absorb", "nearest")
+
+
+def fresh_inputs(count=8):
+    return np.random.default_rng(99).normal(size=(count, 16, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("convolutions", [4, 8])
+def test_chain_keeps_every_weight_and_every_inner_step(convolutions):
+    net = chain(convolutions, seed=3)
+    model, context = scaled(net, io="absorb")
+    assert {r.fidelity for r in records(context, "map").values()} == {Fidelity.EXACT}
+    assert {r.fidelity for r in records(context, "weight").values()} == {Fidelity.RESCALED}
+    wanted = [n.const_value.numpy() for n in net.model.graph.initializers.values() if "W_int" in n.name]
+    got = [n.const_value.numpy() for n in model.graph.initializers.values() if "W_int" in n.name]
+    assert all(np.array_equal(a, b) for a, b in zip(wanted, got, strict=True))
+
+
+def test_power_of_two_network_is_reproduced_bit_by_bit():
+    net = Net(1)
+    value = net.quantise(net.x, 2.0**-5)
+    for step in (2.0**-4, 2.0**-3):
+        convolved = net.conv(value, steps=2.0**-8, bias=net.random.integers(-99, 99, 16) * 2.0**-12)
+        value = net.quantise(net.relu(convolved), step)
+    net.output(value)
+    model, context = scaled(net)
+    inputs = fresh_inputs()
+    assert np.array_equal(outputs(net.model, inputs), outputs(model, inputs))
+    assert all(r.fidelity is Fidelity.EXACT for r in context.records)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_absorb_beats_nearest_by_3_db_on_chains(seed):
+    net = chain(4, seed)
+    inputs = fresh_inputs()
+    wanted = outputs(net.model, inputs)
+    found = {p: qsnr(wanted, real_outputs(*scaled(net, policy=p), inputs)) for p in POLICIES}
+    assert found["absorb"] > found["nearest"] + 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_absorb_is_not_below_nearest_on_residual_networks(seed):
+    net = residual(3, seed)
+    inputs = fresh_inputs()
+    wanted = outputs(net.model, inputs)
+    found = {p: qsnr(wanted, real_outputs(*scaled(net, policy=p), inputs)) for p in POLICIES}
+    assert found["absorb"] > found["nearest"] - 0.2
+
+
+def test_graph_inputs_and_outputs_are_pinned_by_default():
+    model, context = scaled(chain(2, 0))
+    names = [model.graph.outputs[0].name, next(iter(records(context, "map")))]
+    assert [context.gammas[name] for name in names] == [1.0, 1.0]
+    assert PowerOfTwo.exactly(records(context, "map")[names[0]].target["real_step"]) is not None
+
+
+def test_absorbed_io_keeps_the_source_step_of_the_input():
+    net = chain(2, 0)
+    source = records(scaled(net)[1], "map")
+    _, context = scaled(net, io="absorb")
+    for name, record in records(context, "map").items():
+        assert record.target["real_step"] == pytest.approx(source[name].source["step"], rel=1e-6)
+
+
+def test_operands_of_add_share_one_gamma():
+    _, context = scaled(residual(2, 0))
+    net = residual(2, 0)
+    for node in net.model.graph:
+        if node.op_type == "Add":
+            a, b = (context.gammas[value.name] for value in node.inputs)
+            assert a == b
+
+
+def test_unsigned_8_bit_maps_double_their_step_and_are_rescaled():
+    net = Net(0)
+    value = net.quantise(net.relu(net.conv(net.quantise(net.x, 2.0**-5))), 2.0**-6, signed=False)
+    net.output(net.quantise(net.conv(value), 2.0**-4))
+    _, context = scaled(net)
+    record = records(context, "map")[value.name]
+    assert record.fidelity is Fidelity.RESCALED
+    assert record.target["real_step"] == 2.0**-5
+
+
+def test_unsigned_hardware_keeps_unsigned_maps_bit_by_bit():
+    net = Net(0)
+    bias = net.random.integers(-99, 99, 16)
+    first = net.conv(net.quantise(net.x, 2.0**-5), steps=2.0**-8, bias=bias * 2.0**-13)
+    value = net.quantise(net.relu(first), 2.0**-6, signed=False)
+    net.output(net.quantise(net.conv(value, steps=2.0**-8, bias=bias * 2.0**-14), 2.0**-4))
+    model, context = scaled(net, target=replace(Target.load(), signed_maps=False))
+    assert records(context, "map")[value.name].fidelity is Fidelity.EXACT
+    assert np.array_equal(outputs(net.model, fresh_inputs()), outputs(model, fresh_inputs()))
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.2, True), (40.0, False)])
+def test_low_bit_map_keeps_integers_unless_the_source_clips_often(gain, kept):
+    net = Net(0)
+    convolved = net.relu(net.conv(net.quantise(net.x, 2.0**-5)))
+    step = net.magnitude(convolved) / 15 / gain
+    value = net.quantise(convolved, step, bits=4, signed=False)
+    net.output(net.quantise(net.conv(value)))
+    _, context = scaled(net)
+    fidelity = records(context, "map")[value.name].fidelity
+    assert fidelity is (Fidelity.EXACT if kept else Fidelity.CLIPPED)
+
+
+def test_floor_of_the_source_goes_into_the_bias():
+    net = Net(0)
+    value = net.quantise(net.x, 2.0**-5)
+    steps = 2.0**-9
+    bias = net.random.integers(-99, 99, 16) * 2.0**-14
+    convolved = net.conv(value, steps=steps, bias=bias)
+    net.output(net.quantise(convolved, 2.0**-3, rounding=Rounding.FLOOR))
+    model, _ = scaled(net)
+    inputs = fresh_inputs()
+    wanted, got = outputs(net.model, inputs), outputs(model, inputs)
+    assert (wanted != got).mean() < 0.01  # without the offset every second integer differs
+
+
+def test_unquantised_output_is_derived_from_its_bound_and_never_clips():
+    net = Net(0)
+    net.output(net.conv(net.quantise(net.x, 2.0**-5)))
+    model, context = scaled(net)
+    record = records(context, "map")[model.graph.outputs[0].name]
+    assert record.fidelity is Fidelity.DERIVED
+    extreme = np.full((1, 16, 8, 8), 4.0, np.float32)
+    wanted, got = outputs(net.model, extreme), outputs(model, extreme)
+    assert np.abs(wanted - got).max() <= record.target["real_step"] * 0.6
+
+
+def test_calibration_makes_a_derived_step_finer():
+    net = Net(0)
+    net.output(net.conv(net.quantise(net.x, 2.0**-5)))
+    bound = records(scaled(net)[1], "map")[net.graph.outputs[0].name]
+    data = records(scaled(net, calibration={"x": net.data})[1], "map")[net.graph.outputs[0].name]
+    assert data.target["real_step"] < bound.target["real_step"] / 2
+
+
+def test_tanh_has_real_units_on_both_sides():
+    net = Net(0)
+    value = net.quantise(net.conv(net.quantise(net.x)))
+    net.output(net.quantise(net.op("Tanh", value), 1 / 127))
+    _, context = scaled(net, io="absorb")
+    assert context.gammas[value.name] == 1.0
+
+
+def test_concat_operands_share_one_step():
+    net = Net(0)
+    x = net.quantise(net.x, 2.0**-5)
+    a, b = net.quantise(net.conv(x), 0.013), net.quantise(net.conv(x), 0.04)
+    joined = net.op("Concat", a, b, axis=1, shape=(1, 32, 8, 8))
+    net.output(joined)
+    _, context = scaled(net, io="absorb")
+    steps = [records(context, "map")[value.name].target["step"] for value in (a, b)]
+    assert steps[0] == steps[1]
+    assert context.gammas[a.name] == context.gammas[b.name] == context.gammas[joined.name]
+
+
+def test_both_conventions_reach_the_same_steps_up_to_the_grid():
+    net = chain(3, 5)
+    for convention in ("guide", "int-per-real"):
+        model, context = scaled(net, convention=convention)
+        for record in records(context, "weight").values():
+            for step, ideal in zip(record.target["steps"], record.target["ideal_steps"], strict=True):
+                assert abs(step / ideal - 1) <= 1 / 256 + 1e-9
+        assert model.graph.outputs

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from dlaconv.ir.scales.grid import WeightGrid
+from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals, snap_integers
+from dlaconv.ir.target import Target
+
+TARGET = Target.load()
+PLAIN = LinearScaling(step_in=2.0**-5, step_out=2.0**-3, gamma_in=1.0, gamma_out=1.0)
+
+
+def integers(*rows):
+    return np.array(rows, np.int8)
+
+
+def test_power_of_two_steps_and_integers_stay_as_they_are():
+    w = integers([1, -128], [127, 3])
+    got = scale_integers(w, np.array([2.0**-6, 2.0**-8]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    assert np.array_equal(got.integers, w)
+    assert np.array_equal(got.steps, [2.0**-6, 2.0**-8])
+    assert not got.requantised.any()
+
+
+def test_step_absorbs_the_ratio_of_the_two_gammas():
+    scaling = LinearScaling(2.0**-5, 2.0**-3, gamma_in=1.25, gamma_out=0.8)
+    w = integers([5, -7])
+    got = scale_integers(w, np.array([0.01]), None, scaling, TARGET, WeightGrid.RECIPROCAL)
+    assert got.ideal == pytest.approx([0.01 * 0.8 / 1.25])
+    assert abs(got.steps[0] / got.ideal[0] - 1) <= 1 / 256
+    assert np.array_equal(got.integers, w)
+
+
+def test_bias_is_rounded_from_the_source_step_not_from_the_grid_step():
+    step = 0.0123  # the nearest 2^n/a is 0.2 % away
+    bias = np.array([30000.0]) * step * PLAIN.step_in
+    got = scale_integers(integers([100]), np.array([step]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    assert got.steps[0] != got.ideal[0]
+    assert got.bias == [30000]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bias_guard_widens_only_the_channel_whose_bias_overflows(sign):
+    steps = np.array([2.0**-8, 2.0**-8])
+    unit = 2.0**-8 * PLAIN.step_in
+    w = integers([100, -50], [100, -50])
+    bias = np.array([sign * 65534.0, 20000.0]) * unit
+    got = scale_integers(w, steps, bias, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    assert list(got.guarded) == [True, False]
+    assert list(got.requantised) == [True, False]
+    assert abs(got.bias[0]) <= 32768
+    assert got.bias[0] * got.steps[0] * PLAIN.step_in == pytest.approx(bias[0], rel=1e-4)
+    assert np.allclose(got.integers[0] * got.steps[0], w[0] * steps[0], atol=got.steps[0] / 2)
+    assert np.array_equal(got.integers[1], w[1])
+
+
+def test_the_most_negative_bias_needs_no_guard():
+    bias = np.array([-32768.0]) * 2.0**-8 * PLAIN.step_in
+    got = scale_integers(
+        integers([100]), np.array([2.0**-8]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL
+    )
+    assert not got.guarded.any()
+    assert got.bias == [-32768]
+
+
+def test_integers_beyond_8_bits_are_requantised_and_reported():
+    w = np.array([[128, -3], [100, 3]], np.int16)
+    got = scale_integers(w, np.full(2, 2.0**-7), None, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    assert list(got.requantised) == [True, False]
+    assert list(got.guarded) == [False, False]
+    assert got.integers[0, 0] * got.steps[0] == pytest.approx(1.0, rel=1 / 200)
+
+
+def test_all_zero_channel_gets_a_finite_ordinary_step():
+    w = integers([0, 0], [100, -100])
+    got = scale_integers(
+        w, np.array([1e-13, 2.0**-7]), np.array([0.5, 0.0]), PLAIN, TARGET, WeightGrid.RECIPROCAL
+    )
+    assert got.steps[0] == got.steps[1] == 2.0**-7
+    assert got.bias[0] == round(0.5 / (2.0**-7 * PLAIN.step_in))
+    assert not got.requantised.any()
+
+
+def test_dead_channel_is_raised_to_the_smallest_shift_and_keeps_no_effect():
+    got = scale_integers(
+        integers([100, -3]), np.array([7.9e-13]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL
+    )
+    multiplier = got.steps[0] * PLAIN.step_in / PLAIN.step_out
+    assert multiplier >= 2.0**-31
+    assert np.abs(got.integers).max() * 127 * multiplier < 1e-3
+
+
+def test_float_weights_use_the_grid_step_that_holds_them():
+    weights = np.array([[0.5, -1.0], [0.0, 0.0], [1e-3, 2e-3]], np.float32)
+    got = scale_reals(weights, np.zeros(3), PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    assert np.abs(got.integers).max() <= 127
+    assert np.isfinite(got.steps).all()
+    assert np.abs(got.integers * got.steps[:, None] - weights).max() <= got.steps[0] / 2
+    assert got.integers[2].max() >= 126
+
+
+def test_nearest_policy_uses_powers_of_two_for_weights_too():
+    got = snap_integers(integers([100, -50]), np.array([0.011]), None, PLAIN, TARGET)
+    assert got.steps == [2.0**-7]
+    assert list(got.integers[0]) == [127, -70]
