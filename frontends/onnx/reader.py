@@ -1,0 +1,181 @@
+"""Reading ONNX files that nobody vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import UnreadableError
+from dlaconv.frontends.onnx import problems, validate
+from dlaconv.frontends.onnx.weights import Weights, mapped
+from dlaconv.frontends.onnx.wire import Span, WireError, operators, without_weights
+
+if TYPE_CHECKING:
+    import onnx
+
+_MOST_BYTES = 1 << 30
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive", "a PyTorch or Keras file, say: export it to ONNX first"),
+    (b"\x89HDF\r\n", "an HDF5 file", "use dlaconv from-keras"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"\x80\x02", "a Python pickle", "export the network to ONNX; pickles are never opened"),
+    (b"\x80\x04", "a Python pickle", "export the network to ONNX; pickles are never opened"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the real file: git lfs pull"),
+)
+
+
+def read_onnx(path: Path) -> ir.Model:
+    """Reads an ONNX file of any version that the onnx package knows.
+
+    Nothing in the file is trusted. Large weights stay in the mapped file until they are used, so
+    memory is bounded by the size of the graph. External data is only read from the model's folder.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The model as it is in the file: valid, but in its own opset and with its own names.
+
+    Raises:
+        UnreadableError: if the file is no valid ONNX model, with every reason found.
+    """
+    file = str(path)
+    data = _bytes_of(path)
+    try:
+        proto, spans = _parse(data, file)
+        return _checked(proto, spans, Weights(path, data))
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:  # the parsers below us raise whatever they meet
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise UnreadableError(
+            problems.not_onnx(file, f"the model cannot be read: {reason}")
+        ) from error
+
+
+def operators_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields (domain, op type) of the nodes of an ONNX file, without loading it.
+
+    A file that is none, or is damaged, ends the sequence early.
+    """
+    data = mapped(path)
+    if data is None or _foreign(data):
+        return
+    try:
+        yield from operators(data)
+    except WireError:
+        return
+
+
+def _bytes_of(path: Path) -> memoryview:
+    file = str(path)
+    if path.is_dir():
+        raise UnreadableError(problems.not_a_file(file, "this is a folder, not an ONNX file"))
+    if not path.exists():
+        raise UnreadableError(problems.not_a_file(file, "there is no such file"))
+    data = mapped(path)
+    if data is None:
+        raise UnreadableError(problems.not_a_file(file, "the file cannot be read"))
+    if len(data) == 0:
+        raise UnreadableError(problems.not_onnx(file, "the file is empty"))
+    if found := _foreign(data):
+        kind, remedy = found
+        raise UnreadableError(problems.not_onnx(file, f"this is {kind}, not ONNX", remedy))
+    return data
+
+
+def _foreign(data: memoryview) -> tuple[str, str] | None:
+    head = bytes(data[:64])
+    for magic, kind, remedy in _FOREIGN:
+        if head.startswith(magic):
+            return kind, remedy
+    if head[:1] not in {b"\x08", b"\n", b"\r", b"\t"} and all(9 <= byte < 127 for byte in head):
+        return "a text file", "give the binary .onnx file"
+    return None
+
+
+def _parse(data: memoryview, file: str) -> tuple[onnx.ModelProto, dict[int, Span]]:
+    import onnx
+
+    try:
+        serialised, spans = without_weights(data)
+    except WireError as error:
+        raise UnreadableError(
+            problems.not_onnx(
+                file, f"the file is damaged, cut off or no ONNX file: {error} of {len(data)}"
+            )
+        ) from error
+    if len(serialised) > _MOST_BYTES:
+        raise UnreadableError(
+            problems.too_large(file, f"{len(serialised)} bytes besides its weights")
+        )
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(serialised)
+    except Exception as error:  # DecodeError, which protobuf gives no types for
+        raise UnreadableError(
+            problems.not_onnx(
+                file, "the file is no ONNX model, or nests graphs deeper than protobuf reads"
+            )
+        ) from error
+    return proto, spans
+
+
+def _checked(proto: onnx.ModelProto, spans: dict[int, Span], weights: Weights) -> ir.Model:
+    file = weights.file
+    if not proto.HasField("graph"):
+        raise UnreadableError(problems.not_onnx(file, "the file holds no graph"))
+    _raise(validate.versions(proto, file))
+    views = {}
+    for index, tensor in enumerate(proto.graph.initializer):
+        view = weights.check(tensor, spans.get(index))
+        if view is not None:
+            views[tensor.name] = view
+    for tensor in _attribute_tensors(proto):
+        if (view := weights.check(tensor)) is not None:
+            tensor.raw_data = view.tobytes()
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+    _raise(weights.found)
+    _raise(validate.graph(proto, file))
+    model = ir.from_proto(proto)
+    for name, view in views.items():
+        model.graph.initializers[name].const_value = view
+    return model
+
+
+def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors in attributes and in the initializers of subgraphs."""
+    nodes = [*proto.graph.node]
+    for function in proto.functions:
+        nodes.extend(function.node)
+    while nodes:
+        for attribute in nodes.pop().attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            graphs = [attribute.g] if attribute.HasField("g") else []
+            for graph in [*graphs, *attribute.graphs]:
+                yield from graph.initializer
+                nodes.extend(graph.node)
+
+
+def _raise(found: Iterable[Diagnostic]) -> None:
+    """Raises what was found; beyond the first 20 findings only their number."""
+    listed = list(dict.fromkeys(found))
+    if not listed:
+        return
+    shown = listed[: problems.MOST_REPORTED]
+    if len(listed) > len(shown):
+        shown.append(
+            problems.invalid_graph(
+                shown[0].location.file,
+                f"{len(listed) - len(shown)} more problems of this kind",
+                "mend those above first",
+            )
+        )
+    raise UnreadableError(shown)

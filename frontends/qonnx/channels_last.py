@@ -1,0 +1,85 @@
+"""Operators on channels-last maps (``qonnx-to-channels-last``): Transpose, operator, Transpose.
+
+Weights of Conv are stored channels last too, ``[O, kh, kw, I]``: that is what QONNX executes. Some
+files keep them ``[O, I, kh, kw]``; the kernel's shape tells which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from dlaconv.frontends.handlers import Import
+from dlaconv.ir.graph import ints_attribute, rank_of, replace_node, shape_of
+
+_KERNEL = ("Conv", "MaxPool", "AveragePool")
+OPERATORS = (*_KERNEL, "BatchNormalization", "GlobalAveragePool", "GlobalMaxPool")
+"""The standard operators that the domain wraps."""
+_FEWEST_DIMENSIONS = 2
+
+
+def channels_last(node: ir.Node, state: Import) -> None:
+    """Wraps a standard operator of the same name and attributes; weights are turned too."""
+    x = node.inputs[0] if node.inputs else None
+    rank = _rank(node)
+    if x is None or rank is None or rank < _FEWEST_DIMENSIONS or len(node.outputs) != 1:
+        state.refuse(
+            node,
+            "DLA116",
+            "unknown-layout",
+            f"the number of dimensions of the channels-last {node.op_type} is not known",
+            remedy="export with shapes (qonnx-cleanup adds them), or keep the network channels "
+            "first",
+        )
+        return
+    last = rank - 1
+    first, back = [0, last, *range(1, last)], [0, *range(2, rank), 1]
+    before = _transpose(x, first, f"{node.name}/nchw")
+    made = [before]
+    inputs = [before.outputs[0], *node.inputs[1:]]
+    if node.op_type == "Conv" and len(inputs) > 1 and inputs[1] is not None:
+        layout = _weight_layout(node)
+        if layout is None:
+            state.refuse(
+                node,
+                "DLA116",
+                "unknown-layout",
+                f"weights of shape {list(shape_of(inputs[1]) or ())} do not fit a kernel of "
+                f"{list(ints_attribute(node, 'kernel_shape'))}, in whatever order",
+                remedy="export the network again",
+            )
+            return
+        if layout == "channels last":
+            made.append(_transpose(inputs[1], first, f"{node.name}/weights"))
+            inputs[1] = made[-1].outputs[0]
+    operator = ir.node(node.op_type, inputs, dict(node.attributes), name=node.name)
+    operator.outputs[0].name = f"{node.name}/nchw/out"
+    after = _transpose(operator.outputs[0], back, f"{node.name}/nhwc")
+    replace_node(node, *made, operator, after)
+
+
+def _transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
+    node = ir.node("Transpose", [value], {"perm": list(perm)}, name=name)
+    node.outputs[0].name = f"{name}/in"
+    return node
+
+
+def _rank(node: ir.Node) -> int | None:
+    if kernel := ints_attribute(node, "kernel_shape"):
+        return len(kernel) + 2
+    indices = (1, 0) if node.op_type == "Conv" else (0,)
+    for index in indices:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is not None and (rank := rank_of(value)) is not None:
+            return rank
+    return rank_of(node.outputs[0])
+
+
+def _weight_layout(node: ir.Node) -> str | None:
+    weights = node.inputs[1]
+    shape = shape_of(weights) if weights is not None else None
+    kernel = ints_attribute(node, "kernel_shape")
+    if shape is None or not kernel or shape[1:-1] == kernel:
+        return "channels last"
+    return "channels first" if shape[2:] == kernel else None

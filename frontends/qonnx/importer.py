@@ -1,0 +1,168 @@
+"""From a QONNX file to stage IMPORTED."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.frontends import Imported
+from dlaconv.frontends.handlers import Handler, Import
+from dlaconv.frontends.onnx.opset import report_control_flow, to_opset_18
+from dlaconv.frontends.onnx.reader import read_onnx
+from dlaconv.frontends.qonnx import channels_last
+from dlaconv.frontends.qonnx.operators import CHANNELS_LAST, GENERAL, QUANTISERS, is_qonnx, why_not
+from dlaconv.frontends.qonnx.quant import bipolar_quant, quant
+from dlaconv.frontends.qonnx.trunc import trunc
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import is_op, register_constants, shape_of
+from dlaconv.ir.passes.fold_constants import fold
+from dlaconv.ir.passes.infer_shapes import forget_shapes, propagate_shapes
+
+HANDLERS: dict[str, Handler] = {
+    "Quant": quant,
+    "IntQuant": quant,
+    "BipolarQuant": bipolar_quant,
+    "Trunc": trunc,
+}
+"""The handlers of the operators in the domains `GENERAL`."""
+_OTHER_QUANTISATION = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger",
+)  # fmt: skip
+
+
+def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
+    """Reads a QONNX file; see `dlaconv.frontends.qonnx.load_qonnx`."""
+    model = read_onnx(path)
+    notes = {"producer": " ".join(filter(None, (model.producer_name, model.producer_version)))}
+    provenance.mark_all(model, str(path))
+    state = Import(model)
+    propagate_shapes(model, transparent=_keeps_shape, strict=False)
+    to_opset_18(model, state.diagnostics)
+    provenance.mark_all(model, str(path))
+    if not any(
+        is_qonnx(node.domain, node.op_type) or not _is_standard(node) for node in model.graph
+    ):
+        _refuse_plain(state)
+        return Imported(model, state.diagnostics, notes)
+    fold(model)
+    report_control_flow(model, state.diagnostics)
+    for node in list(model.graph):
+        _lower(node, state, layers)
+    if not state.diagnostics.errors:
+        _finish(state)
+    return Imported(model, state.diagnostics, notes)
+
+
+def _keeps_shape(node: ir.Node) -> bool:
+    return node.domain in GENERAL and node.op_type in QUANTISERS
+
+
+def _lower(node: ir.Node, state: Import, layers: Mapping[str, Handler]) -> None:
+    handler = _handler(node, layers)
+    if handler is not None:
+        handler(node, state)
+    elif is_op(node, *_OTHER_QUANTISATION):
+        state.refuse(
+            node,
+            "DLA115",
+            "mixed-quantisation",
+            f"{node.op_type} in a QONNX file",
+            remedy="convert the file from before qonnx-convert; a file has one quantisation style",
+        )
+    elif not _is_standard(node):
+        why, remedy = why_not(node.domain, node.op_type)
+        state.refuse(node, "DLA102", "unsupported-operator", f"{node.op_type} {why}", remedy=remedy)
+
+
+def _handler(node: ir.Node, layers: Mapping[str, Handler]) -> Handler | None:
+    if not _is_standard(node):
+        added = layers.get(f"{node.domain}::{node.op_type}") or layers.get(node.op_type)
+        if added is not None:
+            return added
+    if node.domain == CHANNELS_LAST and node.op_type in channels_last.OPERATORS:
+        return channels_last.channels_last
+    return HANDLERS.get(node.op_type) if node.domain in GENERAL else None
+
+
+def _is_standard(node: ir.Node) -> bool:
+    import onnx
+
+    if node.domain == dialect.DOMAIN:
+        return node.op_type in dialect.op_types()
+    return bool(node.domain == "" and onnx.defs.has(node.op_type, dialect.OPSET, ""))
+
+
+def _refuse_plain(state: Import) -> None:
+    state.diagnostics.error(
+        "DLA101",
+        "no-qonnx",
+        "the file has no QONNX operator (Quant, BipolarQuant, Trunc)",
+        location=provenance.location(None, state.model),
+        help="use dlaconv from-onnx for plain ONNX and for QDQ files (export_onnx_qcdq)",
+    )
+
+
+def _finish(state: Import) -> None:
+    """Shapes, steps that fit them, and nothing left of the source's own operators."""
+    model = state.model
+    forget_shapes(model)
+    state.diagnostics.extend(propagate_shapes(model))
+    if state.diagnostics.errors:
+        return
+    if fold(model):
+        propagate_shapes(model)
+    for node in model.graph:
+        if node.domain == dialect.DOMAIN:
+            _fit(node, state)
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
+    opsets = model.graph.opset_imports
+    for domain in set(opsets) - {"", dialect.DOMAIN}:
+        del opsets[domain]
+    dialect.install(model)
+
+
+def _fit(node: ir.Node, state: Import) -> None:
+    """Gives per-channel parameters the rank of what they quantise, and checks that they fit."""
+    x = node.inputs[0]
+    if x is None:
+        return
+    if x.dtype not in {None, ir.DataType.FLOAT} and not dialect.is_dequantize(node):
+        kind = x.dtype.name if x.dtype is not None else ""
+        state.refuse(
+            node,
+            "DLA117",
+            "element-type",
+            f"the quantised tensor {x.name!r} holds {kind} values",
+            remedy="export the network in float32",
+        )
+    shape = shape_of(x)
+    for index in range(1, len(node.inputs)):
+        array = dialect.array_of(node.inputs[index])
+        if array.size == 1 or x.shape is None:
+            continue
+        wanted = (1,) * (len(x.shape) - array.ndim) + array.shape
+        if shape is not None and not _broadcasts(array.shape, shape):
+            state.refuse(
+                node,
+                "DLA118",
+                "scale-shape",
+                f"a scale of shape {list(array.shape)} on a tensor of shape {list(shape)}",
+                remedy="one scale per tensor, or per channel with a 1 for every other axis",
+            )
+        elif wanted != array.shape:
+            named = dialect.constant(f"{node.name}/parameter", array.reshape(wanted))
+            node.replace_input_with(index, named)
+            register_constants(state.model.graph, [node])
+
+
+def _broadcasts(array: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(array, shape) == shape
+    except ValueError:
+        return False
