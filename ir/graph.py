@@ -136,7 +136,7 @@ def insert_after(value: ir.Value, *nodes: ir.Node) -> None:
     """Puts new nodes right behind the maker of a value, or first for a graph input."""
     made_by = value.producer()
     graph = value.graph
-    assert isinstance(graph, ir.Graph)  # noqa: S101
+    assert isinstance(graph, ir.Graph)
     if made_by is not None:
         graph.insert_after(made_by, list(nodes))
     elif (first := next(iter(graph), None)) is not None:

@@ -37,11 +37,11 @@ def _parameters_constant(node: ir.Node) -> bool:
     return node.domain != dialect.DOMAIN or all(is_constant(value) for value in node.inputs[1:])
 
 
-def _explicit_pads(node: ir.Node) -> bool:
+def _explicit_window(node: ir.Node) -> bool:
     if not is_op(node, "Conv", "MaxPool", "AveragePool"):
         return True
-    auto_pad = node.attributes.get("auto_pad")
-    return (auto_pad is None or auto_pad.as_string() == "NOTSET") and "pads" in node.attributes
+    written = {"kernel_shape", "strides", "pads"} | ({"group"} if is_op(node, "Conv") else set())
+    return "auto_pad" not in node.attributes and written <= node.attributes.keys()
 
 
 def _static(node: ir.Node) -> bool:
@@ -57,7 +57,25 @@ def _fc_form(node: ir.Node) -> bool:
         and attributes.get_float("beta", 1.0) == 1.0
         and attributes.get_int("transA", 0) == 0
         and attributes.get_int("transB", 0) == 1
+        and _constant_weights(node.inputs[1])
     )
+
+
+def _constant_weights(value: ir.Value | None) -> bool:
+    holder = value.producer() if value is not None else None
+    return is_constant(holder.inputs[0] if holder and dialect.is_dequantize(holder) else value)
+
+
+def _integer_constants(node: ir.Node) -> bool:
+    if not (dialect.is_quantize(node) or dialect.is_bipolar(node)):
+        return True
+    return not is_constant(node.inputs[0]) or node.outputs[0].is_graph_output()
+
+
+def _one_shape_op(node: ir.Node) -> bool:
+    if is_op(node, "Reshape"):
+        return is_constant(node.inputs[1])
+    return not is_op(node, "Flatten", "Squeeze", "Unsqueeze")
 
 
 def _power_of_two(node: ir.Node) -> bool:
@@ -71,17 +89,23 @@ def _power_of_two(node: ir.Node) -> bool:
     )
 
 
-def _no_identity(node: ir.Node) -> bool:
-    return not is_op(node, "Identity", "Dropout", "Constant")
+def _no_copy(node: ir.Node) -> bool:
+    if is_op(node, "Identity"):  # a graph output cannot be an input, constant or other output
+        source = node.inputs[0]
+        needed = source is None or source.producer() is None or source.is_graph_output()
+        return needed and node.outputs[0].is_graph_output()
+    return not is_op(node, "Dropout", "Constant")
 
 
 SPEC: dict[Stage, tuple[Row, ...]] = {
     Stage.IMPORTED: (("quantisation parameters are constants", _parameters_constant),),
     Stage.CANONICAL: (
         ("shapes are static", _static),
-        ("pads are explicit", _explicit_pads),
+        ("windows are explicit", _explicit_window),
         ("fully connected layers are Gemm with transB", _fc_form),
-        ("no Identity, Dropout or Constant node is left", _no_identity),
+        ("constants are integers or floats, not quantised at run time", _integer_constants),
+        ("shapes change by Reshape with a constant shape", _one_shape_op),
+        ("no Identity, Dropout or Constant node is left", _no_copy),
     ),
     Stage.LEGAL: (),
     Stage.SCALED: (("map steps are powers of two", _power_of_two),),

@@ -1,1 +1,59 @@
-"""The passes of the pipeline, one a file."""
+"""The passes of the pipeline, one a file, and the order of those that lead to CANONICAL."""
+
+from __future__ import annotations
+
+from dlaconv.ir.passes.channels_first import channels_first
+from dlaconv.ir.passes.clean import clean
+from dlaconv.ir.passes.explicit_pads import explicit_pads
+from dlaconv.ir.passes.fold_batch_norm import fold_batch_norm
+from dlaconv.ir.passes.fold_bias import fold_bias
+from dlaconv.ir.passes.fold_constants import fold_constants
+from dlaconv.ir.passes.fully_connected import fully_connected
+from dlaconv.ir.passes.global_pooling import global_pooling
+from dlaconv.ir.passes.hoist_quantise import hoist_quantise
+from dlaconv.ir.passes.infer_shapes import infer_shapes
+from dlaconv.ir.passes.integer_weights import integer_weights
+from dlaconv.ir.passes.merge_quantise import merge_quantise
+from dlaconv.ir.passes.one_shape_op import one_shape_op
+from dlaconv.ir.passes.reshape_transposes import reshape_transposes
+from dlaconv.ir.passes.set_shapes import set_shapes
+from dlaconv.ir.passes.transpose_weights import transpose_weights
+from dlaconv.ir.pipeline import Pass
+
+CANONICAL: tuple[Pass, ...] = (
+    # shapes first: what the user asks for decides every other shape, and a computed target shape
+    # becomes a constant only once the shapes it is computed from are static
+    set_shapes,
+    fold_constants,
+    infer_shapes,
+    # copies between two nodes would hide every pattern below
+    clean,
+    # before integer_weights, which wants the constant right behind the quantise node
+    transpose_weights,
+    integer_weights,
+    # again: a bias or factor that was quantised, then reshaped, is a plain constant only now
+    fold_constants,
+    # before channels_first, which permutes weights of the one form behind the one shape operator
+    fully_connected,
+    one_shape_op,
+    # before everything that counts axes as [N, C, H, W]: windows, means over space, biases per
+    # channel of channels-last networks
+    channels_first,
+    global_pooling,
+    explicit_pads,
+    # a bias may stand before the normalisation or behind it
+    fold_bias,
+    fold_batch_norm,
+    fold_bias,
+    # Transposes that are left over and move nothing join the chains of Reshapes around them
+    reshape_transposes,
+    one_shape_op,
+    # last of all, when nothing stands between quantisers and what computes their values; merging
+    # wants them side by side
+    hoist_quantise,
+    merge_quantise,
+    clean,
+    # passes note shapes as they go; here they are checked against ONNX's own
+    infer_shapes,
+)
+"""What brings a model from stage IMPORTED to stage CANONICAL, in order."""

@@ -1,0 +1,137 @@
+"""Turns quantised constants into integers with a step."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
+from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
+from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
+from dlaconv.ir.quantisation import Quantisation
+
+_TYPES = (np.int8, np.int16, np.int32)
+_EXACT_IN_FLOAT32 = 1 << 24
+
+
+@ir_pass()
+def integer_weights(model: ir.Model, context: Context) -> None:
+    """Replaces ``Quantize(constant)`` with ``Dequantize(integers)`` or with the values themselves.
+
+    Weights of Conv, ConvTranspose, Gemm and MatMul become integers times a step per output
+    channel; every other reader (biases, operands of Add) gets a float constant that holds exactly
+    the same values: the integers of a bias depend on its layer's steps and are made later.
+    """
+    graph = model.graph
+    done: dict[ir.Value, None] = {}
+    for node in graph:
+        source = node.inputs[0] if dialect.is_quantize(node) or dialect.is_bipolar(node) else None
+        if source is not None and is_constant(source) and source.producer() is None:
+            done[source] = None
+            _replace(node, graph, context)
+    for value in done:
+        drop_unused(value)
+
+
+def _replace(node: ir.Node, graph: ir.Graph, context: Context) -> None:
+    result = node.outputs[0]
+    weight_uses = [(use.node, use.idx) for use in result.uses() if _is_weight(use.node, use.idx)]
+    other_uses = [(use.node, use.idx) for use in result.uses() if not _is_weight(use.node, use.idx)]
+    axes = {_axis(consumer, index, result) for consumer, index in weight_uses}
+    name = result.name or ""
+    if (weight_uses or result.is_graph_output()) and (made := _integers(node, axes)) is not None:
+        integers, step = made
+        holder = dialect.dequantize(
+            dialect.constant(f"{name}/integers", integers),
+            step,
+            name=node.name or name,
+            output=f"{name}/dequantised",
+        )
+        provenance.inherit(holder, node)
+        insert_before(node, holder)
+        if not other_uses or result.is_graph_output():
+            take_over(result, holder.outputs[0])
+            graph.remove(node, safe=True)
+            return
+        for consumer, index in weight_uses:
+            consumer.replace_input_with(index, holder.outputs[0])
+    elif weight_uses:
+        context.rewrites.append(
+            Rewrite(
+                "integer_weights",
+                provenance.location(node, None).layer,
+                f"the weights '{name}' have no single step per output channel, or integers above "
+                "24 bits; they are treated as float weights and quantised anew",
+                exact=False,
+            )
+        )
+    if result.is_graph_output():  # it needs a node to stay one
+        return
+    values = dialect.constant(unique_name(graph, f"{name}/values"), _values(node))
+    graph.register_initializer(values)
+    result.replace_all_uses_with(values)
+    graph.remove(node, safe=True)
+
+
+def _is_weight(node: ir.Node, index: int) -> bool:
+    return (is_op(node, *LINEAR) and index == 1) or is_op(node, "MatMul")
+
+
+def _axis(node: ir.Node, index: int, weights: ir.Value) -> int:
+    """The axis of ``weights`` that counts the output channels of their reader, -1 for none."""
+    if not is_op(node, "MatMul"):
+        return output_axis(node)
+    rank = len(weights.shape) if weights.shape is not None else 2
+    if rank < 2:
+        return -1
+    return rank - 1 if index == 1 else rank - 2
+
+
+def _integers(node: ir.Node, axes: set[int]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Integers and steps of a quantised constant; None if the hardware's form cannot hold them.
+
+    Args:
+        node: ``Quantize`` or ``Bipolar`` of a constant.
+        axes: where its readers have their output channels.
+    """
+    array = dialect.array_of(node.inputs[0])
+    if dialect.is_bipolar(node):
+        step = dialect.step_of(node)
+        integers = np.where(array >= 0, np.int8(1), np.int8(-1))
+    else:
+        quantisation = dialect.quantisation_of(node)
+        zero_point = quantisation.zero_point
+        if (zero_point != np.rint(zero_point)).any():
+            return None
+        step = quantisation.step
+        shifted = quantisation.integers(array)
+        if not quantisation.symmetric:
+            shifted = shifted - zero_point
+        low, high = (float(shifted.min()), float(shifted.max())) if shifted.size else (0.0, 0.0)
+        if max(-low, high) > _EXACT_IN_FLOAT32 or not np.isfinite([low, high]).all():
+            return None
+        fitting = (t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        integers = shifted.astype(next(fitting))
+    if step.ndim > integers.ndim or not np.isfinite(step).all():
+        return None
+    if step.size == 1:
+        return integers, step.reshape(())
+    if len(axes) != 1:
+        return None
+    axis = next(iter(axes))
+    steps = channel_steps(step, integers.shape, axis) if 0 <= axis < integers.ndim else None
+    if steps is None:
+        return None
+    shape = [-1 if i == axis else 1 for i in range(integers.ndim)]
+    return integers, steps.astype(np.float32).reshape(shape)
+
+
+def _values(node: ir.Node) -> np.ndarray:
+    """What a quantised constant is worth, computed as the node's body does."""
+    array = dialect.array_of(node.inputs[0])
+    if dialect.is_bipolar(node):
+        step = dialect.step_of(node)
+        return np.where(array >= 0, step, -step).astype(np.float32)
+    quantisation: Quantisation = dialect.quantisation_of(node)
+    return quantisation.reals(quantisation.integers(array)).astype(np.float32)
