@@ -130,7 +130,7 @@ def built_in_commands(plugins: Plugins) -> list[Command]:
         except Exception as error:
             if owner.built_in:
                 raise
-            owner.problems.append(f"frontend {name!r}: {error}")
+            owner.note(f"frontend {name!r}: {error}")
             continue
         found.append(command)
     return [*found, *convert.commands(), *inspection.commands(), *prove.commands()]
@@ -162,11 +162,11 @@ def _add_plugin_commands(group: TyperGroup, plugin: Plugin, app: typer.Typer) ->
     try:
         extra = typer.main.get_group(app).commands
     except Exception as error:  # an annotation that typer cannot turn into an option, say
-        plugin.problems.append(f"register_commands: {type(error).__name__}: {error}")
+        plugin.note(f"register_commands: {type(error).__name__}: {error}")
         return
     for name, command in extra.items():
         if name in group.commands:
-            plugin.problems.append(f"there is a command {name!r} already")
+            plugin.note(f"there is a command {name!r} already")
         else:
             command.rich_help_panel = "Plugins"  # type: ignore[attr-defined]
             group.add_command(command, name)

@@ -58,6 +58,11 @@ class Plugin:
     def __str__(self) -> str:
         return f"{self.name!r} of {self.distribution}"
 
+    def note(self, problem: str) -> None:
+        """Adds a problem, once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def as_json(self) -> dict[str, Any]:
         """The plugin as JSON values."""
         return {
@@ -110,7 +115,7 @@ class Plugins:
             if self._manager.register(implementation, key) is None:
                 raise ValueError("blocked")
         except Exception as error:  # whatever a third party's attributes do
-            plugin.problems.append(_reason(error))
+            plugin.note(_reason(error))
             self._forget(implementation)
             return
         callers = self._manager.get_hookcallers(implementation) or []
@@ -119,9 +124,9 @@ class Plugins:
             if not caller.has_spec():
                 near = difflib.get_close_matches(caller.name, HOOKS, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                plugin.problems.append(f"there is no hook {caller.name!r}{hint}")
+                plugin.note(f"there is no hook {caller.name!r}{hint}")
         if not callers:
-            plugin.problems.append("implements no hook (is @dlaconv.hookimpl missing?)")
+            plugin.note("implements no hook (is @dlaconv.hookimpl missing?)")
         if plugin.problems:  # a misspelt hook is half a plugin: none of it is used
             self._forget(implementation)
             return
@@ -186,7 +191,7 @@ class Plugins:
         owners: dict[str, Plugin] = {}
         for plugin, handlers in self._call("register_layers", frontend=frontend):
             if not isinstance(handlers, Mapping):
-                plugin.problems.append(f"register_layers returned {_kind(handlers)}, no mapping")
+                plugin.note(f"register_layers returned {_kind(handlers)}, no mapping")
                 continue
             for name, handler in handlers.items():
                 if name in owners:
@@ -209,8 +214,19 @@ class Plugins:
         return self._collect("register_passes", Pass, stage=stage)
 
     def rules(self) -> list[Rule]:
-        """The compliance rules that plugins add."""
-        return self._collect("register_rules", object)
+        """The compliance rules that plugins add; those whose id is taken are left out."""
+        from dlaconv.backends.access.rules import RULES, Rule
+
+        taken = {rule.id.lower() for rule in RULES}
+        found: list[Rule] = []
+        for plugin, _ in self._working:
+            for rule in self._collect("register_rules", Rule, only=plugin):
+                if rule.id.lower() in taken or rule.id.upper().startswith("DLA"):
+                    plugin.note(f"rule id {rule.id!r} is taken")
+                    continue
+                taken.add(rule.id.lower())
+                found.append(rule)
+        return found
 
     def commands(self) -> Iterator[tuple[Plugin, Any]]:
         """The typer application of each plugin that adds commands."""
@@ -230,7 +246,7 @@ class Plugins:
             with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
                 implementation = point.load()
         except (Exception, SystemExit) as error:
-            plugin.problems.append(_reason(error))
+            plugin.note(_reason(error))
             self.all.append(plugin)
             return
         self.add(implementation, plugin)
@@ -238,15 +254,15 @@ class Plugins:
     def _claim_frontends(self, plugin: Plugin) -> None:
         for found in self._collect("register_frontends", Frontend, only=plugin):
             if problem := _frontend_problem(found):
-                plugin.problems.append(problem)
+                plugin.note(problem)
                 continue
             claims = self._claims.get(found.name, [])
             if claims and claims[0][0].built_in:
-                plugin.problems.append(f"frontend {found.name!r} belongs to dlaconv itself")
+                plugin.note(f"frontend {found.name!r} belongs to dlaconv itself")
                 continue
             for other, _ in claims:
-                plugin.problems.append(f"frontend {found.name!r} is also claimed by {other}")
-                other.problems.append(f"frontend {found.name!r} is also claimed by {plugin}")
+                plugin.note(f"frontend {found.name!r} is also claimed by {other}")
+                other.note(f"frontend {found.name!r} is also claimed by {plugin}")
             self._claims[found.name] = [*claims, (plugin, found)]
             plugin.frontends.append(found.name)
 
@@ -256,13 +272,13 @@ class Plugins:
         found: list[Any] = []
         for plugin, result in self._call(hook, only=only, **arguments):
             if not isinstance(result, Sequence):
-                plugin.problems.append(f"{hook} returned {_kind(result)}, no sequence")
+                plugin.note(f"{hook} returned {_kind(result)}, no sequence")
                 continue
             for item in result:
                 if isinstance(item, kind):
                     found.append(item)
                 else:
-                    plugin.problems.append(f"{hook} returned {_kind(item)}, no {kind.__name__}")
+                    plugin.note(f"{hook} returned {_kind(item)}, no {kind.__name__}")
         return found
 
     def _call(
@@ -277,7 +293,7 @@ class Plugins:
                     caller = self._manager.subset_hook_caller(hook, others)
                     results = caller(**arguments)
             except (Exception, SystemExit) as error:
-                plugin.problems.append(f"{hook}: {_reason(error)}")
+                plugin.note(f"{hook}: {_reason(error)}")
                 continue
             for result in results:
                 yield plugin, result
@@ -286,7 +302,7 @@ class Plugins:
         try:
             return bool(frontend.sniff(file))
         except Exception as error:
-            plugin.problems.append(f"frontend {frontend.name!r}, sniff: {_reason(error)}")
+            plugin.note(f"frontend {frontend.name!r}, sniff: {_reason(error)}")
             return False
 
     def _forget(self, implementation: object) -> None:

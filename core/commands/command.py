@@ -60,9 +60,11 @@ class Command:
         return self.text.partition("\n")[0]
 
 
+_MESSAGES = "Messages"
+
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Messages"),
+    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_MESSAGES),
 ]
 Verbose = Annotated[
     bool,
@@ -70,19 +72,19 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         help="Also print notes, timings and what is wrong with plugins.",
-        rich_help_panel="Messages",
+        rich_help_panel=_MESSAGES,
     ),
 ]
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", help="Show the Python traceback of an error.", rich_help_panel="Messages"
+        "--debug", help="Show the Python traceback of an error.", rich_help_panel=_MESSAGES
     ),
 ]
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print one JSON document on standard output.", rich_help_panel="Messages"
+        "--json", help="Print one JSON document on standard output.", rich_help_panel=_MESSAGES
     ),
 ]
 
@@ -151,7 +153,7 @@ def is_argument(parameter: Parameter) -> bool:
 
 
 def merged(*groups: Sequence[Parameter]) -> tuple[Parameter, ...]:
-    """Joins parameters of several functions.
+    """Joins parameters of several functions; those about messages come last, as in every help.
 
     Raises:
         ValueError: if two have one name.
@@ -161,7 +163,12 @@ def merged(*groups: Sequence[Parameter]) -> tuple[Parameter, ...]:
         if parameter.name in found:
             raise ValueError(f"parameter {parameter.name!r} collides with a shared option")
         found[parameter.name] = parameter
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=_is_about_messages))
+
+
+def _is_about_messages(parameter: Parameter) -> bool:
+    info = info_of(parameter)
+    return info is not None and info.rich_help_panel == _MESSAGES
 
 
 def session_parameters() -> tuple[Parameter, ...]:

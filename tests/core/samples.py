@@ -1,0 +1,176 @@
+"""Documents and stand-ins that several tests share."""
+
+import copy
+
+from dlaconv.diagnostics import Diagnostic, Location, Severity
+
+FINDING = Diagnostic(
+    "IO-3",
+    "map-channels",
+    "24 channels, no multiple of 16",
+    Severity.WARNING,
+    Location("net.onnx", 0, "conv1", "Conv"),
+    help="pad the channels",
+    notes=("the hardware works on 16 channels at once",),
+)
+
+_DIFFERENCE = {
+    "count": 640,
+    "differing": 3,
+    "clipped": 0,
+    "largest": 1.0,
+    "qsnr_db": 45.3,
+    "cosine": 0.999987,
+}
+_EXACT = {**_DIFFERENCE, "differing": 0, "largest": 0.0, "qsnr_db": None, "cosine": 1.0}
+
+VERIFICATION = {
+    "passed": True,
+    "samples": 4,
+    "inputs": "random inputs",
+    "rounding": "half-even",
+    "outputs": {"logits": _DIFFERENCE},
+    "maps": [
+        {
+            "name": "logits",
+            "layer": "fc",
+            "class": "rescaled",
+            "real_step": 0.03,
+            "accumulated": _DIFFERENCE,
+            "local": _EXACT,
+            "predicted_share": 0.0042,
+        }
+    ],
+    "unmatched": ["relu_2"],
+}
+
+REPORT = {
+    "dlaconv": "0.1.0",
+    "source": {
+        "file": "net.onnx",
+        "sha256": "0" * 64,
+        "frontend": "qonnx",
+        "producer": "pytorch 2.13",
+    },
+    "output": {"file": "net.dla.onnx"},
+    "target": {"name": "ACCESS", "version": "1.2.0"},
+    "options": {
+        "target": None,
+        "policy": "absorb",
+        "io": "pin",
+        "convention": "guide",
+        "calibrate": None,
+        "shapes": {"x": [1, 3, 8, 8]},
+        "allow_violations": False,
+        "verify": True,
+        "samples": 4,
+        "seed": 0,
+        "rounding": "half-even",
+        "activation_order": "mac",
+        "unsigned_maps": False,
+        "dump_stages": None,
+    },
+    "io": {
+        "inputs": [
+            {
+                "name": "x",
+                "layout": "NCHW",
+                "shape": [1, 3, 8, 8],
+                "dtype": "int8",
+                "qmin": -128,
+                "qmax": 127,
+                "scale": 0.0078125,
+                "real_step": 0.0078125,
+                "feed": "int8 = clip(round(x / 0.0078125), -128, 127)",
+            }
+        ],
+        "outputs": [
+            {
+                "name": "logits",
+                "layout": "2-D",
+                "shape": [1, 10],
+                "dtype": "int8",
+                "qmin": -128,
+                "qmax": 127,
+                "scale": 0.125,
+                "real_step": 0.125,
+                "read": "real = int8 * 0.125",
+            }
+        ],
+    },
+    "summary": {
+        "layers": 7,
+        "maps": {"exact": 5, "rescaled": 2, "requantised": 0, "clipped": 0, "derived": 1},
+        "weights": {"kept": 3, "requantised": 1},
+        "qsnr_db": {"logits": 45.3},
+    },
+    "tensors": [
+        {
+            "name": "logits",
+            "kind": "map",
+            "layer": "fc",
+            "class": "rescaled",
+            "source": {
+                "bits": 8,
+                "signed": False,
+                "narrow": False,
+                "step": 0.06,
+                "zero_point": 0.0,
+                "rounding": "half-even",
+            },
+            "target": {
+                "bits": 8,
+                "signed": True,
+                "exponent": -3,
+                "step": 0.125,
+                "real_step": 0.12,
+            },
+            "note": "8-bit integers in units of 2",
+        },
+        {
+            "name": "fc/weights",
+            "kind": "weight",
+            "layer": "fc",
+            "class": "requantised",
+            "source": {"steps": [0.01, 0.02]},
+            "target": {"bits": 8, "steps": [0.01, 0.02], "ideal_steps": [0.01, 0.0201]},
+            "note": "",
+            "channels": [1],
+        },
+        {
+            "name": "fc/bias",
+            "kind": "bias",
+            "layer": "fc",
+            "class": "exact",
+            "source": None,
+            "target": {"bits": 16, "step_in": 0.0078125},
+            "note": "",
+        },
+    ],
+    "verification": VERIFICATION,
+    "rules": {"passed": ["IO-1", "CV-1"], "violated": {"IO-3": 2}},
+    "rewrites": [
+        {"name": "fold_batch_norm", "layer": "bn1", "detail": "folded", "exact": True},
+        {"name": "requantise", "layer": "q2", "detail": "identity convolution", "exact": False},
+    ],
+    "diagnostics": [FINDING.as_json()],
+    "timings": {"clean": 0.01, "verify": 1.25},
+}
+
+CHECK = {
+    "dlaconv": "0.1.0",
+    "file": "net.dla.onnx",
+    "convention": "guide",
+    "convention_source": "recorded in the file's metadata",
+    "passed": ["CV-1", "IO-1"],
+    "violated": {"IO-3": 1},
+    "undecided": ["GR-2"],
+    "diagnostics": [FINDING.as_json()],
+}
+
+FAILURE = {"dlaconv": "0.1.0", "exit_code": 1, "diagnostics": [FINDING.as_json()]}
+
+
+def report(**changes):
+    """A report with other values at its top level."""
+    return copy.deepcopy(REPORT) | changes
