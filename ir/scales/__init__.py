@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dlaconv.ir.pipeline import Pass
 from dlaconv.ir.scales.assign import assign_scales
+from dlaconv.ir.scales.linearise import linearise
 
-SCALED: tuple[Pass, ...] = (assign_scales,)
+SCALED: tuple[Pass, ...] = (
+    # before the scales are assigned: it decides which maps must share gamma
+    linearise,
+    assign_scales,
+)
 
 __all__ = ["SCALED", "assign_scales"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
@@ -18,11 +20,14 @@ from dlaconv.ir.scales.solver import Plan
 from dlaconv.ir.scales.weights import (
     LinearScaling,
     ScaledWeights,
+    scale_gains,
     scale_integers,
     scale_reals,
     snap_integers,
 )
 
+OWN_LAYERS = ("/requantise", "/linear")
+"""Ends of the names of layers that only scale, inserted by `requantise` and `linearise`."""
 _CENTRE = {
     Rounding.FLOOR: -0.5,
     Rounding.CEIL: 0.5,
@@ -63,7 +68,7 @@ class _Applier:
     def _steps(self, item: StepClass) -> tuple[float, float]:
         """The hardware step and gamma of a step class."""
         plan = self.plan[self.grouping.group_of[item]]
-        return 2.0 ** plan.exponents[item], plan.gamma
+        return 2.0 ** plan.hardware_exponent(item), plan.gamma
 
     def _map(self, variable: MapVariable, item: StepClass) -> None:
         node = variable.node
@@ -88,6 +93,9 @@ class _Applier:
         bias = self._bias(node, result)
         target = self.context.target
         holder = producer(node.inputs[1])
+        if bias is None and self._only_scales(node):
+            self._gains(node, source, scaling)
+            return
         if holder is not None:
             integers = dialect.array_of(holder.inputs[0])
             steps = _per_channel(dialect.step_of(holder), len(integers))
@@ -105,6 +113,29 @@ class _Applier:
         self.context.records.append(weight_record(node, layer, steps, scaled, kept=kept))
         if scaled.bias is not None:
             self.context.records.append(bias_record(node, layer, scaled, scaling))
+
+    def _only_scales(self, node: ir.Node) -> bool:
+        """True for the identities and sums that we inserted ourselves."""
+        return (node.name or "").endswith(OWN_LAYERS) and self.context.policy != "nearest"
+
+    def _gains(self, node: ir.Node, source: ir.Value, scaling: LinearScaling) -> None:
+        holder = producer(node.inputs[1])
+        assert holder is not None
+        pattern = dialect.array_of(holder.inputs[0])
+        gain = float(dialect.step_of(holder).reshape(-1)[0])
+        joined = producer(source)
+        if (source.name or "") in self.context.sums and joined is not None:
+            gains = np.concatenate([self._gain_of(value, gain) for value in joined.inputs])
+        else:
+            gains = np.array([gain / scaling.gamma_in])
+        free = replace(scaling, gamma_in=1.0)
+        scaled = scale_gains(pattern, gains, free, self.context.target, self.grid)
+        self._replace_constants(node, scaled, scaling)
+
+    def _gain_of(self, value: ir.Value | None, gain: float) -> np.ndarray:
+        assert value is not None
+        _, gamma = self._steps(self.grouping.class_of[value])
+        return np.full((shape_of(value) or (0, 0))[1], gain / gamma)
 
     def _maps(self, node: ir.Node) -> tuple[ir.Value, ir.Node]:
         """The stored map that a linear layer reads, and the quantiser of its result."""

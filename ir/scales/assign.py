@@ -8,8 +8,9 @@ from dlaconv.ir.calibration.samples import observed_values, random_inputs
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.scales.apply import apply_plan
 from dlaconv.ir.scales.groups import Grouping, group_maps
+from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.refine import refine
-from dlaconv.ir.scales.solver import Plan, needs_samples, solve, solve_nearest
+from dlaconv.ir.scales.solver import Plan, align, needs_samples, solve, solve_nearest
 
 @ir_pass(tolerance=None)
 def assign_scales(model: ir.Model, context: Context) -> None:
@@ -19,13 +20,9 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     are measured on the calibration data, or on seeded random inputs without any.
     """
     context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
-    grouping = group_maps(
-        model,
-        pin_io=context.io == "pin",
-        signed_maps=context.target.signed_maps,
-        derived=context.derived,
-    )
-    apply_plan(model, grouping, _plan(model, grouping, context), context)
+    grouping = group_maps(model, constraints_of(context))
+    plan = align(_plan(model, grouping, context), grouping)
+    apply_plan(model, grouping, plan, context)
 
 
 def _plan(model: ir.Model, grouping: Grouping, context: Context) -> Plan:

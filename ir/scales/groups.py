@@ -4,12 +4,14 @@ Let gamma be the hardware value of a map over its real value. Operands and resul
 input and output of AveragePool, GlobalAveragePool and ReduceSum share gamma (a *group*). Maps on
 both sides of an operator that has one scale (MaxPool, ReLU, Concat, Transpose, Reshape) share
 gamma and step (a *step class*). Conv and FC absorb any ratio in their weight scales and separate
-groups. Gamma is one at Tanh, Sigmoid, HardSwish, Div and MatMul of two maps, and, with
+groups; a Concat that only feeds a weighted sum (`dlaconv.ir.scales.linearise`) ties the hardware
+steps of its operands, not their gammas. Gamma is one at Tanh, Sigmoid, HardSwish, Div and MatMul of two maps, and, with
 ``--io pin``, at graph inputs and outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -19,7 +21,8 @@ from dlaconv.ir.graph import consumers, is_op
 from dlaconv.ir.layers import PIPELINED, SAME_SCALE
 from dlaconv.ir.quantisation import Quantisation
 
-_SHARE_GAMMA = ("Add", "AveragePool", "GlobalAveragePool", "ReduceSum")
+SHARE_GAMMA = ("Add", "AveragePool", "GlobalAveragePool", "ReduceSum")
+"""Operators whose maps share gamma, though not their step."""
 _PINNED = ("Tanh", "Sigmoid", "HardSwish", "Div", "MatMul")
 
 
@@ -88,11 +91,32 @@ class Grouping:
         groups: every group, in the order of the graph.
         class_of: the step class of every stored value.
         group_of: the group of every step class.
+        ties: pairs of step classes, of different groups, with one hardware step.
     """
 
     groups: list[Group]
     class_of: dict[ir.Value, StepClass]
     group_of: dict[StepClass, Group]
+    ties: list[tuple[StepClass, StepClass]]
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What decides the groups besides the graph.
+
+    Attributes:
+        pin_io: gamma is one at graph inputs and outputs.
+        signed_maps: the hardware has no unsigned maps.
+        derived: names of maps that the source does not quantise.
+        sums: names of Concat results that only a weighted sum reads.
+        cut: nodes that would share gamma and are to be looked at as if they did not.
+    """
+
+    pin_io: bool
+    signed_maps: bool
+    derived: Collection[str] = ()
+    sums: Collection[str] = ()
+    cut: Collection[ir.Node] = ()
 
 
 class _Sets:
@@ -117,49 +141,91 @@ class _Sets:
                 self._parent[other] = first
 
 
-def group_maps(model: ir.Model, *, pin_io: bool, signed_maps: bool, derived: set[str]) -> Grouping:
+class _Relations:
+    """What a walk over the graph has found so far."""
+
+    def __init__(self) -> None:
+        self.steps, self.gammas = _Sets(), _Sets()
+        self.variables: list[MapVariable] = []
+        self.stored: dict[ir.Value, ir.Value] = {}  # to itself, or to the map that was moved
+        self.pinned: list[ir.Value] = []
+        self.ties: list[tuple[ir.Value, ir.Value]] = []
+
+    def add_variable(self, node: ir.Node, constraints: Constraints) -> None:
+        result, source = node.outputs[0], node.inputs[0]
+        derived = (result.name or "") in constraints.derived
+        self.variables.append(MapVariable(node, dialect.quantisation_of(node), derived))
+        self.stored[result] = result
+        if constraints.pin_io and source is not None and source.is_graph_input():
+            self.pinned.append(result)
+
+    def collect(self, constraints: Constraints) -> Grouping:
+        for variable in self.variables:  # maps with one step have one gamma
+            value = variable.node.outputs[0]
+            self.gammas.join(value, self.steps.find(value))
+        classes: dict[ir.Value, StepClass] = {}
+        groups: dict[ir.Value, Group] = {}
+        group_of: dict[StepClass, Group] = {}
+        for variable in self.variables:
+            value = variable.node.outputs[0]
+            root = self.steps.find(value)
+            if root not in classes:
+                item = classes[root] = StepClass()
+                group = groups.setdefault(self.gammas.find(value), Group())
+                group.classes.append(item)
+                group_of[item] = group
+            classes[root].maps.append(variable)
+        class_of = {value: classes[self.steps.find(self._origin(value))] for value in self.stored}
+        for value in self.pinned:
+            group_of[class_of[value]].pinned = True
+        for item in classes.values():
+            item.unsigned = not constraints.signed_maps and all(
+                variable.source.qmin >= 0 and variable.source.symmetric for variable in item.maps
+            )
+        ties = [(class_of[one], class_of[other]) for one, other in self.ties]
+        return Grouping(list(groups.values()), class_of, group_of, ties)
+
+    def _origin(self, value: ir.Value) -> ir.Value:
+        while (moved := self.stored[value]) is not value:
+            value = moved
+        return value
+
+
+def group_maps(model: ir.Model, constraints: Constraints) -> Grouping:
     """Finds the groups of a LEGAL model.
 
     Args:
         model: every stored map has one quantise node.
-        pin_io: gamma is one at graph inputs and outputs.
-        signed_maps: the hardware has no unsigned maps.
-        derived: names of maps that the source does not quantise.
+        constraints: what else decides.
     """
-    steps, gammas = _Sets(), _Sets()
-    variables: list[MapVariable] = []
-    stored: set[ir.Value] = set()
-    pinned: list[ir.Value] = []
+    found = _Relations()
     for node in model.graph:
         result = node.outputs[0]
         if dialect.is_quantize(node):
-            quantisation = dialect.quantisation_of(node)
-            variables.append(MapVariable(node, quantisation, (result.name or "") in derived))
-            stored.add(result)
-            steps.find(result)
-            if pin_io and node.inputs[0] is not None and node.inputs[0].is_graph_input():
-                pinned.append(result)
+            found.add_variable(node, constraints)
             continue
-        maps = [value for value in node.inputs if value in stored]
+        maps = [value for value in node.inputs if value in found.stored]
         if not maps:
             continue
-        target = _stored_result(node)
+        target = stored_result(node)
         if target is None:  # moves integers: its result is stored as it is
-            stored.add(result)
+            found.stored[result] = maps[0]
             target = result
-        if is_op(node, *SAME_SCALE) or is_op(node, "HardSwish"):
-            steps.join(*maps, target)
-            gammas.join(*maps, target)
-        elif is_op(node, *_SHARE_GAMMA):
-            gammas.join(*maps, target)
+        if result.name in constraints.sums:
+            found.ties.append((maps[0], maps[1]))
+        elif is_op(node, *SAME_SCALE) or is_op(node, "HardSwish"):
+            found.steps.join(*maps, target)
+            found.gammas.join(*maps, target)
+        elif is_op(node, *SHARE_GAMMA) and node not in constraints.cut:
+            found.gammas.join(*maps, target)
         if is_op(node, *_PINNED):
-            pinned += [*maps, target]
-    if pin_io:
-        pinned += [value for value in model.graph.outputs if value in stored]
-    return _collect(variables, stored, steps, gammas, pinned, signed_maps)
+            found.pinned += [*maps, target]
+    if constraints.pin_io:
+        found.pinned += [value for value in model.graph.outputs if value in found.stored]
+    return found.collect(constraints)
 
 
-def _stored_result(node: ir.Node) -> ir.Value | None:
+def stored_result(node: ir.Node) -> ir.Value | None:
     """The map in which a layer's rounded result ends, None if the node does not round."""
     value = node.outputs[0]
     for _ in range(2):
@@ -172,35 +238,3 @@ def _stored_result(node: ir.Node) -> ir.Value | None:
             return None
         value = nodes[0].outputs[0]
     return None
-
-
-def _collect(
-    variables: list[MapVariable],
-    stored: set[ir.Value],
-    steps: _Sets,
-    gammas: _Sets,
-    pinned: list[ir.Value],
-    signed_maps: bool,
-) -> Grouping:
-    for value in stored:  # maps with one step have one gamma
-        gammas.join(value, steps.find(value))
-    classes: dict[ir.Value, StepClass] = {}
-    groups: dict[ir.Value, Group] = {}
-    group_of: dict[StepClass, Group] = {}
-    for variable in variables:
-        value = variable.node.outputs[0]
-        step_root, gamma_root = steps.find(value), gammas.find(value)
-        if step_root not in classes:
-            item = classes[step_root] = StepClass()
-            group = groups.setdefault(gamma_root, Group())
-            group.classes.append(item)
-            group_of[item] = group
-        classes[step_root].maps.append(variable)
-    for value in pinned:
-        groups[gammas.find(value)].pinned = True
-    for item in classes.values():
-        item.unsigned = not signed_maps and all(
-            variable.source.qmin >= 0 and variable.source.symmetric for variable in item.maps
-        )
-    class_of = {value: classes[steps.find(value)] for value in stored}
-    return Grouping(list(groups.values()), class_of, group_of)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dlaconv.ir.scales.cost import SAME, Samples, error, hardware_range, is_exact, natural_step
+from dlaconv.ir.scales.cost import SAME, Samples, error, hardware_range, natural_step
 from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
 from dlaconv.ir.target import Target
 
@@ -28,22 +28,28 @@ class GroupPlan:
 
     Attributes:
         base: real step over hardware step, in about [0.7, 1.4]; gamma is its inverse.
-        exponents: n of the hardware step 2^n of each step class.
+        exponents: k of the real step base * 2^k of each step class.
         error: summed error of the group's maps.
+        shift: the hardware step is 2^(k + shift); not zero only where a tie asks for it.
     """
 
     base: float
     exponents: dict[StepClass, int]
     error: float
+    shift: int = 0
 
     @property
     def gamma(self) -> float:
         """Hardware value over real value."""
-        return 1 / self.base
+        return 2.0**self.shift / self.base
 
     def step(self, item: StepClass) -> float:
         """The real step of a step class."""
         return self.base * 2.0 ** self.exponents[item]
+
+    def hardware_exponent(self, item: StepClass) -> int:
+        """n of the hardware step 2^n of a step class."""
+        return self.exponents[item] + self.shift
 
 
 Plan = dict[Group, GroupPlan]
@@ -58,6 +64,28 @@ def solve(grouping: Grouping, target: Target, samples: Samples) -> Plan:
         samples: unrounded values of maps on data, for groups that cannot stay exact.
     """
     return {group: solve_group(group, target, samples) for group in grouping.groups}
+
+
+def align(plan: Plan, grouping: Grouping) -> Plan:
+    """Shifts groups by powers of two until tied step classes have one hardware step.
+
+    A shift changes gamma, not the real steps. Ties form trees with at most one pinned group (see
+    `dlaconv.ir.scales.linearise`), so there is always a solution.
+    """
+    neighbours: dict[Group, list[tuple[Group, int]]] = {}
+    for one, other in grouping.ties:
+        first, second = grouping.group_of[one], grouping.group_of[other]
+        gap = plan[first].exponents[one] - plan[second].exponents[other]
+        neighbours.setdefault(first, []).append((second, gap))
+        neighbours.setdefault(second, []).append((first, -gap))
+    shifts: dict[Group, int] = {}
+    for start in sorted(neighbours, key=lambda group: not group.pinned):
+        queue = [(start, 0)] if start not in shifts else []
+        while queue:
+            group, shift = queue.pop()
+            shifts[group] = shift
+            queue += [(g, shift + gap) for g, gap in neighbours[group] if g not in shifts]
+    return plan | {group: replace(plan[group], shift=shift) for group, shift in shifts.items()}
 
 
 def solve_nearest(grouping: Grouping, target: Target) -> Plan:
@@ -82,16 +110,6 @@ def solve_group(group: Group, target: Target, samples: Samples) -> GroupPlan:
 def group_plans(group: Group, target: Target, samples: Samples) -> list[GroupPlan]:
     """The best plan of a group under each base worth trying."""
     return [_best_under(base, group, target, samples) for base in _bases(group, target, samples)]
-
-
-def stays_exact(group: Group, plan: GroupPlan, target: Target) -> bool:
-    """True if every source quantisation of the group is kept as it is."""
-    return all(
-        is_exact(variable.source, plan.step(item), hardware_range(item, target))
-        for item in group.classes
-        for variable in item.maps
-        if not variable.derived
-    )
 
 
 def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:

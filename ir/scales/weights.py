@@ -156,6 +156,44 @@ def scale_reals(
     )
 
 
+def scale_gains(
+    pattern: np.ndarray, gains: np.ndarray, scaling: LinearScaling, target: Target, grid: WeightGrid
+) -> ScaledWeights:
+    """Weights of a layer that only scales: where the pattern is one, any integer will do.
+
+    Tries every integer for the largest gain and keeps the one with which integers and grid step
+    come nearest to all gains; the smallest such integer, so powers of two keep their ones.
+
+    Args:
+        pattern: ``[O, ...]`` zeros and ones.
+        gains: real gain of each input channel's ones, ``[I]`` or ``[1]``; broadcasts on axis 1.
+        scaling: the layer's maps; ``gamma_in`` is one, the gains hold the ratio.
+        target: the hardware.
+        grid: the grid of weight steps.
+    """
+    wanted = np.unique(gains * scaling.gamma_out)
+    leading = np.arange(1, target.weight_range[1] + 1)
+    steps = grid.nearest(wanted.max() / leading)
+    integers = np.rint(wanted / steps[:, None])
+    error = np.abs(integers * steps[:, None] - wanted).sum(axis=1)
+    error[integers.max(axis=1) > target.weight_range[1]] = np.inf
+    best = int(np.argmax(error <= error.min() * (1 + 1e-9)))
+    step = float(steps[best])
+    shape = (1, -1) + (1,) * (pattern.ndim - 2)
+    values = np.rint(gains * scaling.gamma_out / step).reshape(shape)
+    count = len(pattern)
+    none = np.zeros(count, bool)
+    return ScaledWeights(
+        (pattern * values).astype(np.int8),
+        np.full(count, step),
+        np.full(count, step),
+        None,
+        None,
+        none,
+        none,
+    )
+
+
 def snap_integers(
     integers: np.ndarray,
     steps: np.ndarray,
