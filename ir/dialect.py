@@ -128,7 +128,7 @@ def step_of(node: ir.Node) -> FloatArray:
 def constant(name: str, array: np.ndarray | float) -> ir.Value:
     """A constant value, registered as initializer by `install` or `ir.graph.add_node`."""
     array = np.asarray(array, order="C")
-    tensor = ir.tensor(array, name=name)
+    tensor = ir.Tensor(array, name=name)
     return ir.val(name, dtype=tensor.dtype, shape=array.shape, const_value=tensor)
 
 
@@ -144,11 +144,13 @@ def array_of(value: ir.Value | None) -> np.ndarray:
 
 
 def install(model: ir.Model) -> None:
-    """Declares the dialect in a model: imports its domain and adds the functions it uses."""
-    model.graph.opset_imports[DOMAIN] = VERSION
+    """Declares the dialect in a model that uses it: imports its domain and adds its functions."""
     for node in model.graph.all_nodes():
+        if node.domain != DOMAIN:
+            continue
+        model.graph.opset_imports[DOMAIN] = VERSION
         identifier = node.op_identifier()
-        if node.domain == DOMAIN and identifier not in model.functions:
+        if identifier not in model.functions:
             model.functions[identifier] = _function(node.op_type)
 
 

@@ -6,7 +6,7 @@ about what a graph means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,23 +14,32 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo, ReciprocalDyadic
-from dlaconv.ir.graph import is_op, producer, shape_of
+from dlaconv.ir.graph import (
+    is_op,
+    is_optional_input_absent,
+    producer,
+    shape_of,
+    sole_consumer,
+)
 
-SAME_SCALE = (
-    "MaxPool", "Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
-    "Relu", "LeakyRelu", "PRelu",
-)  # fmt: skip
-"""Operators that move or select integers without a rounding of their own (LeakyRelu, PRelu round
-when they stand alone); their output has the step of their input."""
+MOVING = ("MaxPool", "Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that move or select integers; their output has the step of their input."""
 PIPELINED = ("Relu", "LeakyRelu", "PRelu")
 """Activations that act on the accumulator, before the one rounding of a layer."""
+SAME_SCALE = (*MOVING, *PIPELINED)
+"""Operators that need no quantise node of their own when they read a stored map; their output has
+the step of their input (LeakyRelu and PRelu then round to that step)."""
+TABLES = ("Tanh", "Sigmoid", "HardSwish")
+"""Activations that the hardware looks up in a table of all input integers."""
 ROUNDING = (
     "Conv", "Gemm", "MatMul", "Add", "Div", "ReduceSum", "AveragePool", "GlobalAveragePool",
-    "Tanh", "Sigmoid", "HardSwish",
+    *TABLES,
 )  # fmt: skip
 """Operators whose result is rounded to the output's step."""
 
 _FLOAT32_ERROR = 2.0**-22
+_BIAS_STEP_ERROR = 2.0**-20
+_OPERANDS = {"Add": 2, "Div": 2, "MatMul": 2, "Concat": None}
 
 
 @dataclass(frozen=True)
@@ -97,18 +106,45 @@ class Layer:
         return self.node.op_type
 
     @property
+    def rectifier(self) -> ir.Node | None:
+        """The Relu, LeakyRelu or PRelu of the layer, pipelined or standing alone."""
+        return self.node if is_op(self.node, *PIPELINED) else self.activation
+
+    @property
+    def slopes(self) -> np.ndarray | None:
+        """What negative values are multiplied by, None without LeakyRelu and PRelu.
+
+        Float64, exact; the shape broadcasts against the output as ONNX says.
+        """
+        node = self.rectifier
+        if node is None or is_op(node, "Relu"):
+            return None
+        if is_op(node, "LeakyRelu"):
+            return np.asarray(np.float32(node.attributes.get_float("alpha", 0.01)), np.float64)
+        slope = node.inputs[1]
+        holder = producer(slope)
+        if holder is not None and dialect.is_dequantize(holder):
+            integers = dialect.array_of(holder.inputs[0]).astype(np.float64)
+            return np.asarray(integers * dialect.step_of(holder).astype(np.float64))
+        return dialect.array_of(slope).astype(np.float64)
+
+    @property
     def multipliers(self) -> tuple[Fraction, ...]:
         """What one unit of the accumulator is worth in units of the output, per channel.
 
-        For Conv and Gemm that is S_w S_A / S_C; for MatMul S_A S_B / S_C.
+        Conv and Gemm: S_w S_A / S_C for each output channel. One value for the others: MatMul
+        S_A S_B / S_C; Add min(S_A, S_B) / S_C; Div S_A / (S_B S_C); else S_A / S_C.
         """
-        ratio = Fraction(1)
-        for source in self.inputs:
-            ratio *= source.step
-        ratio /= self.output.step
-        if self.weights is None:
-            return (ratio,)
-        return tuple(step * ratio for step in self.weights.steps)
+        first, *others = (source.step for source in self.inputs)
+        if self.weights is not None:
+            return tuple(step * first / self.output.step for step in self.weights.steps)
+        if self.op == "MatMul":
+            first *= others[0]
+        elif self.op == "Add":
+            first = min(first, others[0])
+        elif self.op == "Div":
+            first /= others[0]
+        return (first / self.output.step,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +183,12 @@ def exact_step(value: float) -> Fraction:
 
     2^n/a is inexact in float32 for most ``a``; the nearest grid value within 2^-22 is meant.
     A value on neither grid (2^n/a, a/2^n) stands for itself.
+
+    Raises:
+        ValueError: if the scale is not positive and finite.
     """
+    if not 0 < value < float("inf"):
+        raise ValueError(f"a weight step must be positive and finite, not {value}")
     literal = Fraction(float(value))
     odd = literal.numerator
     while odd % 2 == 0:
@@ -162,20 +203,18 @@ class _NetworkReader:
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
         self.maps: dict[ir.Value, Map] = {}
+        self.inputs: dict[ir.Value, Map] = {}
+        self.layers: list[Layer] = []
 
     def read(self) -> Network:
-        inputs: list[Map] = []
-        layers: list[Layer] = []
         for node in self.graph:
             if dialect.is_dequantize(node):
                 continue
             if dialect.is_quantize(node):
-                self._quantised(node, inputs, layers)
-            elif is_op(node, *SAME_SCALE) and (source := self._source_maps(node)):
-                result = node.outputs[0]
-                stored = self._map(result, source[0].exponent, source[0].qmin, source[0].qmax)
-                self.maps[result] = stored
-                layers.append(Layer(node, None, source, stored))
+                self._quantised(node)
+            elif is_op(node, *SAME_SCALE) and node.inputs[0] in self.maps:
+                if not dialect.is_quantize(sole_consumer(node.outputs[0])):
+                    self._unquantised(node)
             elif not is_op(node, *ROUNDING, *PIPELINED):
                 raise ValueError(f"{node.name!r}: the hardware has no {node.op_type}")
         outputs = []
@@ -183,31 +222,57 @@ class _NetworkReader:
             if value not in self.maps:
                 raise ValueError(f"graph output {value.name!r} is no quantised map")
             outputs.append((value.name or "", self.maps[value]))
-        return Network(tuple(inputs), tuple(layers), tuple(outputs))
+        return Network(tuple(self.inputs.values()), tuple(self.layers), tuple(outputs))
 
-    def _quantised(self, node: ir.Node, inputs: list[Map], layers: list[Layer]) -> None:
+    def _quantised(self, node: ir.Node) -> None:
         x, result = node.inputs[0], node.outputs[0]
         assert x is not None
-        quantisation = dialect.quantisation_of(node)
-        power = PowerOfTwo.exactly(quantisation.scalar_step)
-        if power is None:
-            raise ValueError(f"{node.name!r}: step {quantisation.scalar_step} is no power of two")
-        stored = self._map(result, power.n, quantisation.qmin, quantisation.qmax)
-        self.maps[result] = stored
+        stored = self._stored(node)
         if x.is_graph_input():
-            inputs.append(
-                Map(x.name or "", stored.exponent, stored.shape, stored.qmin, stored.qmax)
-            )
-            self.maps[result] = inputs[-1]
+            stored = replace(stored, name=x.name or "")
+            if self.inputs.setdefault(x, stored) != stored:
+                raise ValueError(f"graph input {x.name!r} is quantised in two ways")
+            self.maps[result] = stored
             return
         op = producer(x)
         activation = None
         if op is not None and is_op(op, *PIPELINED) and op.inputs[0] not in self.maps:
             activation, op = op, producer(op.inputs[0])
-        if op is None or not is_op(op, *ROUNDING, *PIPELINED):
+        if op is None or not is_op(op, *ROUNDING, *SAME_SCALE):
             raise ValueError(f"{node.name!r}: quantises the result of no hardware operator")
-        weights = self._weights(op) if is_op(op, "Conv", "Gemm") else None
-        layers.append(Layer(op, activation, self._source_maps(op), stored, weights))
+        if is_op(op, *TABLES) and activation is not None and not is_op(activation, "Relu"):
+            raise ValueError(f"{activation.name!r}: cannot follow {op.op_type}")
+        self._add(op, activation, result, stored)
+
+    def _unquantised(self, node: ir.Node) -> None:
+        sources = self._sources(node)
+        qmin = min(source.qmin for source in sources)
+        qmax = max(source.qmax for source in sources)
+        result = node.outputs[0]
+        self._add(node, None, result, self._map(result, sources[0].exponent, qmin, qmax))
+
+    def _add(self, op: ir.Node, activation: ir.Node | None, result: ir.Value, stored: Map) -> None:
+        sources = self._sources(op)
+        wanted = _OPERANDS.get(op.op_type, 1)
+        if len(sources) != (wanted or len(op.inputs)):
+            raise ValueError(f"{op.name!r}: {op.op_type} reads something that is no stored map")
+        if is_op(op, *SAME_SCALE) and any(s.exponent != stored.exponent for s in sources):
+            raise ValueError(f"{op.name!r}: {op.op_type} cannot change the step of its map")
+        weights = self._weights(op, sources[0]) if is_op(op, "Conv", "Gemm") else None
+        self.maps[result] = stored
+        layer = Layer(op, activation, sources, stored, weights)
+        if (slopes := layer.slopes) is not None and not np.isfinite(slopes).all():
+            raise ValueError(f"{op.name!r}: a slope is not finite")
+        self.layers.append(layer)
+
+    def _stored(self, node: ir.Node) -> Map:
+        quantisation = dialect.quantisation_of(node)
+        if not (quantisation.per_tensor and quantisation.symmetric):
+            raise ValueError(f"{node.name!r}: a map has one step and no zero point")
+        power = PowerOfTwo.exactly(quantisation.scalar_step)
+        if power is None:
+            raise ValueError(f"{node.name!r}: step {quantisation.scalar_step} is no power of two")
+        return self._map(node.outputs[0], power.n, quantisation.qmin, quantisation.qmax)
 
     def _map(self, value: ir.Value, exponent: int, qmin: int, qmax: int) -> Map:
         shape = shape_of(value)
@@ -215,19 +280,25 @@ class _NetworkReader:
             raise ValueError(f"the shape of {value.name!r} is not static")
         return Map(value.name or "", exponent, shape, qmin, qmax)
 
-    def _source_maps(self, node: ir.Node) -> tuple[Map, ...]:
+    def _sources(self, node: ir.Node) -> tuple[Map, ...]:
         return tuple(self.maps[value] for value in node.inputs if value in self.maps)
 
-    def _weights(self, node: ir.Node) -> Weights:
+    def _weights(self, node: ir.Node, source: Map) -> Weights:
         holder = producer(node.inputs[1])
         if holder is None or not dialect.is_dequantize(holder):
             raise ValueError(f"{node.name!r}: the weights are no integers")
         integers = dialect.array_of(holder.inputs[0])
-        steps = np.broadcast_to(dialect.step_of(holder).reshape(-1), (integers.shape[0],))
-        bias = None
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            bias_holder = producer(node.inputs[2])
-            if bias_holder is None or not dialect.is_dequantize(bias_holder):
-                raise ValueError(f"{node.name!r}: the bias is no integer")
-            bias = dialect.array_of(bias_holder.inputs[0]).astype(np.int64)
-        return Weights(integers, tuple(exact_step(float(step)) for step in steps), bias)
+        channels = (integers.shape[0],)
+        scales = np.broadcast_to(dialect.step_of(holder).reshape(-1), channels)
+        steps = tuple(exact_step(float(scale)) for scale in scales)
+        if is_optional_input_absent(node, 2):
+            return Weights(integers, steps, None)
+        bias_holder = producer(node.inputs[2])
+        if bias_holder is None or not dialect.is_dequantize(bias_holder):
+            raise ValueError(f"{node.name!r}: the bias is no integer")
+        unit = np.array([float(step * source.step) for step in steps])
+        stated = dialect.step_of(bias_holder).reshape(-1).astype(np.float64)
+        if np.abs(stated / unit - 1).max(initial=0) > _BIAS_STEP_ERROR:
+            raise ValueError(f"{node.name!r}: the bias step is not weight step times input step")
+        bias = dialect.array_of(bias_holder.inputs[0]).astype(np.int64).reshape(-1)
+        return Weights(integers, steps, np.broadcast_to(bias, channels))

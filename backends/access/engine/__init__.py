@@ -1,0 +1,1 @@
+"""The simulator's engine: a network as one ONNX graph on integer-valued floats."""

@@ -1,0 +1,204 @@
+"""Conv, Gemm and MatMul in the engine: exact integer sums on float kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.backends.access.engine.builder import Builder, Signal
+from dlaconv.backends.access.engine.precision import SINGLE, holds, odd_part
+from dlaconv.backends.access.engine.requantise import Accumulator
+from dlaconv.backends.access.semantics.problems import beyond_double
+from dlaconv.backends.access.semantics.rationals import fractions
+from dlaconv.backends.access.semantics.windows import Window, window_of
+from dlaconv.ir.layers import Layer
+
+_EXACT = 1 << SINGLE
+"""Up to here float32 holds every integer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Constant integers that a map is multiplied by.
+
+    Attributes:
+        integers: ``[O, I/group, ...]``, or ``[O, K]`` of a fully connected layer.
+        bias: int64 ``[O]``.
+        window: the window of a convolution, None for a fully connected layer.
+        groups: groups of a convolution.
+    """
+
+    integers: np.ndarray
+    bias: np.ndarray
+    window: Window | None = None
+    groups: int = 1
+
+    @property
+    def channel_shape(self) -> tuple[int, ...]:
+        """The shape in which per-channel constants broadcast against the result."""
+        return (-1,) if self.window is None else (-1, *(1,) * len(self.window.kernel))
+
+    def emit(self, build: Builder, x: ir.Value, w: np.ndarray, bias: np.ndarray) -> ir.Value:
+        """One float32 kernel; ``w`` and ``bias`` take the place of the kernel's own."""
+        constants = [build.constant(w), *([build.constant(bias)] if bias.any() else [])]
+        if self.window is None:
+            return build.op("Gemm", x, *constants, transB=1)
+        return build.op(
+            "Conv",
+            x,
+            *constants,
+            kernel_shape=self.window.kernel,
+            strides=self.window.strides,
+            dilations=self.window.dilations,
+            pads=self.window.pads,
+            group=self.groups,
+        )
+
+
+def weighted_sum(build: Builder, layer: Layer, x: Signal) -> Accumulator:
+    """Conv or Gemm with constant weights."""
+    weights = layer.weights
+    assert weights is not None
+    bias = np.zeros(len(weights.integers), np.int64) if weights.bias is None else weights.bias
+    window = window_of(layer) if layer.op == "Conv" else None
+    groups = layer.node.attributes.get_int("group", 1)
+    kernel = Kernel(weights.integers, bias, window, groups)
+    factors = fractions(layer.multipliers).reshape(kernel.channel_shape)
+    return exact_sum(build, layer, x, kernel, factors)
+
+
+def exact_sum(
+    build: Builder, layer: Layer, x: Signal, kernel: Kernel, factors: np.ndarray
+) -> Accumulator:
+    """The exact integer sums of a kernel.
+
+    One float32 kernel where every partial sum stays within 2^24, in any order; else the taps are
+    cut into parts for which that holds, which are added in double precision.
+
+    Args:
+        build: the graph.
+        layer: the layer, for messages.
+        x: what it reads.
+        kernel: the constants.
+        factors: worth of one unit of the sum in units of the output.
+
+    Raises:
+        ConversionError: if a single weight is too large for float32.
+    """
+    kernel = replace(kernel, bias=kernel.bias * x.parts)
+    axes = tuple(range(1, kernel.integers.ndim))
+    total = _reach(kernel.integers, x, axes) + np.abs(kernel.bias)
+    bounds = total.astype(object).reshape(kernel.channel_shape)
+    factors = factors / x.parts
+    if not x.exact or total.max(initial=0) <= _EXACT:
+        return _one_kernel(build, x, kernel, factors, bounds)
+    parts = [
+        build.to_double(kernel.emit(build, part, w, np.zeros(0)))
+        for part, w in _parts(build, layer, x, kernel)
+    ]
+    value = parts[0]
+    for other in parts[1:]:
+        value = build.op("Add", value, other)
+    if kernel.bias.any():
+        offset = kernel.bias.reshape(kernel.channel_shape)
+        value = build.op("Add", value, build.constant(offset, double=True))
+    return Accumulator(value, bounds, factors, x.parts, double=True, kernels=len(parts))
+
+
+def matrix_product(build: Builder, layer: Layer, a: Signal, b: Signal) -> Accumulator:
+    """MatMul of two maps; in double precision where K |a| |b| can pass 2^24."""
+    bound = layer.inputs[0].shape[-1] * a.magnitude * b.magnitude
+    double = bound > _EXACT
+    operands = [build.to_double(x.value) if double else x.value for x in (a, b)]
+    parts = a.parts * b.parts
+    return Accumulator(
+        build.op("MatMul", *operands),
+        np.array(bound, dtype=object),
+        fractions([layer.multipliers[0] / parts]),
+        parts,
+        double=double,
+        exact=a.exact and b.exact,
+    )
+
+
+def _reach(integers: np.ndarray, x: Signal, axes: tuple[int, ...]) -> np.ndarray:
+    """How far sums over ``axes`` can go from 0, up or down, whatever their order."""
+    positive = np.maximum(integers, 0).sum(axis=axes, dtype=np.int64)
+    negative = positive - integers.sum(axis=axes, dtype=np.int64)
+    low, high = min(x.low, 0), max(x.high, 0)
+    up, down = high * positive - low * negative, high * negative - low * positive
+    return np.asarray(np.maximum(up, down))
+
+
+def _one_kernel(
+    build: Builder, x: Signal, kernel: Kernel, factors: np.ndarray, bounds: np.ndarray
+) -> Accumulator:
+    """The layer as one kernel; powers of two go into the weights and save the division."""
+    folded = (
+        x.exact
+        and factors.shape == bounds.shape
+        and all(
+            odd_part(factor.numerator) == odd_part(factor.denominator) == 1
+            and holds(factor, SINGLE)
+            # the optimiser may add the 0.5 of a rounding to the bias: leave room for it
+            and 2 * bound + 2 * max(1, 1 / factor) <= _EXACT
+            for factor, bound in zip(factors.flat, bounds.flat, strict=True)
+        )
+    )
+    w, bias = kernel.integers.astype(np.float32), kernel.bias.astype(np.float32)
+    if folded:
+        scale = factors.astype(np.float32).reshape(-1)
+        w, bias = w * scale.reshape(-1, *(1,) * (w.ndim - 1)), bias * scale
+    value = kernel.emit(build, x.value, w, bias)
+    return Accumulator(value, bounds, factors, x.parts, folded=folded, exact=x.exact)
+
+
+def _parts(
+    build: Builder, layer: Layer, x: Signal, kernel: Kernel
+) -> list[tuple[ir.Value, np.ndarray]]:
+    """Cuts the sum into parts that float32 adds exactly: (input, weights) of each.
+
+    Input channels are cut where that is possible, which costs no work; the taps of a channel else,
+    with zeros in the place of the other parts' weights.
+    """
+    integers = kernel.integers
+    by_channel = integers.reshape(*integers.shape[:2], -1)
+    runs = _runs(by_channel, x) if kernel.groups == 1 else None
+    if runs is not None:
+        return [(_channels(build, x.value, *run), integers[:, slice(*run)]) for run in runs]
+    flat = integers.reshape(len(integers), -1, 1)
+    runs = _runs(flat, x)
+    if runs is None:
+        raise beyond_double(layer)
+    parts = []
+    for start, stop in runs:
+        kept = np.zeros_like(flat)
+        kept[:, start:stop] = flat[:, start:stop]
+        parts.append((x.value, kept.reshape(integers.shape)))
+    return parts
+
+
+def _runs(columns: np.ndarray, x: Signal) -> list[tuple[int, int]] | None:
+    """Halves the middle axis of ``[O, n, taps]`` until the sums of each run stay within 2^24.
+
+    Returns:
+        (start, stop) pairs, None if one column alone goes further.
+    """
+
+    def cut(start: int, stop: int) -> list[tuple[int, int]] | None:
+        if _reach(columns[:, start:stop], x, (1, 2)).max() <= _EXACT:
+            return [(start, stop)]
+        middle = (start + stop) // 2
+        if middle == start:
+            return None
+        left, right = cut(start, middle), cut(middle, stop)
+        return None if left is None or right is None else left + right
+
+    return cut(0, columns.shape[1])
+
+
+def _channels(build: Builder, x: ir.Value, start: int, stop: int) -> ir.Value:
+    bounds = (build.tensor(np.array([n], np.int64)) for n in (start, stop, 1))
+    return build.op("Slice", x, *bounds)
