@@ -47,9 +47,10 @@ def location(node: ir.Node | None, model: ir.Model | None = None) -> Location:
     if node is None:
         return Location(file=source_file(model))
     props = node.metadata_props
+    line = props.get(_LINE, "")
     return Location(
         file=source_file(model),
-        line=int(props.get(_LINE, 0)),
+        line=int(line) if line.isdecimal() and len(line) < 10 else 0,  # a file may say anything
         layer=props.get(_LAYER, node.name or ""),
         op=props.get(_OP, node.op_type),
     )

@@ -191,7 +191,9 @@ def _parse(key: str, kind: str, value: Any) -> Any:
             return _interval(key, value, 1, _MOST_DIVISOR)
         return _interval(key, value)
     if kind == "tuple[int, ...]":
-        return tuple(_integer(key, item, 1) for item in _sequence(key, value))
+        if not (items := _sequence(key, value)):
+            raise _wrong(key, "at least one integer", value)
+        return tuple(_integer(key, item, 1) for item in items)
     if kind == "tuple[str, ...]":
         return tuple(_text(key, item) for item in _sequence(key, value))
     if kind == "bool":

@@ -39,12 +39,15 @@ class DecodedWeights:
         scales: float64 ``[O]``, the attribute as stored.
         residual: float64 ``[O]``, distance of the channel's worst value from an integer, in
             units; ``inf`` where the scale is unusable or a value is not finite.
+        vanished: bool ``[O]``, channels whose stored values are not all zero, but whose integers
+            are: what a whole file looks like under the wrong convention.
         convention: what ``scales`` mean.
     """
 
     integers: np.ndarray
     scales: np.ndarray
     residual: np.ndarray
+    vanished: np.ndarray
     convention: str
 
     @property
@@ -114,8 +117,9 @@ def decode_weights(weights: np.ndarray, scales: np.ndarray, convention: str) -> 
     scales = scales.astype(np.float64)
     units = _units(weights, scales, convention)
     integers, distance = _nearest_integers(units)
-    residual = distance.reshape(len(scales), -1).max(axis=1, initial=0.0)
-    return DecodedWeights(integers.reshape(weights.shape), scales, residual, convention)
+    residual = distance.max(axis=1, initial=0.0)
+    vanished = units.any(axis=1) & ~integers.any(axis=1) & np.isfinite(residual)
+    return DecodedWeights(integers.reshape(weights.shape), scales, residual, vanished, convention)
 
 
 def decode_bias(bias: np.ndarray, weight_steps: np.ndarray, input_step: float) -> DecodedBias:

@@ -67,5 +67,8 @@ def _light_proto(model: ir.Model, without: frozenset[str] = frozenset()) -> onnx
     for node in graph:
         for name in without & set(node.attributes):
             del node.attributes[name]
+        for value in node.outputs:
+            if value.type is None:
+                value.shape = None  # cannot be stored without a type; inferred again
     proto: onnx.ModelProto = ir.to_proto(copy)
     return proto

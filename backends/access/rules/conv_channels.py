@@ -13,6 +13,8 @@ from dlaconv.diagnostics import Diagnostic
 
 
 class _Channels(WindowRule):
+    sides = 2  # channels in and out are different numbers
+
     def check_node(self, model: AccessModel, node: ir.Node) -> Iterator[Diagnostic]:
         """Yields at most one finding each for channels in and out."""
         limits = self.limits(model, node).channels
@@ -23,7 +25,7 @@ class _Channels(WindowRule):
             raise Malformed(f"the weights have rank {len(shape)}")
         group = model.integer(node, "group", 1)
         channels_in = None if shape[1] is None else shape[1] * group
-        for words, channels in (("reads", channels_in), ("makes", shape[0])):
+        for words, channels in (("reads", channels_in), ("makes", shape[0]))[: self.sides]:
             if channels is not None and not within(channels, limits):
                 yield self.at(model, node, f"it {words} {channels} channels, not {span(limits)}")
 
@@ -56,6 +58,7 @@ class DepthwiseChannels(_Channels):
     What to do: Split the channels into several depth-wise convolutions, which is exact.
     """
 
+    sides = 1
     id = "DW-3"
     name = "depthwise-channels"
     clause = "B, depth-wise convolution: channels up to 2048."

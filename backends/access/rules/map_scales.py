@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from dlaconv.backends.access.graph_view import in_onnx_domain
 from dlaconv.backends.access.model import AccessModel
 from dlaconv.backends.access.rules.rule import Rule
 from dlaconv.diagnostics import Diagnostic
@@ -52,7 +53,7 @@ class MapScaleGrid(Rule):
 
 def _stated_scales(model: AccessModel, node: ir.Node) -> Iterator[tuple[str, ir.Value | None]]:
     """The map scales that a node carries, each with the value that it is about."""
-    names = model.target.ops.get(node.op_type, {}) if node.domain in {"", "ai.onnx"} else {}
+    names = model.target.ops.get(node.op_type, {}) if in_onnx_domain(node) else {}
     if "output_scale" in names and node.outputs:
         yield "output_scale", node.outputs[0]
     pending = [name for name, kind in names.items() if kind == "float" and name != "output_scale"]

@@ -19,8 +19,8 @@ class RequantisationShift(NodeRule):
 
     What it does: Computes S_w S_A / S_C per output channel (S_A S_B / S_C for MatMul), the factor
     by which the accumulator is multiplied, as an integer of the weights' width and a right shift. A
-    left shift is a warning, XX
-    max_shift a warning. Channels of nothing but zeros do not count.
+    left shift is a warning, and an error below the target's min_shift; a right shift beyond
+    max_shift is a warning, too. Channels of nothing but zeros do not count.
 
     Why it matters on the hardware: The factor is a small multiplier and a right shift. A left shift
     means that the output is finer than the accumulator; field compilers abort below -1. A shift

@@ -48,7 +48,15 @@ class WeightsOffGrid(NodeRule):
         if facts is None:
             return
         off = np.flatnonzero(facts.usable & (facts.residual > decoding.RESIDUAL_TOLERANCE))
-        if off.size:
+        if facts.vanished.any() and (remedy := _other_convention(model, node)):
+            yield self.at(
+                model,
+                node,
+                f"weights of channel {some(np.flatnonzero(facts.vanished))} all become 0 (scale "
+                f"convention '{model.convention}', {model.convention_source})",
+                help=remedy,
+            )
+        elif off.size:
             worst = off[facts.residual[off].argmax()]
             yield self.at(
                 model,
