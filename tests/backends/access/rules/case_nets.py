@@ -88,10 +88,6 @@ def shared(second: float) -> ir.Model:
     return net.model(net.conv(y, input_scale=second))
 
 
-def rows(op_type: str, shape: tuple[int, ...], **changes) -> ir.Model:
-    return one_op(op_type, shape, **changes)
-
-
 def reshape(*shape: int) -> ir.Model:
     net = Net()
     x = net.input(1, 16, 4, 4)
