@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Mapping[str, Any]]
 """What is known of each map by name: ``real_step``, ``class``, and ``layer``."""
 
+LAYOUT_MARK = "/layout_"
+"""Between a source tensor's name and the permutation of its axes, in the name of a map."""
 _FLOAT32_NOISE = 1e-4
 """Units by which float32 arithmetic of the source misses its own grid."""
 
@@ -127,11 +129,11 @@ def verify_network(
     mode = Rounding(rounding)
     known = _value_names(reference)
     rows: dict[str, MapRow] = {}
-    tensors: dict[str, str] = {}
+    sources: dict[str, _Source] = {}
     for name, stored in network.maps.items():
         fact = facts.get(name, {})
-        tensor = str(fact.get("tensor", name))
-        if tensor not in known or "real_step" not in fact:
+        source = _source_of(str(fact.get("tensor", name)), known)
+        if source is None or "real_step" not in fact:
             continue
         errors = fact.get("step_errors")
         about = Comparison(
@@ -142,12 +144,14 @@ def verify_network(
             stored.qmin,
             stored.qmax,
             None if errors is None else np.asarray(errors, np.float64),
+            _clip(fact),
         )
         rows[name] = MapRow(about)
-        tensors[name] = tensor
+        sources[name] = source
     names = list(rows)
     inputs_of_reference = {value.name for value in reference.graph.inputs}
-    executor = Executor(reference, sorted(set(tensors.values()) - inputs_of_reference))
+    fetched = {source.name for source in sources.values()} - inputs_of_reference
+    executor = Executor(reference, sorted(fetched))
     order = "after-clamp" if activation_order == "after-clamp" else "mac"
     accumulated = Simulator(network, rounding=mode, activation_order=order, fetch=names)
     local = LocalSimulator(network, rounding=mode, activation_order=order)
@@ -156,11 +160,12 @@ def verify_network(
         count += 1
         real = executor.run(feeds) | feeds
         wanted = {
-            name: in_units(real[tensors[name]], row.about.real_step) for name, row in rows.items()
+            name: in_units(sources[name].of(real), row.about.real_step)
+            for name, row in rows.items()
         }
         integers = quantise_inputs(network, feeds, facts, mode)
         got = accumulated.run(integers)
-        near = got | local.run(integers | wanted)
+        near = got | local.run(integers | wanted | _joined(network, wanted))
         for name, row in rows.items():
             row.add(wanted[name], got[name].astype(np.float64), near[name].astype(np.float64))
     return Verification(
@@ -208,6 +213,49 @@ def in_units(values: np.ndarray, step: float) -> np.ndarray:
 def real_step(facts: Facts, stored: Map) -> float:
     """Real value of one unit of a map; the hardware's step where nothing else is known."""
     return float(facts.get(stored.name, {}).get("real_step", stored.step))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The source's value of a map: its name, and how its axes are permuted."""
+
+    name: str
+    permutation: tuple[int, ...] = ()
+
+    def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        value = values[self.name]
+        return value.transpose(self.permutation) if self.permutation else value
+
+
+def _source_of(name: str, known: set[str]) -> _Source | None:
+    """Finds the source's value; a map in another layout is named after the one it is made of."""
+    if name in known:
+        return _Source(name)
+    stem, mark, axes = name.rpartition(LAYOUT_MARK)
+    if mark and stem in known and all(axis.isdecimal() for axis in axes.split("_")):
+        return _Source(stem, tuple(int(axis) for axis in axes.split("_")))
+    return None
+
+
+def _joined(network: Network, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Concatenations that the source does not have, of maps that it has."""
+    import numpy as np
+
+    return {
+        layer.output.name: np.concatenate([wanted[source.name] for source in layer.inputs], 1)
+        for layer in network.layers
+        if layer.op == "Concat"
+        and layer.output.name not in wanted
+        and all(source.name in wanted for source in layer.inputs)
+    }
+
+
+def _clip(fact: Mapping[str, Any]) -> tuple[float, float] | None:
+    clip = fact.get("clip")
+    if clip is None:
+        return None
+    low, high = (float(end) / float(fact["real_step"]) for end in clip)
+    return low, high
 
 
 def _value_names(model: ir.Model) -> set[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-_HALF = 0.5 + 1e-4
+_NOISE = 1e-4
+_HALF = 0.5 + _NOISE
 """An integer further than this from the source's value is not the nearest one; float32 sources
 put exact ties up to 1e-5 units off."""
 
@@ -26,6 +27,8 @@ class Comparison:
         qmax: largest integer on the hardware.
         channel_error: relative error of each output channel's multiplier, None where the map's
             layer has no weights.
+        clip: where the source clips, in units of the hardware's step; None where it does not
+            quantise.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Comparison:
     qmin: int
     qmax: int
     channel_error: np.ndarray | None = None
+    clip: tuple[float, float] | None = None
 
 
 @dataclass
@@ -45,35 +49,43 @@ class Difference:
         count: values compared.
         differing: values that are not the integer next to the source's value.
         clipped: values that the hardware saturates and the source does not.
-        largest: largest difference in units of the hardware's step.
+        beyond: values that the source clips and the hardware, whose range is wider, does not.
+        largest: largest difference in units of the hardware's step, of all other values.
     """
 
     count: int = 0
     differing: int = 0
     clipped: int = 0
+    beyond: int = 0
     largest: float = 0.0
     _signal: float = 0.0
     _noise: float = 0.0
     _dot: float = 0.0
     _got: float = 0.0
 
-    def add(self, wanted: np.ndarray, got: np.ndarray, qmin: int, qmax: int) -> None:
+    def add(self, wanted: np.ndarray, got: np.ndarray, about: Comparison) -> None:
         """Adds one sample.
 
         Args:
             wanted: the source's values in units of the hardware's step, float64.
             got: the hardware's integers.
-            qmin: smallest integer.
-            qmax: largest integer.
+            about: range and clip of the map.
         """
         if not wanted.size:
             return
         off = got - wanted
         distance = np.abs(off)
+        saturated = (wanted > about.qmax + _HALF) | (wanted < about.qmin - _HALF)
+        exempt = saturated
+        if about.clip is not None:
+            low, high = about.clip
+            beyond = ((wanted >= high - _NOISE) & (off > 1)) | ((wanted <= low + _NOISE) & (off < -1))
+            self.beyond += int(beyond.sum())
+            exempt = saturated | beyond
         self.count += wanted.size
         self.differing += int((distance > _HALF).sum())
-        self.clipped += int(((wanted > qmax + _HALF) | (wanted < qmin - _HALF)).sum())
-        self.largest = max(self.largest, float(distance.max()))
+        self.clipped += int(saturated.sum())
+        self.largest = max(self.largest, float(distance[~exempt].max(initial=0)))
         self._signal += float(np.vdot(wanted, wanted))
         self._noise += float(np.vdot(off, off))
         self._dot += float(np.vdot(wanted, got))
@@ -99,6 +111,7 @@ class Difference:
             "count": self.count,
             "differing": self.differing,
             "clipped": self.clipped,
+            "beyond": self.beyond,
             "largest": round(self.largest, 4),
             "qsnr_db": round(qsnr, 1) if math.isfinite(qsnr) else None,
             "cosine": round(self.cosine, 6),
@@ -125,8 +138,8 @@ class MapRow:
     def add(self, wanted: np.ndarray, accumulated: np.ndarray, local: np.ndarray) -> None:
         """Adds one sample of the map, all in units of its step."""
         about = self.about
-        self.accumulated.add(wanted, accumulated, about.qmin, about.qmax)
-        self.local.add(wanted, local, about.qmin, about.qmax)
+        self.accumulated.add(wanted, accumulated, about)
+        self.local.add(wanted, local, about)
         errors = about.channel_error
         if errors is not None and wanted.ndim > 1 and wanted.shape[1] == errors.size:
             magnitude = np.abs(wanted).sum(axis=tuple(i for i in range(wanted.ndim) if i != 1))
@@ -143,9 +156,9 @@ class MapRow:
     def within_a_unit(self) -> bool:
         """True if no integer of the layer, fed with the source's values, is further than a unit.
 
-        Values beyond the hardware's range saturate; they are counted apart.
+        Values beyond the range of the hardware or of the source are counted apart.
         """
-        return self.local.largest <= 1 + 1e-3 or self.local.clipped > 0
+        return self.local.largest <= 1 + 1e-3
 
     def as_json(self) -> dict[str, Any]:
         """The row as JSON values; see ``schemas/verify.schema.json``."""

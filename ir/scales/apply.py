@@ -93,8 +93,8 @@ class _Applier:
         bias = self._bias(node, result)
         target = self.context.target
         holder = producer(node.inputs[1])
-        if bias is None and self._only_scales(node):
-            self._gains(node, source, scaling)
+        if self._only_scales(node):
+            self._gains(node, source, bias, scaling)
             return
         if holder is not None:
             integers = dialect.array_of(holder.inputs[0])
@@ -118,7 +118,9 @@ class _Applier:
         """True for the identities and sums that we inserted ourselves."""
         return (node.name or "").endswith(OWN_LAYERS) and self.context.policy != "nearest"
 
-    def _gains(self, node: ir.Node, source: ir.Value, scaling: LinearScaling) -> None:
+    def _gains(
+        self, node: ir.Node, source: ir.Value, bias: np.ndarray | None, scaling: LinearScaling
+    ) -> None:
         holder = producer(node.inputs[1])
         assert holder is not None
         pattern = dialect.array_of(holder.inputs[0])
@@ -129,7 +131,7 @@ class _Applier:
         else:
             gains = np.array([gain / scaling.gamma_in])
         free = replace(scaling, gamma_in=1.0)
-        scaled = scale_gains(pattern, gains, free, self.context.target, self.grid)
+        scaled = scale_gains(pattern, gains, bias, free, self.context.target, self.grid)
         self._replace_constants(node, scaled, scaling)
 
     def _gain_of(self, value: ir.Value | None, gain: float) -> np.ndarray:

@@ -18,6 +18,11 @@ SAME = 1e-6
 """Two steps closer than this (relative) are the same step; float32 products differ by less."""
 
 
+FAR = 1e3
+"""Added to the error of a map of which some value is off by more than a unit."""
+_ONE_UNIT = 1 + 1e-3
+
+
 def hardware_range(item: StepClass, target: Target) -> tuple[int, int]:
     """Smallest and largest integer of a step class on the hardware."""
     low, high = target.map_range
@@ -58,6 +63,9 @@ def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: 
         step: the real step on the hardware.
         limits: the hardware's smallest and largest integer.
         samples: unrounded values; without those of this map the error is estimated.
+
+    Returns:
+        Noise over signal, plus `FAR` if some value is off by more than a unit.
     """
     source = variable.source
     values = samples.get(variable.unrounded)
@@ -65,9 +73,11 @@ def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: 
         return _estimate(variable, step, limits)
     wanted = values if variable.derived else source.reals(source.integers(values))
     got = np.clip(np.rint(values / step), *limits) * step
+    off = np.abs(got - wanted)
     power = float(np.mean(np.square(wanted, dtype=np.float64)))
-    noise = float(np.mean(np.square(got - wanted, dtype=np.float64)))
-    return noise / (power + (source.scalar_step / 4) ** 2)
+    noise = float(np.mean(np.square(off, dtype=np.float64)))
+    relative = noise / (power + (source.scalar_step / 4) ** 2)
+    return relative + (FAR if float(off.max()) > step * _ONE_UNIT else 0.0)
 
 
 def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:

@@ -17,8 +17,9 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     """Real step, class, layer and multiplier errors of every map of a SCALED model.
 
     Maps that an operator only moves have the class of what it moves. ``tensor`` is the source's
-    name of a quantised graph input. ``step_errors`` (relative, per output channel) is there where
-    the weight steps were rounded to the grid.
+    name of a quantised graph input. ``clip`` is where the source clips, in real terms.
+    ``step_errors`` (relative, per output channel) is there where the weight steps were rounded to
+    the grid.
     """
     records = {record.name: record for record in context.records if record.kind == "map"}
     weights = {record.name: record for record in context.records if record.kind == "weight"}
@@ -36,6 +37,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "class": str(records[tensor].fidelity),
             "layer": records[tensor].layer,
             "tensor": tensor,
+            **_clip(records[tensor]),
         }
     for layer in network.layers:
         name = layer.output.name
@@ -46,11 +48,22 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "class": str(record.fidelity) if record else inherited,
             "layer": provenance.location(layer.node).layer,
         }
+        if record is not None:
+            facts[name] |= _clip(record)
         weight = weights.get(f"{layer.node.name}/weights")
         errors = None if weight is None else _step_errors(weight)
         if errors is not None:
             facts[name]["step_errors"] = errors
     return facts
+
+
+def _clip(record: TensorRecord) -> dict[str, list[float]]:
+    """Where the source clips, in real terms."""
+    source = record.source
+    if source is None:
+        return {}
+    ends = [(source[end] - source["zero_point"]) * source["step"] for end in ("qmin", "qmax")]
+    return {"clip": ends}
 
 
 def _step_errors(record: TensorRecord) -> list[float] | None:

@@ -10,7 +10,8 @@ gamma, and t goes into the weight scale. With w up to 127 the ratio and t are me
 the rounding is the source's up to one integer in thousands. Concat wants one hardware step of its
 operands, which a shift of gamma gives (`dlaconv.ir.scales.solver.align`).
 
-Likewise an average over a k x k window, k <= 7, is a depth-wise convolution with equal weights.
+Likewise an average over a k x k window, k <= 7, is a depth-wise convolution with equal weights;
+its bias also takes the half unit by which a source's floor differs from the nearest integer.
 
 The price is multiplications: 2 C^2 H W for an Add. So it is done only where steps are unrelated,
 and for Adds only within a share of the network's own multiplications, cheapest first.
@@ -24,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import attribute, insert_before, ints_attribute, is_op, replace_node, shape_of
+from dlaconv.ir.graph import attribute, insert_before, ints_attribute, is_op, replace_node, shape_of, sole_consumer
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.scales.cost import SAME
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
@@ -62,7 +63,11 @@ def linearise(model: ir.Model, context: Context) -> None:
     cut = {node for node in nodes if _convertible(node, context)}
     grouping = group_maps(model, Constraints(**{**vars(free), "cut": cut}))
     plan = solve(grouping, context.target, {})
-    wanted = [node for node in nodes if node in cut and _unrelated(node, grouping, plan)]
+    wanted = [
+        node
+        for node in nodes
+        if node in cut and (_unrelated(node, grouping, plan) or _directed(node, context))
+    ]
     for node in wanted:
         if is_op(node, *_POOLS):
             _pool_to_convolution(node, context)
@@ -107,6 +112,15 @@ def _unrelated(node: ir.Node, grouping: Grouping, plan: Plan) -> bool:
     groups = {grouping.group_of[grouping.class_of[value]] for value in values if value is not None}
     bases = [plan[group].base for group in groups if not _flexible(group)]
     return any(abs(base / bases[0] - 1) > SAME for base in bases)
+
+
+def _directed(node: ir.Node, context: Context) -> bool:
+    """True for an average that the source rounds up or down: a convolution's bias can, too."""
+    following = sole_consumer(node.outputs[0])
+    if not is_op(node, *_POOLS) or following is None or not dialect.is_quantize(following):
+        return False
+    rounding = dialect.quantisation_of(following).rounding
+    return rounding.nearest != context.rounding.nearest
 
 
 def _flexible(group: Group) -> bool:

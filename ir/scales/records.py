@@ -86,6 +86,8 @@ def source_row(source: Quantisation) -> dict[str, Any]:
         "bits": source.bits,
         "signed": source.signed,
         "narrow": source.narrow,
+        "qmin": source.qmin,
+        "qmax": source.qmax,
         "step": float(source.step.reshape(-1)[0]),
         "zero_point": float(source.zero_point.reshape(-1)[0]),
         "rounding": str(source.rounding),

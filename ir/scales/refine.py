@@ -20,15 +20,16 @@ from dlaconv.ir.execution import Arrays, Executor, split_samples
 from dlaconv.ir.graph import is_op, producer, shape_of
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
-from dlaconv.ir.scales.cost import Samples, hardware_range
+from dlaconv.ir.scales.cost import FAR, Samples, hardware_range
 from dlaconv.ir.scales.groups import Group, Grouping
-from dlaconv.ir.scales.solver import GroupPlan, Plan, allowed, group_plans, solve_nearest
+from dlaconv.ir.scales.solver import GroupPlan, Plan, allowed, group_error, group_plans, solve_nearest
 
 _TRIALS = 96
 _BUDGET = 2e11
 """Multiplications that all trials together may take."""
 _GAIN = 0.99
 """A change is kept if it brings the error below this share of what it was."""
+_MARGIN = 10 ** (-0.2 / 10)
 
 
 def refine(
@@ -50,51 +51,66 @@ def refine(
         context: its inputs are what the network is tried on.
 
     Returns:
-        A plan whose output error on the inputs is not above that of ``plan``, nor above that of
-        the nearest powers of two for these groups.
+        A plan whose output error on the inputs is not above that of ``plan``, and at most 0.2 dB
+        above that of the nearest powers of two for these groups.
     """
     samples = list(split_samples(context.inputs))
     work = len(samples) * max(multiplications(model), 1)
     trials = int(min(_TRIALS, _BUDGET // work))
     if trials < 2 or not groups:
         return plan
-    trial = _Trial(model, grouping, samples, context)
-    best, least = plan, trial.error(plan)
-    nearest = solve_nearest(grouping, context.target)
-    snapped = plan | {group: nearest[group] for group in groups}
-    if (found := trial.error(snapped)) < least * _GAIN:
-        best, least = snapped, found
+    search = _Search(plan, _Trial(model, grouping, samples, context), observed, trials)
     for group in groups:
         for other in group_plans(group, context.target, observed):
-            if trials <= 0 or other.base == best[group].base:
-                continue
-            trials -= 1
-            if (found := trial.error(best | {group: other})) < least * _GAIN:
-                best, least = best | {group: other}, found
-    return _descend(best, least, groups, trial, trials)
+            search.consider(group, other)
+    search.move_exponents(groups)
+    nearest = solve_nearest(grouping, context.target)
+    search.fall_back_on(plan | {group: nearest[group] for group in groups})
+    return search.plan
 
 
-def _descend(
-    plan: Plan, least: float, groups: Sequence[Group], trial: _Trial, trials: int
-) -> Plan:
-    """Moves one step class at a time by one exponent, as long as it helps."""
-    moves = [(group, item, by) for group in groups for item in group.classes for by in (1, -1)]
-    position = failures = 0
-    while trials > 0 and failures < len(moves):
-        group, item, by = moves[position % len(moves)]
-        position += 1
-        old = plan[group]
-        exponents = dict(old.exponents)
-        exponents[item] += by
-        changed = plan | {group: replace(old, exponents=exponents)}
-        failures += 1
-        if not trial.sensible(changed[group], group):
-            continue
-        trials -= 1
-        found = trial.error(changed)
-        if found < least * _GAIN:
-            plan, least, failures = changed, found, 0
-    return plan
+class _Search:
+    """The best plan so far, and how many trials are left.
+
+    A change must not bring a map further than a unit from the source where it was not before.
+    """
+
+    def __init__(self, plan: Plan, trial: _Trial, observed: Samples, trials: int) -> None:
+        self.plan, self.trials = plan, trials
+        self._trial, self._observed = trial, observed
+        self._least = trial.error(plan)
+        self._far = {group: group_plan.error // FAR for group, group_plan in plan.items()}
+
+    def consider(self, group: Group, changed: GroupPlan) -> bool:
+        """Takes another plan for a group if the output's error falls."""
+        old = self.plan[group]
+        same = (changed.base, changed.exponents) == (old.base, old.exponents)
+        if same or self.trials <= 0 or changed.error // FAR > self._far[group]:
+            return False
+        self.trials -= 1
+        plan = self.plan | {group: changed}
+        found = self._trial.error(plan)
+        if found >= self._least * _GAIN:
+            return False
+        self.plan, self._least = plan, found
+        return True
+
+    def move_exponents(self, groups: Sequence[Group]) -> None:
+        """Moves one step class at a time by one exponent, round and round as long as it helps."""
+        moves = [(group, item, by) for group in groups for item in group.classes for by in (1, -1)]
+        position = failures = 0
+        while self.trials > 0 and failures < len(moves):
+            group, item, by = moves[position % len(moves)]
+            position += 1
+            old = self.plan[group]
+            exponents = old.exponents | {item: old.exponents[item] + by}
+            changed = self._trial.measured(replace(old, exponents=exponents), group, self._observed)
+            failures = 0 if changed and self.consider(group, changed) else failures + 1
+
+    def fall_back_on(self, plan: Plan) -> None:
+        """Takes another plan if the best is more than 0.2 dB behind it."""
+        if self._trial.error(plan) < self._least * _MARGIN:
+            self.plan = plan
 
 
 class _Trial:
@@ -160,9 +176,14 @@ class _Trial:
                 signal[name] = signal.get(name, 0.0) + power
         return sum(noise[name] / (signal[name] or 1.0) for name in noise)
 
-    def sensible(self, plan: GroupPlan, group: Group) -> bool:
-        """True if no map saturates far below its range, nor wastes more than two bits."""
-        return allowed(plan, group, self._target)
+    def measured(self, plan: GroupPlan, group: Group, observed: Samples) -> GroupPlan | None:
+        """The plan with its error at the maps, None if it is not sensible.
+
+        A map must neither saturate far below its range nor waste more than two bits.
+        """
+        if not allowed(plan, group, self._target):
+            return None
+        return replace(plan, error=group_error(plan, group, self._target, observed))
 
 
 def _step_input(name: str) -> str:

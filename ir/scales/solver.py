@@ -125,6 +125,15 @@ def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
     return True
 
 
+def group_error(plan: GroupPlan, group: Group, target: Target, samples: Samples) -> float:
+    """Summed error of a group's maps under a plan."""
+    return sum(
+        error(variable, plan.step(item), hardware_range(item, target), samples)
+        for item in group.classes
+        for variable in item.maps
+    )
+
+
 def needs_samples(grouping: Grouping, target: Target) -> list[Group]:
     """The groups whose choice depends on data.
 

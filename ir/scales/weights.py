@@ -157,7 +157,12 @@ def scale_reals(
 
 
 def scale_gains(
-    pattern: np.ndarray, gains: np.ndarray, scaling: LinearScaling, target: Target, grid: WeightGrid
+    pattern: np.ndarray,
+    gains: np.ndarray,
+    bias: np.ndarray | None,
+    scaling: LinearScaling,
+    target: Target,
+    grid: WeightGrid,
 ) -> ScaledWeights:
     """Weights of a layer that only scales: where the pattern is one, any integer will do.
 
@@ -167,6 +172,7 @@ def scale_gains(
     Args:
         pattern: ``[O, ...]`` zeros and ones.
         gains: real gain of each input channel's ones, ``[I]`` or ``[1]``; broadcasts on axis 1.
+        bias: ``[O]`` real bias, None without one.
         scaling: the layer's maps; ``gamma_in`` is one, the gains hold the ratio.
         target: the hardware.
         grid: the grid of weight steps.
@@ -181,16 +187,11 @@ def scale_gains(
     step = float(steps[best])
     shape = (1, -1) + (1,) * (pattern.ndim - 2)
     values = np.rint(gains * scaling.gamma_out / step).reshape(shape)
-    count = len(pattern)
-    none = np.zeros(count, bool)
+    per_channel = np.full(len(pattern), step)
+    bias_integers, lost = _round_bias(bias, per_channel, scaling, target)
+    none = np.zeros(len(pattern), bool)
     return ScaledWeights(
-        (pattern * values).astype(np.int8),
-        np.full(count, step),
-        np.full(count, step),
-        None,
-        None,
-        none,
-        none,
+        (pattern * values).astype(np.int8), per_channel, per_channel, bias_integers, lost, none, none
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlaconv.ir.passes.legal.derive_maps import derive_maps
 from dlaconv.ir.passes.legal.known_operators import known_operators
 from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
+from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.legal.requantise import requantise
 from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Pass
@@ -14,6 +15,8 @@ LEGAL: tuple[Pass, ...] = (
     known_operators,
     # before requantise, which would put an operator between the layer and its activation
     pipelined_activations,
+    # before requantise, which would give such a rounding an operator
+    redundant_rounding,
     # a quantiser on a stored map becomes an operator of its own
     requantise,
     # raw uses get their map before single_use counts the uses of each unrounded value
