@@ -300,9 +300,9 @@ def check_file(path: Path, target: Path | None, plugins: Plugins) -> CheckResult
         UnreadableError: if the file cannot be parsed.
     """
     from dlaconv.backends.access.rules import check_model
-    from dlaconv.frontends.onnx.reader import read_onnx
 
-    return check_model(read_onnx(path), load_target(target), extra=plugins.rules())
+    description = load_target(target)
+    return check_model(_read_access(path, description), description, extra=plugins.rules())
 
 
 def run_file(
@@ -429,10 +429,9 @@ def ops_rows(target: Path | None) -> list[dict[str, Any]]:
 
 def _read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[str, Any]]]:
     from dlaconv.backends.access.reader import read_access
-    from dlaconv.frontends.onnx.reader import read_onnx
     from dlaconv.ir.layers import network_of
 
-    file = read_access(read_onnx(path), target)
+    file = read_access(_read_access(path, target), target)
     try:
         return network_of(file.model), file.maps
     except ValueError as error:
@@ -445,6 +444,17 @@ def _read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[s
                 help=f"run 'dlaconv check {path.name}'",
             )
         ) from error
+
+
+def _read_access(path: Path, target: Target) -> ir.Model:
+    """Reads an ACCESS file with its private attributes."""
+    from dlaconv.backends.access.standard_form import private_attributes
+    from dlaconv.frontends.onnx.reader import read_onnx
+    from dlaconv.ir.provenance import name_source
+
+    model = read_onnx(path, private_attributes(target))
+    name_source(model, str(path))
+    return model
 
 
 def _sha256(path: Path) -> str:

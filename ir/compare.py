@@ -75,21 +75,30 @@ class Difference:
             return
         off = got - wanted
         distance = np.abs(off)
-        saturated = (wanted > about.qmax + _HALF) | (wanted < about.qmin - _HALF)
-        exempt = saturated
-        if about.clip is not None:
-            low, high = about.clip
-            beyond = ((wanted >= high - _NOISE) & (off > 1)) | ((wanted <= low + _NOISE) & (off < -1))
-            self.beyond += int(beyond.sum())
-            exempt = saturated | beyond
+        largest = float(distance.max())
         self.count += wanted.size
-        self.differing += int((distance > _HALF).sum())
-        self.clipped += int(saturated.sum())
-        self.largest = max(self.largest, float(distance[~exempt].max(initial=0)))
+        if largest > _HALF:
+            largest = self._count(wanted, off, distance, about)
+        self.largest = max(self.largest, largest)
         self._signal += float(np.vdot(wanted, wanted))
         self._noise += float(np.vdot(off, off))
         self._dot += float(np.vdot(wanted, got))
         self._got += float(np.vdot(got, got))
+
+    def _count(
+        self, wanted: np.ndarray, off: np.ndarray, distance: np.ndarray, about: Comparison
+    ) -> float:
+        """Counts the values that are off; returns the largest distance that is not exempt."""
+        exempt = (wanted > about.qmax + _HALF) | (wanted < about.qmin - _HALF)
+        self.differing += int((distance > _HALF).sum())
+        self.clipped += int(exempt.sum())
+        if about.clip is not None:
+            low, high = about.clip
+            above = (wanted >= high - _NOISE) & (off > 1)
+            below = (wanted <= low + _NOISE) & (off < -1)
+            self.beyond += int((above | below).sum())
+            exempt |= above | below
+        return float(distance[~exempt].max(initial=0))
 
     @property
     def qsnr_db(self) -> float:

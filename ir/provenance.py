@@ -26,9 +26,14 @@ def mark(node: ir.Node, layer: str, op: str, line: int = 0) -> ir.Node:
     return node
 
 
+def name_source(model: ir.Model, file: str) -> None:
+    """Notes the file that a model was read from."""
+    model.metadata_props[_FILE] = file
+
+
 def mark_all(model: ir.Model, file: str) -> None:
     """Marks every unmarked node of a freshly read model with its own name and type."""
-    model.metadata_props[_FILE] = file
+    name_source(model, file)
     for node in model.graph.all_nodes():
         if _LAYER not in node.metadata_props:
             mark(node, node.name or (node.outputs[0].name or ""), node.op_type)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -28,7 +28,7 @@ _FOREIGN = (
 )
 
 
-def read_onnx(path: Path) -> ir.Model:
+def read_onnx(path: Path, private: Collection[str] = ()) -> ir.Model:
     """Reads an ONNX file of any version that the onnx package knows.
 
     Nothing in the file is trusted. Large weights stay in the mapped file until they are used, so
@@ -36,6 +36,7 @@ def read_onnx(path: Path) -> ir.Model:
 
     Args:
         path: the file.
+        private: attributes that standard operators may carry although ONNX does not know them.
 
     Returns:
         The model as it is in the file: valid, but in its own opset and with its own names.
@@ -47,7 +48,7 @@ def read_onnx(path: Path) -> ir.Model:
     data = _bytes_of(path)
     try:
         proto, spans = _parse(data, file)
-        return _checked(proto, spans, Weights(path, data))
+        return _checked(proto, spans, Weights(path, data), private)
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # the parsers below us raise whatever they meet
@@ -125,27 +126,51 @@ def _parse(data: memoryview, file: str) -> tuple[onnx.ModelProto, dict[int, Span
     return proto, spans
 
 
-def _checked(proto: onnx.ModelProto, spans: dict[int, Span], weights: Weights) -> ir.Model:
+def _checked(
+    proto: onnx.ModelProto, spans: dict[int, Span], weights: Weights, private: Collection[str]
+) -> ir.Model:
     file = weights.file
     if not proto.HasField("graph"):
         raise UnreadableError(problems.not_onnx(file, "the file holds no graph"))
+    if (where := _broken_text(proto)) is not None:
+        raise UnreadableError(problems.not_onnx(file, f"{where} is no UTF-8 text"))
     _raise(validate.versions(proto, file))
     views = {}
     for index, tensor in enumerate(proto.graph.initializer):
         view = weights.check(tensor, spans.get(index))
         if view is not None:
             views[tensor.name] = view
-    for tensor in _attribute_tensors(proto):
-        if (view := weights.check(tensor)) is not None:
+    inline = list(_attribute_tensors(proto))
+    copies = [(tensor, weights.check(tensor)) for tensor in inline]
+    if weights.bomb is not None:
+        weights.found.append(weights.bomb)
+    _raise(weights.found)
+    for tensor, view in copies:
+        if view is not None:
             tensor.raw_data = view.tobytes()
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
-    _raise(weights.found)
-    _raise(validate.graph(proto, file))
+    _raise(validate.graph(proto, file, private))
     model = ir.from_proto(proto)
     for name, view in views.items():
         model.graph.initializers[name].const_value = view
     return model
+
+
+def _broken_text(message: Any) -> str | None:
+    """The field of a message whose text cannot be decoded; protobuf returns it as bytes."""
+    for field, value in message.ListFields():
+        if field.type not in {field.TYPE_STRING, field.TYPE_MESSAGE}:
+            continue
+        entries = (
+            [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        )
+        for entry in entries:
+            if isinstance(entry, bytes):
+                return f"{field.full_name} {entry[:40]!r}"
+            if not isinstance(entry, str) and (found := _broken_text(entry)) is not None:
+                return found
+    return None
 
 
 def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

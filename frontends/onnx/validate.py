@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import onnx
 
 _STANDARD = ("", "ai.onnx")
-_TENSOR, _SPARSE, _GRAPH, _TENSORS, _GRAPHS = 4, 11, 5, 9, 10
+_STRING, _GRAPH, _STRINGS, _GRAPHS, _SPARSE = 3, 5, 8, 10, 11
 _MOST_NODES = 1_000_000
 _NAMED = 5
+_AGAIN = "export the network again"
 
 
 def versions(model: onnx.ModelProto, file: str) -> Iterator[Diagnostic]:
@@ -45,11 +46,20 @@ def versions(model: onnx.ModelProto, file: str) -> Iterator[Diagnostic]:
         )
 
 
-def graph(model: onnx.ModelProto, file: str) -> list[Diagnostic]:
-    """What is wrong with the graph and the functions of a model, all of it."""
+def graph(
+    model: onnx.ModelProto, file: str, private: Collection[str] = ()
+) -> list[Diagnostic]:
+    """What is wrong with the graph and the functions of a model, all of it.
+
+    Args:
+        model: the model as parsed.
+        file: its path, for the messages.
+        private: attributes that standard operators may carry although ONNX does not know them.
+    """
     if len(model.graph.node) == 0 and len(model.graph.output) == 0:
         return [problems.not_onnx(file, "the file holds no graph")]
     checker = _Checker(file, {entry.domain: entry.version for entry in model.opset_import}, model)
+    checker.private = frozenset(private)
     checker.graph(model.graph, ChainMap())
     for function in model.functions:
         checker.function(function)
@@ -63,6 +73,7 @@ class _Checker:
 
         self.file = file
         self.found: list[Diagnostic] = []
+        self.private: frozenset[str] = frozenset()
         self._functions = {(entry.domain, entry.name) for entry in model.functions}
         self._ir_version = model.ir_version
         self._context = self._checker_context(opsets)
@@ -146,14 +157,16 @@ class _Checker:
     ) -> None:
         names = [attribute.name for attribute in node.attribute]
         if len(set(names)) != len(names):
-            self._add("an attribute is given twice", "export the network again", node)
+            self._add("an attribute is given twice", _AGAIN, node)
         for attribute in node.attribute:
             if attribute.ref_attr_name and not in_function:
                 self._add(
                     f"attribute {attribute.name!r} refers to a function's attribute",
-                    "export the network again",
+                    _AGAIN,
                     node,
                 )
+            if not _is_text(attribute):
+                self._add(f"attribute {attribute.name!r} is no UTF-8 text", _AGAIN, node)
             if attribute.type == _GRAPH:
                 self.graph(attribute.g, scope)
             for subgraph in attribute.graphs if attribute.type == _GRAPHS else ():
@@ -166,11 +179,23 @@ class _Checker:
             return
         if not self._has_schema(node.op_type, ""):
             return  # an operator of somebody's own: for the frontend to judge
+        if any(attribute.type in {_GRAPH, _GRAPHS} for attribute in node.attribute):
+            return  # its graphs read outer values, which the check does not know
+        if any(attribute.name in self.private for attribute in node.attribute):
+            node = self._without_private(node)
         try:
             self._check(node, self._context)
         except self._error as error:
             why = str(error).strip().partition("\n")[0]
             self._add(why, "the node breaks ONNX's own rules; export the network again", node)
+
+    def _without_private(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        kept = [attribute for attribute in node.attribute if attribute.name not in self.private]
+        copy = type(node)()
+        copy.CopyFrom(node)
+        del copy.attribute[:]
+        copy.attribute.extend(kept)
+        return copy
 
     def expansion(self, model: onnx.ModelProto) -> None:
         """Refuses functions that call themselves or unfold into more nodes than sense makes."""
@@ -193,7 +218,7 @@ class _Checker:
         seen: set[str] = set()
         for name in names:
             if not name:
-                self._add(f"a {kind} has no name", "export the network again")
+                self._add(f"a {kind} has no name", _AGAIN)
             elif name in seen:
                 self._add(f"two values are called {name!r} ({kind})", "rename one of the two")
             seen.add(name)
@@ -205,6 +230,16 @@ class _Checker:
 
 def _name(node: onnx.NodeProto) -> str:
     return node.name or next((name for name in node.output if name), node.op_type)
+
+
+def _is_text(attribute: onnx.AttributeProto) -> bool:
+    strings = [attribute.s] if attribute.type == _STRING else []
+    try:
+        for value in [*strings, *(attribute.strings if attribute.type == _STRINGS else ())]:
+            value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
