@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -42,8 +43,13 @@ class Console:
             return
         from rich.console import Console as RichConsole
 
-        width = None if sys.stdout.isatty() else _WIDTH
-        RichConsole(file=sys.stdout, width=width, highlight=False).print(renderable)
+        if sys.stdout.isatty():
+            RichConsole(file=sys.stdout, highlight=False).print(renderable)
+            return
+        plain = io.StringIO()
+        RichConsole(file=plain, width=_WIDTH, highlight=False).print(renderable)
+        lines = [line.rstrip() for line in plain.getvalue().splitlines()]
+        sys.stdout.write("\n".join(lines).strip("\n") + "\n")
 
     def json(self, document: Any) -> None:
         """Prints one JSON document on standard output, whatever the verbosity."""

@@ -37,8 +37,8 @@ def summary(report: Json, *, verbose: bool = False) -> RenderableType:
 
     parts: list[RenderableType] = [_pairs(_summary_rows(report, verbose=verbose))]
     contract = report["io"]
-    parts += ["", _ports("what to feed", contract["inputs"])]
-    parts += ["", _ports("what comes out", contract["outputs"])]
+    parts.append(_ports("what to feed", contract["inputs"]))
+    parts.append(_ports("what comes out", contract["outputs"]))
     return Group(*parts)
 
 
@@ -52,9 +52,8 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         ("maps", _counted(counts["maps"])),
         ("weights", _counted(counts["weights"])),
     ]
-    for name, value in counts["qsnr_db"].items():
-        rows.append((f"QSNR of {name}", _decibels(value)))
     if (verification := report["verification"]) is not None:
+        rows += [(f"QSNR of {n!r}", _quality(r)) for n, r in verification["outputs"].items()]
         rows.append(("compared on", _comparison(verification)))
     rows.append(("rules", _rules(rules)))
     inexact = [item for item in report["rewrites"] if not item["exact"]]
@@ -114,15 +113,14 @@ def verification_summary(document: Json) -> RenderableType:
                 f"{whole['clipped']:,}",
                 f"{whole['largest']:.4g}",
                 f"{local['largest']:.4g}",
-                _decibels(whole["qsnr_db"]),
+                _quality(whole),
                 f"{whole['cosine']:.6f}",
             ]
         )
     headings = ["map", "class", "values", "differ", "locally", "clipped", "largest", "locally"]
-    parts: list[RenderableType] = [_table([*headings, "QSNR", "cosine"], rows), ""]
+    parts: list[RenderableType] = [_table([*headings, "QSNR", "cosine"], rows)]
     ends = [("compared on", _comparison(document))]
-    for name, output in document["outputs"].items():
-        ends.append((f"output {name}", _decibels(output["qsnr_db"])))
+    ends += [(f"QSNR of {n!r}", _quality(row)) for n, row in document["outputs"].items()]
     if document["unmatched"]:
         ends.append(("not in the source", ", ".join(document["unmatched"])))
     return Group(*parts, _pairs(ends))
@@ -232,8 +230,10 @@ def _comparison(verification: Json) -> str:
     return f"{count} sample{plural} of {verification['inputs']}: {outcome}"
 
 
-def _decibels(value: float | None) -> str:
-    return "exact" if value is None else f"{value:.1f} dB"
+def _quality(difference: Json) -> str:
+    if difference["qsnr_db"] is None:  # a ratio without noise, or one without signal
+        return "exact" if difference["largest"] == 0 else "no signal"
+    return f"{difference['qsnr_db']:.1f} dB"
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -49,9 +49,12 @@ def test_a_conversion_without_comparison_has_no_line_about_it():
     assert "compared on" not in shown
 
 
-def test_an_exact_output_is_called_exact():
-    counts = {**samples.REPORT["summary"], "qsnr_db": {"logits": None}}
-    assert "exact" in text(summary.summary(samples.report(summary=counts))).split("QSNR")[1][:40]
+@pytest.mark.parametrize(("largest", "words"), [(0.0, "exact"), (3.0, "no signal")])
+def test_an_output_without_qsnr_is_exact_only_if_nothing_differs(largest, words):
+    row = {**samples.VERIFICATION["outputs"]["logits"], "qsnr_db": None, "largest": largest}
+    verification = {**samples.VERIFICATION, "outputs": {"logits": row}}
+    shown = text(summary.summary(samples.report(verification=verification)))
+    assert words in shown.split("QSNR")[1][:40]
 
 
 def test_names_with_brackets_are_not_taken_for_markup():
