@@ -157,7 +157,8 @@ class ReciprocalDyadic:
     def neighbours(cls, value: float) -> tuple[ReciprocalDyadic, ...]:
         """The grid values next to a positive ``value``, with 128 <= a <= 256 before reduction."""
         mantissa, exponent = math.frexp(_positive(value))  # value = mantissa * 2^exponent
-        ideal = 128 / mantissa  # in (128, 256]; value = 2^(exponent + 7) / ideal
+        # exact: float division makes 160 of 128 / 0.8, which lies below it
+        ideal = 128 / Fraction(mantissa)  # in (128, 256]; value = 2^(exponent + 7) / ideal
         low = math.floor(ideal)  # a = 256 is 2^(exponent - 1), which reduces to a = 1
         return tuple(
             cls(exponent + 7, a) if a < 256 else cls(exponent - 1, 1)
