@@ -150,6 +150,8 @@ def _checked(
             tensor.raw_data = view.tobytes()
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
+    for node in _all_nodes(proto):
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
     _raise(validate.graph(proto, file, private))
     model = ir.from_proto(proto)
     for name, view in views.items():
@@ -173,20 +175,32 @@ def _broken_text(message: Any) -> str | None:
     return None
 
 
-def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """The tensors in attributes and in the initializers of subgraphs."""
+def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of the graph, of the functions and of all subgraphs."""
     nodes = [*proto.graph.node]
     for function in proto.functions:
         nodes.extend(function.node)
     while nodes:
-        for attribute in nodes.pop().attribute:
+        node = nodes.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in _subgraphs(attribute):
+                nodes.extend(graph.node)
+
+
+def _subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
+def _attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors in attributes and in the initializers of subgraphs."""
+    for node in _all_nodes(proto):
+        for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            graphs = [attribute.g] if attribute.HasField("g") else []
-            for graph in [*graphs, *attribute.graphs]:
+            for graph in _subgraphs(attribute):
                 yield from graph.initializer
-                nodes.extend(graph.node)
 
 
 def _raise(found: Iterable[Diagnostic]) -> None:

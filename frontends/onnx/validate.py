@@ -46,9 +46,7 @@ def versions(model: onnx.ModelProto, file: str) -> Iterator[Diagnostic]:
         )
 
 
-def graph(
-    model: onnx.ModelProto, file: str, private: Collection[str] = ()
-) -> list[Diagnostic]:
+def graph(model: onnx.ModelProto, file: str, private: Collection[str] = ()) -> list[Diagnostic]:
     """What is wrong with the graph and the functions of a model, all of it.
 
     Args:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 _MOST_DIMENSIONS = 32
+_MOST_SHARING = 4
 _TYPED_FIELDS = {
     **dict.fromkeys(("FLOAT", "COMPLEX64"), "float_data"),
     **dict.fromkeys(("DOUBLE", "COMPLEX128"), "double_data"),
@@ -43,6 +44,7 @@ class Weights:
         self._folder = path.parent
         self._maps: dict[str, memoryview] = {}
         self._data = data
+        self._claimed = 0
 
     def check(self, tensor: onnx.TensorProto, span: Span | None = None) -> ir.TensorProtocol | None:
         """Checks one tensor; findings are added to ``found``.
@@ -117,8 +119,19 @@ class Weights:
                 )
             )
         else:
+            self._claimed += size
             return _view(tensor, dtype, data, offset)
         return None
+
+    @property
+    def bomb(self) -> Diagnostic | None:
+        """A finding if tensors claim the same external bytes over and over."""
+        there = sum(len(data) for data in self._maps.values())
+        if self._claimed <= _MOST_SHARING * there:
+            return None
+        return problems.too_large(
+            self.file, f"its tensors claim {self._claimed} bytes of data files of {there} bytes"
+        )
 
     def _outside(self, tensor: onnx.TensorProto, why: str) -> None:
         self.found.append(

@@ -22,7 +22,16 @@ _FEWEST_DIMENSIONS = 2
 def channels_last(node: ir.Node, state: Import) -> None:
     """Wraps a standard operator of the same name and attributes; weights are turned too."""
     x = node.inputs[0] if node.inputs else None
-    rank = _rank(node)
+    rank = _rank(node) if _integer_lists(node) else None
+    if not _integer_lists(node):
+        state.refuse(
+            node,
+            "DLA108",
+            "invalid-attribute",
+            "kernel, strides, pads and dilations must be lists of integers",
+            remedy="export the network again",
+        )
+        return
     if x is None or rank is None or rank < _FEWEST_DIMENSIONS or len(node.outputs) != 1:
         state.refuse(
             node,
@@ -63,6 +72,14 @@ def _transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
     node = ir.node("Transpose", [value], {"perm": list(perm)}, name=name)
     node.outputs[0].name = f"{name}/in"
     return node
+
+
+def _integer_lists(node: ir.Node) -> bool:
+    return all(
+        node.attributes[name].type is ir.AttributeType.INTS
+        for name in ("kernel_shape", "strides", "pads", "dilations")
+        if name in node.attributes
+    )
 
 
 def _rank(node: ir.Node) -> int | None:

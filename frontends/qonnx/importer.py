@@ -132,15 +132,6 @@ def _fit(node: ir.Node, state: Import) -> None:
     x = node.inputs[0]
     if x is None:
         return
-    if x.dtype not in {None, ir.DataType.FLOAT} and not dialect.is_dequantize(node):
-        kind = x.dtype.name if x.dtype is not None else ""
-        state.refuse(
-            node,
-            "DLA117",
-            "element-type",
-            f"the quantised tensor {x.name!r} holds {kind} values",
-            remedy="export the network in float32",
-        )
     shape = shape_of(x)
     for index in range(1, len(node.inputs)):
         array = dialect.array_of(node.inputs[index])

@@ -32,6 +32,30 @@ _KNOWN_UNABLE = {
 }
 
 
+def quantised(node: ir.Node, state: Import) -> ir.Value | None:
+    """The tensor that a node quantises."""
+    x = node.inputs[0] if node.inputs else None
+    if x is None or len(node.outputs) != 1:
+        state.refuse(
+            node,
+            "DLA103",
+            "missing-parameter",
+            f"{node.op_type} needs something to quantise and has one result",
+            remedy="export the network again",
+        )
+        return None
+    if x.dtype not in {None, ir.DataType.FLOAT}:
+        state.refuse(
+            node,
+            "DLA117",
+            "element-type",
+            f"the quantised tensor {x.name!r} holds {x.dtype} values, not float32",
+            remedy="export the network in float32",
+        )
+        return None
+    return x
+
+
 def constant(node: ir.Node, index: int, what: str, state: Import) -> np.ndarray | None:
     """A constant input of numbers, as float32."""
     if is_optional_input_absent(node, index):

@@ -25,7 +25,7 @@ def quant(node: ir.Node, state: Import) -> None:
     signed = parameters.flag(node, "signed", state, default=True)
     narrow = parameters.flag(node, "narrow", state, default=False)
     rounding = parameters.rounding(node, state, default=Rounding.HALF_EVEN)
-    x = _input(node, state)
+    x = parameters.quantised(node, state)
     if x is None or scale is None or zero_point is None or bits is None:
         return
     if signed is None or narrow is None or rounding is None:
@@ -60,20 +60,6 @@ def quant(node: ir.Node, state: Import) -> None:
 def bipolar_quant(node: ir.Node, state: Import) -> None:
     """Inputs: x, scale. ``scale`` where x >= 0, else ``-scale``."""
     scale = parameters.scale(node, 1, state)
-    x = _input(node, state)
+    x = parameters.quantised(node, state)
     if scale is not None and x is not None:
         replace_node(node, dialect.bipolar(x, scale, name=node.name or "bipolar"))
-
-
-def _input(node: ir.Node, state: Import) -> ir.Value | None:
-    x = node.inputs[0] if node.inputs else None
-    if x is None or len(node.outputs) != 1:
-        state.refuse(
-            node,
-            "DLA103",
-            "missing-parameter",
-            f"{node.op_type} needs something to quantise and has one result",
-            remedy="export the network again",
-        )
-        return None
-    return x

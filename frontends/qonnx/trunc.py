@@ -20,7 +20,8 @@ out first, ``x / s -> step 1 -> step t -> * out_scale / t``, which is exact for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -28,7 +29,7 @@ import onnx_ir as ir
 from dlaconv.frontends.handlers import Import
 from dlaconv.frontends.qonnx import parameters
 from dlaconv.ir import dialect
-from dlaconv.ir.formats import PowerOfTwo
+from dlaconv.ir.formats import PowerOfTwo, integer_range
 from dlaconv.ir.graph import (
     input_array,
     is_op,
@@ -38,7 +39,7 @@ from dlaconv.ir.graph import (
     sole_consumer,
 )
 from dlaconv.ir.quantisation import Quantisation
-from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.rounding import Rounding, round_exact
 
 _KEEPS_SIGN = (
     "AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "ReduceMean", "ReduceSum",
@@ -63,7 +64,7 @@ class _Trunc:
 
 def trunc(node: ir.Node, state: Import) -> None:
     """Inputs as above. Attributes: rounding_mode; v2 also signed and narrow."""
-    if len(node.inputs) not in {5, 6} or node.inputs[0] is None or len(node.outputs) != 1:
+    if len(node.inputs) not in {5, 6}:
         state.refuse(
             node,
             "DLA103",
@@ -71,6 +72,8 @@ def trunc(node: ir.Node, state: Import) -> None:
             f"Trunc with {len(node.inputs)} inputs; version 1 has 5, version 2 has 6",
             remedy="export the network again with a current Brevitas",
         )
+        return
+    if parameters.quantised(node, state) is None:
         return
     read = _version_1 if len(node.inputs) == 5 else _version_2
     numbers = read(node, state)
@@ -129,7 +132,7 @@ def _replace(node: ir.Node, numbers: _Trunc, *, kept: bool) -> None:
         kept: True if the value is kept (v2), False if it shrinks by the factor (v1).
     """
     scale, out_scale, factor = numbers.scale, numbers.out_scale, np.float32(numbers.factor)
-    chain = _Chain(node, numbers)
+    chain = _Chain(node, numbers, kept=kept)
     power = PowerOfTwo.exactly(float(scale)) is not None
     if kept and power and out_scale == scale * factor:
         chain.quantise(scale, fine=True)
@@ -150,12 +153,13 @@ def _replace(node: ir.Node, numbers: _Trunc, *, kept: bool) -> None:
 class _Chain:
     """Nodes one behind the other, in place of a Trunc."""
 
-    def __init__(self, node: ir.Node, numbers: _Trunc) -> None:
+    def __init__(self, node: ir.Node, numbers: _Trunc, *, kept: bool) -> None:
         assert node.inputs[0] is not None
         self.value = node.inputs[0]
         self.nodes: list[ir.Node] = []
         self._name = node.name or "trunc"
         self._numbers = numbers
+        self._kept = kept
 
     def scale(self, op: str, by: np.float32, suffix: str) -> None:
         name = f"{self._name}/{suffix}"
@@ -174,6 +178,8 @@ class _Chain:
             zero_point=numbers.zero_point / (1 if fine else numbers.factor),
             rounding=Rounding.HALF_EVEN if fine else numbers.rounding,
         )
+        if not fine and not self._kept:
+            quantisation = replace(quantisation, qmax=_largest(numbers))
         name = f"{self._name}/fine" if fine else self._name
         self._append(dialect.quantize(self.value, quantisation, name=name))
 
@@ -204,6 +210,12 @@ def _fine_bits(numbers: _Trunc) -> int:
     """
     dropped = math.log2(numbers.factor)
     return max(numbers.in_bits, numbers.out_bits + max(round(dropped), 0))
+
+
+def _largest(numbers: _Trunc) -> int:
+    """The largest coarse integer of v1, which does not clip: rounding up may exceed its bits."""
+    _, top = integer_range(numbers.in_bits, signed=numbers.signed)
+    return round_exact(Fraction(top) / Fraction(numbers.factor), numbers.rounding)
 
 
 def _never_negative(value: ir.Value | None) -> bool:
