@@ -172,15 +172,13 @@ def _ports(title: str, ports: Sequence[Json]) -> RenderableType:
     rows = [
         [
             port["name"],
-            port["layout"],
-            _shape(port["shape"]),
+            f"{port['layout']} {_shape(port['shape'])}",
             f"{port['dtype']} in {port['qmin']}..{port['qmax']}",
-            f"{port['real_step']:.9g}",
             port.get("feed") or port["read"],
         ]
         for port in ports
     ]
-    return _table([title, "layout", "shape", "integers", "real step", "conversion"], rows)
+    return _table([title, "shape", "integers", "conversion"], rows)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:

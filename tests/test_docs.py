@@ -88,7 +88,7 @@ def test_the_readmes_commands_are_those_of_the_continuous_integration():
     assert '"$venv/bin/python" -m pytest\n' in script
     assert "dlaconv from-qonnx examples/digits/digits.onnx -o" in README
     assert 'dlaconv" from-qonnx examples/digits/digits.onnx -o' in script
-    assert script.count('install --quiet ".[dev]"') == README.count('install ".[dev]"') == 1
+    assert script.count('install -qq ".[dev]"') == README.count('install ".[dev]"') == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
