@@ -150,8 +150,7 @@ def _checked(
             tensor.raw_data = view.tobytes()
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
-    for node in _all_nodes(proto):
-        node.domain = "" if node.domain == "ai.onnx" else node.domain
+    _use_short_domain(proto)
     _raise(validate.graph(proto, file, private))
     model = ir.from_proto(proto)
     for name, view in views.items():
@@ -173,6 +172,16 @@ def _broken_text(message: Any) -> str | None:
             if not isinstance(entry, str) and (found := _broken_text(entry)) is not None:
                 return found
     return None
+
+
+def _use_short_domain(proto: onnx.ModelProto) -> None:
+    """``ai.onnx`` is another name of the empty domain, which most tools expect."""
+    opsets = [*proto.opset_import]
+    for function in proto.functions:
+        opsets.extend(function.opset_import)
+    for entry in [*opsets, *_all_nodes(proto)]:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
 
 
 def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

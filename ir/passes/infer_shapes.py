@@ -96,7 +96,7 @@ def propagate_shapes(
 def _wrong_channels(model: ir.Model) -> Iterator[Diagnostic]:
     """Channels that do not fit the weights: ONNX's inference does not compare them."""
     for node in model.graph:
-        if not is_op(node, "Conv", "ConvTranspose", "BatchNormalization"):
+        if not is_op(node, "Conv", "ConvTranspose"):
             continue
         shape, weights = (() if v is None else shape_of(v) or () for v in node.inputs[:2])
         if len(shape) < 2 or not weights or (is_op(node, "Conv") and len(weights) < 2):
@@ -140,10 +140,10 @@ def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto
     outputs = {value.name for value in graph.outputs}
     for node in graph:
         for value in node.outputs:
-            if value.shape is not None and value.type is not None and value.name not in outputs:
+            if value.shape is not None and value.dtype is not None and value.name not in outputs:
                 proto.graph.value_info.append(ir.serde.serialize_value(value))
     for value in graph.outputs:
-        if value.type is not None:
+        if value.dtype is not None:
             proto.graph.output.append(ir.serde.serialize_value(value))
         else:
             proto.graph.output.add(name=value.name)

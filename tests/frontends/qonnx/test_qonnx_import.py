@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -265,3 +267,43 @@ def test_files_of_other_kinds_are_not_recognised(tmp_path):
         assert not looks_like_qonnx(tmp_path / name)
     assert not looks_like_qonnx(tmp_path)
     assert not looks_like_qonnx(tmp_path / "missing")
+
+
+def chain(layers):
+    nodes, x = [], "x"
+    constants = parameters() | {"w": random(3, 3, 1, 1, seed=1)}
+    for index in range(layers):
+        nodes += [
+            quant("w", f"w{index}"),
+            ("Conv", [x, f"w{index}"], [f"c{index}"]),
+            ("Relu", [f"c{index}"], [f"r{index}"]),
+            quant(f"r{index}", f"q{index}"),
+        ]
+        x = f"q{index}"
+    return network(nodes, constants, outputs=[x])
+
+
+def test_time_grows_with_the_number_of_nodes(tmp_path):
+    """Measured in calls, which do not depend on the machine."""
+    calls = []
+    for layers in (100, 400):
+        path = save(tmp_path, chain(layers))
+        count = 0
+
+        def counted(frame, event, argument):
+            nonlocal count
+            count += event in {"call", "c_call"}
+
+        sys.setprofile(counted)
+        try:
+            FRONTEND.load(path)
+        finally:
+            sys.setprofile(None)
+        calls.append(count)
+    assert calls[1] < 4.5 * calls[0]
+
+
+def test_a_network_of_ten_thousand_nodes_is_read(tmp_path):
+    imported = load(tmp_path, chain(2500))
+    assert not rules(imported.diagnostics)
+    assert len(imported.model.graph) == 10_000
