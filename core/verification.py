@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.backends.access.semantics.layer import ActivationOrder
     from dlaconv.ir.compare import MapRow
     from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.rounding import Rounding
@@ -152,7 +153,7 @@ def verify_network(
     inputs_of_reference = {value.name for value in reference.graph.inputs}
     fetched = {source.name for source in sources.values()} - inputs_of_reference
     executor = Executor(reference, sorted(fetched))
-    order = "after-clamp" if activation_order == "after-clamp" else "mac"
+    order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
     accumulated = Simulator(network, rounding=mode, activation_order=order, fetch=names)
     local = LocalSimulator(network, rounding=mode, activation_order=order)
     count = 0

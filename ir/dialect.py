@@ -120,6 +120,11 @@ def quantisation_of(node: ir.Node) -> Quantisation:
     )
 
 
+def rounding_of(node: ir.Node) -> Rounding:
+    """The rounding mode of a quantise node."""
+    return _MODES[node.op_type]
+
+
 def step_of(node: ir.Node) -> FloatArray:
     """The step of a ``Dequantize`` or ``Bipolar`` node."""
     return array_of(node.inputs[1])

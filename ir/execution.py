@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.lowering import lowered
 
 if TYPE_CHECKING:
     import onnx
@@ -73,12 +74,13 @@ def run(
 def executable_proto(model: ir.Model, outputs: Sequence[str] = ()) -> onnx.ModelProto:
     """The model as a protobuf whose graph outputs are ``outputs`` (its own ones if empty).
 
-    The dialect's functions are added; the model itself is not changed.
+    Constants of the dialect are computed; the model itself is not changed.
     """
     import onnx
 
-    dialect.install(model)
-    proto: onnx.ModelProto = ir.to_proto(model)
+    copy = lowered(model)
+    dialect.install(copy)
+    proto: onnx.ModelProto = ir.to_proto(copy)
     if outputs:
         known = {value.name: value for value in proto.graph.output}
         types = {value.name: value for value in proto.graph.value_info}

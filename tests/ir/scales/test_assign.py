@@ -82,13 +82,59 @@ def test_absorbed_io_keeps_the_source_step_of_the_input():
         assert record.target["real_step"] == pytest.approx(source[name].source["step"], rel=1e-6)
 
 
-def test_operands_of_add_share_one_gamma():
-    _, context = scaled(residual(2, 0))
-    net = residual(2, 0)
-    for node in net.model.graph:
-        if node.op_type == "Add":
-            a, b = (context.gammas[value.name] for value in node.inputs)
-            assert a == b
+def related_sum(steps) -> Net:
+    """Two convolutions, added; the steps of operands and result."""
+    net = Net(0)
+    x = net.quantise(net.x, 2.0**-5)
+    added = net.op("Add", net.quantise(net.conv(x), steps[0]), net.quantise(net.conv(x), steps[1]))
+    result = net.quantise(added, steps[2])
+    return net.output(net.quantise(net.conv(result)))
+
+
+def test_operands_of_add_share_one_gamma_if_their_steps_are_powers_of_two_apart():
+    net = related_sum([0.011, 0.022, 0.044])
+    model, context = scaled(net)
+    add = next(node for node in model.graph if node.op_type == "Add")
+    assert len({context.gammas[value.name] for value in add.inputs}) == 1
+    assert records(context, "map")[add.inputs[0].name].fidelity is Fidelity.EXACT
+
+
+def test_add_of_unrelated_steps_becomes_a_weighted_convolution_and_stays_exact():
+    net = related_sum([0.011, 0.017, 0.05])
+    model, context = scaled(net, io="absorb")
+    assert not [node for node in model.graph if node.op_type == "Add"]
+    assert [rewrite.name for rewrite in context.rewrites] == ["linearise"]
+    assert {r.fidelity for r in records(context, "map").values()} == {Fidelity.EXACT}
+    inputs = fresh_inputs()
+    assert qsnr(outputs(net.model, inputs), real_outputs(model, context, inputs)) > 30
+
+
+def test_add_stays_an_add_under_the_nearest_policy():
+    model, _ = scaled(related_sum([0.011, 0.017, 0.05]), policy="nearest")
+    assert [node.op_type for node in model.graph].count("Add") == 1
+
+
+def test_sums_that_cost_too_much_stay_adds():
+    net = Net(0, channels=64, size=4)
+    x = net.quantise(net.x, 0.05)
+    net.output(net.quantise(net.op("Add", x, net.quantise(net.op("Relu", x), 0.07)), 0.11))
+    model, context = scaled(net)
+    assert [node.op_type for node in model.graph].count("Add") == 1
+    assert not context.sums
+
+
+def test_average_of_unrelated_steps_becomes_a_depthwise_convolution():
+    net = Net(0)
+    x = net.quantise(net.x, 0.05)
+    pooled = net.op("AveragePool", x, shape=(1, 16, 4, 4), kernel_shape=[2, 2], strides=[2, 2],
+                    pads=[0, 0, 0, 0])  # fmt: skip
+    net.output(net.quantise(pooled, 0.0131))
+    model, context = scaled(net, io="absorb")
+    assert not [node for node in model.graph if node.op_type == "AveragePool"]
+    assert {r.fidelity for r in records(context, "map").values()} == {Fidelity.EXACT}
+    wanted, got = outputs(net.model, net.data), real_outputs(model, context, net.data)
+    assert np.abs(wanted - got).max() <= 0.0131 * 1.01
+    assert (np.abs(wanted - got) > 0.0066).mean() < 0.01
 
 
 def test_unsigned_8_bit_maps_double_their_step_and_are_rescaled():

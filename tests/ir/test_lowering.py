@@ -1,0 +1,87 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+from dlaconv.ir import dialect
+from dlaconv.ir.execution import Executor
+from dlaconv.ir.graph import register_constants
+from dlaconv.ir.lowering import lowered
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.rounding import Rounding
+from hypothesis import given
+from hypothesis import strategies as st
+from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+
+
+def run_bodies(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    """The model as it is, its functions evaluated by onnxruntime."""
+    dialect.install(model)
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    return InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"x": x})[0]
+
+
+def model_of(*nodes: ir.Node, x: ir.Value) -> ir.Model:
+    graph = ir.Graph([x], [nodes[-1].outputs[0]], nodes=[], opset_imports={"": 18}, name="g")
+    graph.extend(nodes)
+    register_constants(graph, nodes)
+    return ir.Model(graph, ir_version=10)
+
+
+@given(
+    rounding=st.sampled_from(Rounding),
+    bits=st.sampled_from([1, 2, 4, 8, 16, 32]),
+    signed=st.booleans(),
+    step=st.floats(2.0**-10, 2.0**4, width=32),
+    zero_point=st.sampled_from([0.0, 3.0, 128.0]),
+    seed=st.integers(0, 1000),
+)
+def test_written_out_quantiser_equals_its_function_bit_by_bit(
+    rounding, bits, signed, step, zero_point, seed
+):
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[200])
+    quantisation = Quantisation.of(
+        step, bits, signed=signed, rounding=rounding, zero_point=zero_point
+    )
+    model = model_of(dialect.quantize(x, quantisation, name="q"), x=x)
+    random = np.random.default_rng(seed)
+    values = (random.integers(-600, 600, 200) / 4 * np.float32(step)).astype(np.float32)
+    values[100:] *= random.uniform(0, 2, 100).astype(np.float32)
+    got = Executor(model).run({"x": values})["q/out"]
+    assert np.array_equal(got, run_bodies(model, values))
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_constant_quantiser_is_computed_once_and_equals_its_function(rounding):
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[4, 50])
+    weights = np.random.default_rng(0).normal(size=(4, 50)).astype(np.float32)
+    steps = np.array([[0.011], [0.02], [0.5], [1e-9]], np.float32)
+    quantised = dialect.quantize(
+        dialect.constant("w", weights), Quantisation.of(steps, rounding=rounding), name="q"
+    )
+    add = ir.node("Add", [x, quantised.outputs[0]], name="add")
+    add.outputs[0].name = "sum"
+    model = model_of(quantised, add, x=x)
+    assert [node.op_type for node in lowered(model).graph] == ["Add"]
+    zero = np.zeros((4, 50), np.float32)
+    assert np.array_equal(Executor(model).run({"x": zero})["sum"], run_bodies(model, zero))
+
+
+def test_constants_of_dequantize_and_bipolar_are_computed():
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[3])
+    integers = dialect.constant("i", np.array([-128, 0, 127], np.int8))
+    held = dialect.dequantize(integers, np.float32(0.1), name="d", output="d_out")
+    sign = dialect.bipolar(dialect.constant("w", np.float32([-1, 0, 2])), np.float32(0.5), name="b")
+    first = ir.node("Add", [x, held.outputs[0]], name="first")
+    second = ir.node("Add", [first.outputs[0], sign.outputs[0]], name="second")
+    first.outputs[0].name, second.outputs[0].name = "first_out", "second_out"
+    model = model_of(held, sign, first, second, x=x)
+    assert [node.op_type for node in lowered(model).graph] == ["Add", "Add"]
+    values = np.float32([1, 2, 3])
+    assert np.array_equal(Executor(model).run({"x": values})["second_out"], run_bodies(model, values))
+
+
+def test_the_model_itself_is_not_changed():
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[3])
+    model = model_of(dialect.quantize(x, Quantisation.of(0.5), name="q"), x=x)
+    Executor(model).run({"x": np.float32([1, 2, 3])})
+    assert [node.op_type for node in model.graph] == ["QuantizeHalfEven"]
