@@ -6,8 +6,6 @@ a plugin. Everything is imported on first use, so that ``import dlaconv`` costs 
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,17 +38,6 @@ _HOME = {
     "run": "dlaconv.api",
     "verify": "dlaconv.api",
 }
-
-
-class _Package(ModuleType):
-    """Keeps `dlaconv.convert` the function: importing the module of that name would replace it."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlaconv.backends.access.rules import CheckResult
-    from dlaconv.convert import Conversion
+    from dlaconv.driver.conversion import Conversion
+    from dlaconv.driver.verification import Verification
     from dlaconv.frontends import Frontend, Imported
     from dlaconv.options import Options
-    from dlaconv.verification import Verification
 
 Arrays = dict[str, "np.ndarray"]
 PathLike = str | Path
@@ -80,7 +80,7 @@ def convert(
     Raises:
         UserError: if the network cannot be read or converted; nothing has been written then.
     """
-    from dlaconv.convert import convert_imported
+    from dlaconv.driver.conversion import convert_imported
     from dlaconv.options import Options as Defaults
 
     plugins = plugins or Plugins()
@@ -110,7 +110,7 @@ def check(
     Raises:
         UnreadableError: if a file cannot be parsed.
     """
-    from dlaconv.convert import check_file
+    from dlaconv.driver.inspection import check_file
 
     return check_file(
         require_file(Path(path)), None if target is None else Path(target), plugins or Plugins()
@@ -140,7 +140,7 @@ def run(
     Raises:
         UserError: if the file cannot be read or the inputs do not fit it.
     """
-    from dlaconv.convert import run_file
+    from dlaconv.driver.proof import run_file
 
     return run_file(
         require_file(Path(path)),
@@ -180,7 +180,7 @@ def verify(
     Raises:
         UserError: if a file cannot be read or the two do not belong together.
     """
-    from dlaconv.convert import verify_files
+    from dlaconv.driver.proof import verify_files
 
     return verify_files(
         require_file(Path(source)),

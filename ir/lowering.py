@@ -75,7 +75,9 @@ def _write_out(node: ir.Node, limits: dict[int, ir.Value]) -> None:
     assert isinstance(graph, ir.Graph)
     for limit in (qmin, qmax):
         if limit not in limits:
-            limits[limit] = dialect.constant(f"{dialect.DOMAIN}/{limit}", np.float32(limit))
+            limits[limit] = dialect.constant(
+                f"{dialect.DOMAIN}/{limit}", np.array(limit, np.float32)
+            )
     shifted = bool(dialect.array_of(zero_point).any())
     nodes = [ir.node("Div", [x, step])]
     if shifted:

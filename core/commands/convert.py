@@ -24,7 +24,7 @@ from dlaconv.commands.options import Output, conversion_options
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
-    from dlaconv.convert import Conversion
+    from dlaconv.driver.conversion import Conversion
     from dlaconv.frontends import Frontend
 
 _RESULT = """

@@ -65,7 +65,7 @@ def rule(
     Says what the rule asks for, why the hardware needs it, and how to change a network that
     breaks it.
     """
-    from dlaconv.convert import rule_list, rule_text
+    from dlaconv.driver.inspection import rule_list, rule_text
     from dlaconv.summary import table, unknown_rule
 
     console = session.console
@@ -89,7 +89,7 @@ def rule(
 
 def ops(session: Session, *, target: Target = None, as_json: Json = False) -> int:
     """List the operators that the hardware runs, with their limits."""
-    from dlaconv.convert import ops_rows
+    from dlaconv.driver.inspection import ops_rows
     from dlaconv.summary import table
 
     rows = ops_rows(None if target is None else require_file(target))

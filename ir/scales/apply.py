@@ -8,7 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import consumers, drop_unread, insert_before, is_op, producer, replace_node, shape_of
+from dlaconv.ir.graph import (
+    consumers,
+    drop_unread,
+    insert_before,
+    is_op,
+    producer,
+    replace_node,
+    shape_of,
+)
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding
@@ -77,7 +85,7 @@ class _Applier:
         record = map_record(variable, step, gamma, limits, self.context, self.model)
         self.context.records.append(record)
         x = node.inputs[0]
-        assert x is not None  # noqa: S101
+        assert x is not None
         quantisation = Quantisation(
             np.array(step, np.float32), np.zeros((), np.float32), limits[0], limits[1]
         )
@@ -145,7 +153,7 @@ class _Applier:
         following = consumers(node.outputs[0])[0]
         if not dialect.is_quantize(following):
             following = consumers(following.outputs[0])[0]
-        assert source is not None  # noqa: S101
+        assert source is not None
         return source, following
 
     def _bias(self, node: ir.Node, result: ir.Node) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.refine import refine
 from dlaconv.ir.scales.solver import Plan, align, needs_samples, solve, solve_nearest
 
+
 @ir_pass(tolerance=None)
 def assign_scales(model: ir.Model, context: Context) -> None:
     """Gives every map a power-of-two step, weights a grid step and biases 16-bit integers.

@@ -25,7 +25,15 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import attribute, insert_before, ints_attribute, is_op, replace_node, shape_of, sole_consumer
+from dlaconv.ir.graph import (
+    attribute,
+    insert_before,
+    ints_attribute,
+    is_op,
+    replace_node,
+    shape_of,
+    sole_consumer,
+)
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.scales.cost import SAME
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
@@ -214,7 +222,10 @@ def _replace_by_linear(
             "group": group,
         }
     linear = ir.node(
-        "Conv" if spatial else "Gemm", [source, holder.outputs[0]], attributes, name=f"{name}/linear"
+        "Conv" if spatial else "Gemm",
+        [source, holder.outputs[0]],
+        attributes,
+        name=f"{name}/linear",
     )
     _describe(linear, "", shape_of(node.outputs[0]) or ())
     replace_node(node, holder, linear)

@@ -59,9 +59,7 @@ def map_record(
     )
 
 
-def _fidelity(
-    variable: MapVariable, real: float, limits: tuple[int, int]
-) -> tuple[Fidelity, str]:
+def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tuple[Fidelity, str]:
     source = variable.source
     if variable.derived:
         return Fidelity.DERIVED, "the source does not quantise this map"
@@ -76,7 +74,8 @@ def _fidelity(
     if real < source.scalar_step * (1 - SAME):
         return Fidelity.CLIPPED, f"finer step than the source's {source.scalar_step:.6g}"
     if abs(real / natural - 1) < SAME and source.symmetric:
-        return Fidelity.RESCALED, f"{source.bits}-bit integers in units of {natural / source.scalar_step:g}"
+        units = natural / source.scalar_step
+        return Fidelity.RESCALED, f"{source.bits}-bit integers in units of {units:g}"
     return Fidelity.RESCALED, ""
 
 
@@ -137,8 +136,8 @@ def bias_record(
     node: ir.Node, layer: str, scaled: ScaledWeights, scaling: LinearScaling
 ) -> TensorRecord:
     """The row of a layer's bias."""
-    assert scaled.bias is not None  # noqa: S101
-    assert scaled.bias_error is not None  # noqa: S101
+    assert scaled.bias is not None
+    assert scaled.bias_error is not None
     lost = np.abs(scaled.bias_error)
     clipped = np.flatnonzero(lost > 1)
     if clipped.size:

@@ -22,7 +22,14 @@ from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.cost import FAR, Samples, hardware_range
 from dlaconv.ir.scales.groups import Group, Grouping
-from dlaconv.ir.scales.solver import GroupPlan, Plan, allowed, group_error, group_plans, solve_nearest
+from dlaconv.ir.scales.solver import (
+    GroupPlan,
+    Plan,
+    allowed,
+    group_error,
+    group_plans,
+    solve_nearest,
+)
 
 _TRIALS = 96
 _BUDGET = 2e11

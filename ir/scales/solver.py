@@ -48,7 +48,7 @@ class GroupPlan:
         return self.base * 2.0 ** self.exponents[item]
 
     def hardware_exponent(self, item: StepClass) -> int:
-        """n of the hardware step 2^n of a step class."""
+        """N of the hardware step 2^n of a step class."""
         return self.exponents[item] + self.shift
 
 

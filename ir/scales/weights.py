@@ -191,7 +191,13 @@ def scale_gains(
     bias_integers, lost = _round_bias(bias, per_channel, scaling, target)
     none = np.zeros(len(pattern), bool)
     return ScaledWeights(
-        (pattern * values).astype(np.int8), per_channel, per_channel, bias_integers, lost, none, none
+        (pattern * values).astype(np.int8),
+        per_channel,
+        per_channel,
+        bias_integers,
+        lost,
+        none,
+        none,
     )
 
 

@@ -1,4 +1,3 @@
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +6,9 @@ import pytest
 
 from dlaconv import hookimpl
 from dlaconv.cli import run
-from dlaconv.convert import Conversion
 from dlaconv.diagnostics import Diagnostics
+from dlaconv.driver import conversion, inspection, proof
+from dlaconv.driver.conversion import Conversion
 from dlaconv.frontends import Frontend, Imported
 from dlaconv.plugins import Plugin, Plugins
 from tests.core import samples
@@ -50,8 +50,13 @@ def plugins(toys):
 
 @pytest.fixture
 def driver(monkeypatch):
-    """Stands in for the functions of `dlaconv.convert`; calls are in ``calls``."""
-    module = importlib.import_module("dlaconv.convert")
+    """Stands in for the functions of `dlaconv.driver`; calls are in ``calls``."""
+    homes = {
+        "convert_imported": conversion,
+        "check_file": inspection,
+        "verify_files": proof,
+        "run_file": proof,
+    }
     stand_in = SimpleNamespace(calls=[], diagnostics=Diagnostics(), report=samples.report())
     stand_in.check = SimpleNamespace(
         diagnostics=stand_in.diagnostics,
@@ -72,7 +77,7 @@ def driver(monkeypatch):
                 raise result
             return result
 
-        monkeypatch.setattr(module, name, call)
+        monkeypatch.setattr(homes[name], name, call)
 
     def converted(imported, source, output, options, plugins, **_):
         return Conversion(None, stand_in.diagnostics, stand_in.report, output)

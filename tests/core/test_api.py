@@ -42,7 +42,7 @@ def test_the_help_imports_nothing_heavy():
 
 def test_the_heavy_libraries_are_found_where_they_are_needed():
     shown = python(
-        "import sys, dlaconv.convert, dlaconv.arrays, dlaconv.ir.dialect; print("
+        "import sys, dlaconv.driver.conversion, dlaconv.arrays, dlaconv.ir.dialect; print("
         "[name for name in ['numpy', 'onnx_ir'] if name in sys.modules])"
     )
     assert shown == "['numpy', 'onnx_ir']\n"
@@ -58,17 +58,6 @@ def test_the_api_is_typed_and_documented(name):
         assert parameter.annotation is not parameter.empty
         assert f"{parameter.name}:" in function.__doc__
     assert "Raises:" in function.__doc__
-
-
-def test_convert_stays_a_function_when_the_driver_is_imported():
-    shown = python(
-        "import dlaconv, importlib\n"
-        "driver = importlib.import_module('dlaconv.convert')\n"
-        "from dlaconv.convert import Conversion\n"
-        "from dlaconv import convert\n"
-        "print(convert is dlaconv.convert is dlaconv.api.convert, driver.Conversion is Conversion)"
-    )
-    assert shown == "True True\n"
 
 
 def test_the_public_names_exist():

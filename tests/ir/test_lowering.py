@@ -1,15 +1,16 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.graph import register_constants
 from dlaconv.ir.lowering import lowered
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding
-from hypothesis import given
-from hypothesis import strategies as st
-from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
 
 def run_bodies(model: ir.Model, x: np.ndarray) -> np.ndarray:
@@ -77,7 +78,9 @@ def test_constants_of_dequantize_and_bipolar_are_computed():
     model = model_of(held, sign, first, second, x=x)
     assert [node.op_type for node in lowered(model).graph] == ["Add", "Add"]
     values = np.float32([1, 2, 3])
-    assert np.array_equal(Executor(model).run({"x": values})["second_out"], run_bodies(model, values))
+    assert np.array_equal(
+        Executor(model).run({"x": values})["second_out"], run_bodies(model, values)
+    )
 
 
 def test_the_model_itself_is_not_changed():

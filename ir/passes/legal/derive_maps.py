@@ -66,8 +66,7 @@ def raw_uses(value: ir.Value) -> list[Use]:
     return [
         Use(use.node, use.idx)
         for use in value.uses()
-        if not dialect.is_quantize(use.node)
-        and not (behind_layer and is_op(use.node, *PIPELINED))
+        if not dialect.is_quantize(use.node) and not (behind_layer and is_op(use.node, *PIPELINED))
     ]
 
 
@@ -146,7 +145,7 @@ def _quantise(value: ir.Value, step: float, context: Context) -> None:
 
 def _move_output(old: ir.Value, new: ir.Value) -> None:
     graph = old.graph
-    assert isinstance(graph, ir.Graph)  # noqa: S101
+    assert isinstance(graph, ir.Graph)
     for index, output in enumerate(graph.outputs):
         if output is old:
             graph.outputs[index] = new

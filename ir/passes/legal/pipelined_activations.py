@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Severity, Diagnostic
+from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import bypass, is_op, producer, sole_consumer
 from dlaconv.ir.layers import PIPELINED
@@ -68,7 +68,7 @@ def _move_behind(quantize: ir.Node, activation: ir.Node) -> None:
     activation.replace_input_with(0, x)
     quantize.replace_input_with(0, result)
     graph = quantize.graph
-    assert isinstance(graph, ir.Graph)  # noqa: S101
+    assert isinstance(graph, ir.Graph)
     graph.remove(quantize)
     graph.insert_after(activation, quantize)
     result.name = f"{name}/unrounded"

@@ -27,7 +27,7 @@ def requantise(model: ir.Model, context: Context) -> None:
     for node in list(model.graph):
         if dialect.is_quantize(node):
             x = node.inputs[0]
-            assert x is not None  # noqa: S101
+            assert x is not None
             if x in stored:
                 insert_identity(node, x, context)
             stored.add(node.outputs[0])
@@ -83,4 +83,3 @@ def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
     context.rewrites.append(
         Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation")
     )
-

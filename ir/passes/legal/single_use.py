@@ -81,5 +81,3 @@ def _one_quantiser(value: ir.Value, model: ir.Model, context: Context) -> None:
             help="share one quantiser at the input",
         )
     )
-
-

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.records import Fidelity
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.target import Target
-
 from tests.ir.scales.graphs import (
     Net,
     chain,
@@ -31,7 +31,9 @@ def test_chain_keeps_every_weight_and_every_inner_step(convolutions):
     model, context = scaled(net, io="absorb")
     assert {r.fidelity for r in records(context, "map").values()} == {Fidelity.EXACT}
     assert {r.fidelity for r in records(context, "weight").values()} == {Fidelity.RESCALED}
-    wanted = [n.const_value.numpy() for n in net.model.graph.initializers.values() if "W_int" in n.name]
+    wanted = [
+        n.const_value.numpy() for n in net.model.graph.initializers.values() if "W_int" in n.name
+    ]
     got = [n.const_value.numpy() for n in model.graph.initializers.values() if "W_int" in n.name]
     assert all(np.array_equal(a, b) for a, b in zip(wanted, got, strict=True))
 
@@ -227,6 +229,8 @@ def test_both_conventions_reach_the_same_steps_up_to_the_grid():
     for convention in ("guide", "int-per-real"):
         model, context = scaled(net, convention=convention)
         for record in records(context, "weight").values():
-            for step, ideal in zip(record.target["steps"], record.target["ideal_steps"], strict=True):
+            for step, ideal in zip(
+                record.target["steps"], record.target["ideal_steps"], strict=True
+            ):
                 assert abs(step / ideal - 1) <= 1 / 256 + 1e-9
         assert model.graph.outputs

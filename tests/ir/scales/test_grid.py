@@ -2,10 +2,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from dlaconv.ir.formats import ReciprocalDyadic
-from dlaconv.ir.scales.grid import WeightGrid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dlaconv.ir.formats import ReciprocalDyadic
+from dlaconv.ir.scales.grid import WeightGrid
 
 values = st.floats(1e-12, 1e6)
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals, snap_integers
 from dlaconv.ir.target import Target
@@ -14,7 +15,9 @@ def integers(*rows):
 
 def test_power_of_two_steps_and_integers_stay_as_they_are():
     w = integers([1, -128], [127, 3])
-    got = scale_integers(w, np.array([2.0**-6, 2.0**-8]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_integers(
+        w, np.array([2.0**-6, 2.0**-8]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL
+    )
     assert np.array_equal(got.integers, w)
     assert np.array_equal(got.steps, [2.0**-6, 2.0**-8])
     assert not got.requantised.any()
@@ -32,7 +35,9 @@ def test_step_absorbs_the_ratio_of_the_two_gammas():
 def test_bias_is_rounded_from_the_source_step_not_from_the_grid_step():
     step = 0.0123  # the nearest 2^n/a is 0.2 % away
     bias = np.array([30000.0]) * step * PLAIN.step_in
-    got = scale_integers(integers([100]), np.array([step]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_integers(
+        integers([100]), np.array([step]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL
+    )
     assert got.steps[0] != got.ideal[0]
     assert got.bias == [30000]
 

@@ -1,6 +1,7 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
@@ -13,7 +14,6 @@ from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.target import Target
-
 from tests.ir.scales.graphs import Net
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
+    from dlaconv.driver.verification import Verification
     from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.options import Options
-    from dlaconv.verification import Verification
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The driver: the one place that knows frontends, passes and backend."""
+"""From an imported network to an ACCESS file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
-from dlaconv.errors import ConversionError, InternalError, UsageError
+from dlaconv.diagnostics import Diagnostics
+from dlaconv.driver.reading import load_target, read_samples
+from dlaconv.errors import ConversionError, InternalError
 from dlaconv.options import Options
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.backends.access.rules import CheckResult
+    from dlaconv.driver.verification import Verification
     from dlaconv.frontends import Imported
     from dlaconv.ir.layers import Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.ir.target import Target
     from dlaconv.plugins import Plugins
-    from dlaconv.verification import Verification
 
 _TRIED_SAMPLES = 8
 """Random inputs on which scales are chosen, however few are asked for to verify."""
@@ -45,29 +46,6 @@ class Conversion:
     diagnostics: Diagnostics
     report: dict[str, Any]
     output: Path | None = None
-
-
-def load_target(path: Path | None, *, unsigned_maps: bool = False) -> Target:
-    """Reads a target description.
-
-    Raises:
-        UsageError: if the file is no valid description.
-    """
-    from dlaconv.ir.target import Target
-
-    try:
-        target = Target.load(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            Diagnostic(
-                "DLA410",
-                "bad-target",
-                f"not a target description: {error}",
-                location=Location(file=str(path)),
-                help="see schemas/target.schema.json",
-            )
-        ) from error
-    return replace(target, signed_maps=False) if unsigned_maps else target
 
 
 def convert_imported(
@@ -206,7 +184,7 @@ class _Driver:
         context: Context,
         maps: Mapping[str, Mapping[str, Any]],
     ) -> Verification:
-        from dlaconv.verification import verify_network
+        from dlaconv.driver.verification import verify_network
 
         count = self.options.samples
         described = "calibration data" if context.calibration is not None else "random inputs"
@@ -228,7 +206,7 @@ class _Driver:
         checked: CheckResult,
         verification: Verification | None,
     ) -> dict[str, Any]:
-        from dlaconv.build_report import Origin, build_report
+        from dlaconv.driver.report import Origin, build_report
 
         origin = Origin(
             self.source,
@@ -269,192 +247,6 @@ class _Driver:
                 raise InternalError(f"the written file does not read back: {found}")
             report.write_text(json.dumps(conversion.report, indent=1) + "\n", "utf-8")
         conversion.output = self.output
-
-
-def read_samples(
-    path: Path, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Reads an ``.npz`` of stacked samples for a model's inputs.
-
-    Raises:
-        UnreadableError: if the file is no ``.npz`` of numbers.
-        UsageError: if names or shapes do not fit.
-    """
-    import numpy as np
-
-    from dlaconv.arrays import match_inputs, read_npz
-    from dlaconv.ir.graph import shape_of
-
-    wanted: dict[str, tuple[int, ...] | None] = {}
-    for value in model.graph.inputs:
-        name = value.name or ""
-        wanted[name] = shapes.get(name) or shape_of(value)
-    found = match_inputs(read_npz(path), wanted, str(path))
-    return {name: array.astype(np.float32) for name, array in found.items()}
-
-
-def check_file(path: Path, target: Path | None, plugins: Plugins) -> CheckResult:
-    """Checks an ACCESS file against every rule.
-
-    Raises:
-        UnreadableError: if the file cannot be parsed.
-    """
-    from dlaconv.backends.access.rules import check_model
-
-    description = load_target(target)
-    return check_model(_read_access(path, description), description, extra=plugins.rules())
-
-
-def run_file(
-    path: Path,
-    inputs: Mapping[str, np.ndarray],
-    *,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    fetch_all: bool = False,
-    as_float: bool = False,
-) -> dict[str, np.ndarray]:
-    """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
-    import numpy as np
-
-    from dlaconv.backends.access.simulator import Simulator
-    from dlaconv.arrays import match_inputs
-    from dlaconv.ir.execution import split_samples
-    from dlaconv.ir.rounding import Rounding
-    from dlaconv.verification import quantise_inputs, real_step
-
-    mode = Rounding(rounding)
-    network, facts = _read_network(path, load_target(None))
-    shapes = {stored.name: stored.shape for stored in network.inputs}
-    samples = match_inputs(inputs, shapes, str(path))
-    simulator = Simulator(
-        network,
-        rounding=mode,
-        activation_order="after-clamp" if activation_order == "after-clamp" else "mac",
-        fetch="all" if fetch_all else "outputs",
-    )
-    results: dict[str, list[np.ndarray]] = {}
-    for feeds in split_samples(samples):
-        for name, array in simulator.run(quantise_inputs(network, feeds, facts, mode)).items():
-            results.setdefault(name, []).append(array)
-    stacked = {name: np.concatenate(arrays) for name, arrays in results.items()}
-    if not as_float:
-        return stacked
-    steps = {name: real_step(facts, stored) for name, stored in network.maps.items()}
-    steps |= {name: real_step(facts, stored) for name, stored in network.outputs}
-    return {name: (array * steps[name]).astype(np.float32) for name, array in stacked.items()}
-
-
-def verify_files(
-    source: Path,
-    converted: Path,
-    *,
-    frontend: str | None = None,
-    inputs: Path | None = None,
-    samples: int = 4,
-    seed: int = 0,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    plugins: Plugins,
-) -> Verification:
-    """Compares a converted file with its source; see `dlaconv.verify`."""
-    from dlaconv import api
-    from dlaconv.ir.calibration.samples import random_inputs_of
-    from dlaconv.verification import real_step, verify_network
-
-    imported = api.load(source, frontend, plugins=plugins)
-    if imported.diagnostics.errors:
-        raise ConversionError(imported.diagnostics)
-    network, facts = _read_network(converted, load_target(None))
-    shapes = {stored.name: stored.shape for stored in network.inputs}
-    missing = sorted(set(shapes) - {value.name for value in imported.model.graph.inputs})
-    if missing:
-        raise UsageError(
-            Diagnostic(
-                "DLA903",
-                "unrelated-files",
-                f"the source has no graph input {', '.join(map(repr, missing))}",
-                location=Location(file=str(converted)),
-                help="give the file that this one was converted from",
-            )
-        )
-    if inputs is not None:
-        fed = read_samples(inputs, imported.model, shapes)
-        described = str(inputs)
-    else:
-        ranges = {
-            stored.name: (
-                stored.qmin * real_step(facts, stored),
-                stored.qmax * real_step(facts, stored),
-            )
-            for stored in network.inputs
-        }
-        fed = random_inputs_of(shapes, ranges, samples, seed)
-        described = f"{samples} random inputs, seed {seed}"
-    return verify_network(
-        imported.model,
-        network,
-        facts,
-        fed,
-        rounding=rounding,
-        activation_order=activation_order,
-        described=described,
-    )
-
-
-def rule_text(rule: str, plugins: Plugins) -> str:
-    """The documentation of a rule.
-
-    Raises:
-        UsageError: if there is no such rule.
-    """
-    from dlaconv.backends.access.rules import documentation
-
-    return documentation.rule_text(rule, plugins.rules())
-
-
-def rule_list(plugins: Plugins) -> list[dict[str, str]]:
-    """Every rule: id, name, severity, clause and its first sentence."""
-    from dlaconv.backends.access.rules import documentation
-
-    return documentation.rule_list(plugins.rules())
-
-
-def ops_rows(target: Path | None) -> list[dict[str, Any]]:
-    """What the hardware runs, one row per operator."""
-    from dlaconv.backends.access.rules.documentation import ops_table
-
-    return ops_table(load_target(target))
-
-
-def _read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[str, Any]]]:
-    from dlaconv.backends.access.reader import read_access
-    from dlaconv.ir.layers import network_of
-
-    file = read_access(_read_access(path, target), target)
-    try:
-        return network_of(file.model), file.maps
-    except ValueError as error:
-        raise ConversionError(
-            Diagnostic(
-                "DLA305",
-                "not-runnable",
-                f"the file is no network of this hardware: {error}",
-                location=Location(file=str(path)),
-                help=f"run 'dlaconv check {path.name}'",
-            )
-        ) from error
-
-
-def _read_access(path: Path, target: Target) -> ir.Model:
-    """Reads an ACCESS file with its private attributes."""
-    from dlaconv.backends.access.standard_form import private_attributes
-    from dlaconv.frontends.onnx.reader import read_onnx
-    from dlaconv.ir.provenance import name_source
-
-    model = read_onnx(path, private_attributes(target))
-    name_source(model, str(path))
-    return model
 
 
 def _sha256(path: Path) -> str:

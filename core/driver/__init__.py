@@ -1,0 +1,1 @@
+"""The driver: the one package that knows frontends, passes and backend."""

@@ -1,0 +1,114 @@
+"""Running a converted file bit by bit, and comparing it with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.driver.reading import load_target, read_network, read_samples
+from dlaconv.errors import ConversionError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlaconv.driver.verification import Verification
+    from dlaconv.plugins import Plugins
+
+
+def run_file(
+    path: Path,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    fetch_all: bool = False,
+    as_float: bool = False,
+) -> dict[str, np.ndarray]:
+    """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
+    import numpy as np
+
+    from dlaconv.arrays import match_inputs
+    from dlaconv.backends.access.simulator import Simulator
+    from dlaconv.driver.verification import quantise_inputs, real_step
+    from dlaconv.ir.execution import split_samples
+    from dlaconv.ir.rounding import Rounding
+
+    mode = Rounding(rounding)
+    network, facts = read_network(path, load_target(None))
+    shapes = {stored.name: stored.shape for stored in network.inputs}
+    samples = match_inputs(inputs, shapes, str(path))
+    simulator = Simulator(
+        network,
+        rounding=mode,
+        activation_order="after-clamp" if activation_order == "after-clamp" else "mac",
+        fetch="all" if fetch_all else "outputs",
+    )
+    results: dict[str, list[np.ndarray]] = {}
+    for feeds in split_samples(samples):
+        for name, array in simulator.run(quantise_inputs(network, feeds, facts, mode)).items():
+            results.setdefault(name, []).append(array)
+    stacked = {name: np.concatenate(arrays) for name, arrays in results.items()}
+    if not as_float:
+        return stacked
+    steps = {name: real_step(facts, stored) for name, stored in network.maps.items()}
+    steps |= {name: real_step(facts, stored) for name, stored in network.outputs}
+    return {name: (array * steps[name]).astype(np.float32) for name, array in stacked.items()}
+
+
+def verify_files(
+    source: Path,
+    converted: Path,
+    *,
+    frontend: str | None = None,
+    inputs: Path | None = None,
+    samples: int = 4,
+    seed: int = 0,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    plugins: Plugins,
+) -> Verification:
+    """Compares a converted file with its source; see `dlaconv.verify`."""
+    from dlaconv import api
+    from dlaconv.driver.verification import real_step, verify_network
+    from dlaconv.ir.calibration.samples import random_inputs_of
+
+    imported = api.load(source, frontend, plugins=plugins)
+    if imported.diagnostics.errors:
+        raise ConversionError(imported.diagnostics)
+    network, facts = read_network(converted, load_target(None))
+    shapes = {stored.name: stored.shape for stored in network.inputs}
+    missing = sorted(set(shapes) - {value.name for value in imported.model.graph.inputs})
+    if missing:
+        raise UsageError(
+            Diagnostic(
+                "DLA903",
+                "unrelated-files",
+                f"the source has no graph input {', '.join(map(repr, missing))}",
+                location=Location(file=str(converted)),
+                help="give the file that this one was converted from",
+            )
+        )
+    if inputs is not None:
+        fed = read_samples(inputs, imported.model, shapes)
+        described = str(inputs)
+    else:
+        ranges = {
+            stored.name: (
+                stored.qmin * real_step(facts, stored),
+                stored.qmax * real_step(facts, stored),
+            )
+            for stored in network.inputs
+        }
+        fed = random_inputs_of(shapes, ranges, samples, seed)
+        described = f"{samples} random inputs, seed {seed}"
+    return verify_network(
+        imported.model,
+        network,
+        facts,
+        fed,
+        rounding=rounding,
+        activation_order=activation_order,
+        described=described,
+    )

@@ -1,0 +1,99 @@
+"""What the driver reads: targets, samples and ACCESS files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.errors import ConversionError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from dlaconv.ir.layers import Network
+    from dlaconv.ir.target import Target
+
+
+def load_target(path: Path | None, *, unsigned_maps: bool = False) -> Target:
+    """Reads a target description.
+
+    Raises:
+        UsageError: if the file is no valid description.
+    """
+    from dlaconv.ir.target import Target
+
+    try:
+        target = Target.load(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            Diagnostic(
+                "DLA410",
+                "bad-target",
+                f"not a target description: {error}",
+                location=Location(file=str(path)),
+                help="see schemas/target.schema.json",
+            )
+        ) from error
+    return replace(target, signed_maps=False) if unsigned_maps else target
+
+
+def read_samples(
+    path: Path, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Reads an ``.npz`` of stacked samples for a model's inputs.
+
+    Raises:
+        UnreadableError: if the file is no ``.npz`` of numbers.
+        UsageError: if names or shapes do not fit.
+    """
+    import numpy as np
+
+    from dlaconv.arrays import match_inputs, read_npz
+    from dlaconv.ir.graph import shape_of
+
+    wanted: dict[str, tuple[int, ...] | None] = {}
+    for value in model.graph.inputs:
+        name = value.name or ""
+        wanted[name] = shapes.get(name) or shape_of(value)
+    found = match_inputs(read_npz(path), wanted, str(path))
+    return {name: array.astype(np.float32) for name, array in found.items()}
+
+
+def read_access_model(path: Path, target: Target) -> ir.Model:
+    """Reads an ACCESS file with its private attributes."""
+    from dlaconv.backends.access.standard_form import private_attributes
+    from dlaconv.frontends.onnx.reader import read_onnx
+    from dlaconv.ir.provenance import name_source
+
+    model = read_onnx(path, private_attributes(target))
+    name_source(model, str(path))
+    return model
+
+
+def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[str, Any]]]:
+    """Reads an ACCESS file as the hardware's layers, with what it says of its maps.
+
+    Raises:
+        UnreadableError: if the file cannot be parsed.
+        ConversionError: if it is no network of the hardware.
+    """
+    from dlaconv.backends.access.reader import read_access
+    from dlaconv.ir.layers import network_of
+
+    file = read_access(read_access_model(path, target), target)
+    try:
+        return network_of(file.model), file.maps
+    except ValueError as error:
+        raise ConversionError(
+            Diagnostic(
+                "DLA305",
+                "not-runnable",
+                f"the file is no network of this hardware: {error}",
+                location=Location(file=str(path)),
+                help=f"run 'dlaconv check {path.name}'",
+            )
+        ) from error
