@@ -199,6 +199,7 @@ def _merged(x: ir.Value, by: np.float32) -> bool:
             before.replace_input_with(index, dialect.constant(f"{before.name}/factor", array * by))
             if isinstance(before.graph, ir.Graph):
                 register_constants(before.graph, [before])
+            x.name = f"{x.name}/shrunk"  # no longer the source's value of that name
             return True
     return False
 
