@@ -5,8 +5,8 @@ input and output of AveragePool, GlobalAveragePool and ReduceSum share gamma (a 
 both sides of an operator that has one scale (MaxPool, ReLU, Concat, Transpose, Reshape) share
 gamma and step (a *step class*). Conv and FC absorb any ratio in their weight scales and separate
 groups; a Concat that only feeds a weighted sum (`dlaconv.ir.scales.linearise`) ties the hardware
-steps of its operands, not their gammas. Gamma is one at Tanh, Sigmoid, HardSwish, Div and MatMul of two maps, and, with
-``--io pin``, at graph inputs and outputs.
+steps of its operands, not their gammas. Gamma is one at Tanh, Sigmoid, HardSwish, Div and MatMul of
+two maps, and, with ``--io pin``, at graph inputs and outputs.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def _copy_for_each_use(node: ir.Node, context: Context) -> None:
         copy = ir.node(
             node.op_type,
             list(node.inputs),
-            {name: attribute for name, attribute in node.attributes.items()},
+            dict(node.attributes.items()),
             name=f"{node.name}/copy{count}",
         )
         provenance.inherit(copy, node)

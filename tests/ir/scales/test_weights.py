@@ -6,6 +6,7 @@ from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals
 from dlaconv.ir.target import Target
 
 TARGET = Target.load()
+GRID = WeightGrid.RECIPROCAL
 PLAIN = LinearScaling(step_in=2.0**-5, step_out=2.0**-3, gamma_in=1.0, gamma_out=1.0)
 
 
@@ -15,9 +16,7 @@ def integers(*rows):
 
 def test_power_of_two_steps_and_integers_stay_as_they_are():
     w = integers([1, -128], [127, 3])
-    got = scale_integers(
-        w, np.array([2.0**-6, 2.0**-8]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL
-    )
+    got = scale_integers(w, np.array([2.0**-6, 2.0**-8]), None, PLAIN, TARGET, GRID)
     assert np.array_equal(got.integers, w)
     assert np.array_equal(got.steps, [2.0**-6, 2.0**-8])
     assert not got.requantised.any()
@@ -26,7 +25,7 @@ def test_power_of_two_steps_and_integers_stay_as_they_are():
 def test_step_absorbs_the_ratio_of_the_two_gammas():
     scaling = LinearScaling(2.0**-5, 2.0**-3, gamma_in=1.25, gamma_out=0.8)
     w = integers([5, -7])
-    got = scale_integers(w, np.array([0.01]), None, scaling, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_integers(w, np.array([0.01]), None, scaling, TARGET, GRID)
     assert got.ideal == pytest.approx([0.01 * 0.8 / 1.25])
     assert abs(got.steps[0] / got.ideal[0] - 1) <= 1 / 256
     assert np.array_equal(got.integers, w)
@@ -35,9 +34,7 @@ def test_step_absorbs_the_ratio_of_the_two_gammas():
 def test_bias_is_rounded_from_the_source_step_not_from_the_grid_step():
     step = 0.0123  # the nearest 2^n/a is 0.2 % away
     bias = np.array([30000.0]) * step * PLAIN.step_in
-    got = scale_integers(
-        integers([100]), np.array([step]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL
-    )
+    got = scale_integers(integers([100]), np.array([step]), bias, PLAIN, TARGET, GRID)
     assert got.steps[0] != got.ideal[0]
     assert got.bias == [30000]
 
@@ -48,7 +45,7 @@ def test_bias_guard_widens_only_the_channel_whose_bias_overflows(sign):
     unit = 2.0**-8 * PLAIN.step_in
     w = integers([100, -50], [100, -50])
     bias = np.array([sign * 65534.0, 20000.0]) * unit
-    got = scale_integers(w, steps, bias, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_integers(w, steps, bias, PLAIN, TARGET, GRID)
     assert list(got.guarded) == [True, False]
     assert list(got.requantised) == [True, False]
     assert abs(got.bias[0]) <= 32768
@@ -59,16 +56,14 @@ def test_bias_guard_widens_only_the_channel_whose_bias_overflows(sign):
 
 def test_the_most_negative_bias_needs_no_guard():
     bias = np.array([-32768.0]) * 2.0**-8 * PLAIN.step_in
-    got = scale_integers(
-        integers([100]), np.array([2.0**-8]), bias, PLAIN, TARGET, WeightGrid.RECIPROCAL
-    )
+    got = scale_integers(integers([100]), np.array([2.0**-8]), bias, PLAIN, TARGET, GRID)
     assert not got.guarded.any()
     assert got.bias == [-32768]
 
 
 def test_integers_beyond_8_bits_are_requantised_and_reported():
     w = np.array([[128, -3], [100, 3]], np.int16)
-    got = scale_integers(w, np.full(2, 2.0**-7), None, PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_integers(w, np.full(2, 2.0**-7), None, PLAIN, TARGET, GRID)
     assert list(got.requantised) == [True, False]
     assert list(got.guarded) == [False, False]
     assert got.integers[0, 0] * got.steps[0] == pytest.approx(1.0, rel=1 / 200)
@@ -76,18 +71,14 @@ def test_integers_beyond_8_bits_are_requantised_and_reported():
 
 def test_all_zero_channel_gets_a_finite_ordinary_step():
     w = integers([0, 0], [100, -100])
-    got = scale_integers(
-        w, np.array([1e-13, 2.0**-7]), np.array([0.5, 0.0]), PLAIN, TARGET, WeightGrid.RECIPROCAL
-    )
+    got = scale_integers(w, np.array([1e-13, 2.0**-7]), np.array([0.5, 0.0]), PLAIN, TARGET, GRID)
     assert got.steps[0] == got.steps[1] == 2.0**-7
     assert got.bias[0] == round(0.5 / (2.0**-7 * PLAIN.step_in))
     assert not got.requantised.any()
 
 
 def test_dead_channel_is_raised_to_the_smallest_shift_and_keeps_no_effect():
-    got = scale_integers(
-        integers([100, -3]), np.array([7.9e-13]), None, PLAIN, TARGET, WeightGrid.RECIPROCAL
-    )
+    got = scale_integers(integers([100, -3]), np.array([7.9e-13]), None, PLAIN, TARGET, GRID)
     multiplier = got.steps[0] * PLAIN.step_in / PLAIN.step_out
     assert multiplier >= 2.0**-31
     assert np.abs(got.integers).max() * 127 * multiplier < 1e-3
@@ -95,7 +86,7 @@ def test_dead_channel_is_raised_to_the_smallest_shift_and_keeps_no_effect():
 
 def test_float_weights_use_the_grid_step_that_holds_them():
     weights = np.array([[0.5, -1.0], [0.0, 0.0], [1e-3, 2e-3]], np.float32)
-    got = scale_reals(weights, np.zeros(3), PLAIN, TARGET, WeightGrid.RECIPROCAL)
+    got = scale_reals(weights, np.zeros(3), PLAIN, TARGET, GRID)
     assert np.abs(got.integers).max() <= 127
     assert np.isfinite(got.steps).all()
     assert np.abs(got.integers * got.steps[:, None] - weights).max() <= got.steps[0] / 2
