@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 _NOISE = 1e-4
+"""Units by which float32 arithmetic of a source puts its values beside their grid."""
 _HALF = 0.5 + _NOISE
-"""An integer further than this from the source's value is not the nearest one; float32 sources
-put exact ties up to 1e-5 units off."""
+"""An integer further than this from the source's value is not the nearest one."""
+_UNIT_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Comparison:
             layer has no weights.
         clip: where the source clips, in units of the hardware's step; None where it does not
             quantise.
+        source_step: the source's step in units of the hardware's; 1 where it does not quantise.
     """
 
     name: str
@@ -39,6 +41,12 @@ class Comparison:
     qmax: int
     channel_error: np.ndarray | None = None
     clip: tuple[float, float] | None = None
+    source_step: float = 1.0
+
+    @property
+    def tolerance(self) -> float:
+        """Units that two roundings to nearest can be apart: half a step of each, at least one."""
+        return max(1.0, (1 + self.source_step) / 2) + _UNIT_NOISE
 
 
 @dataclass
@@ -165,9 +173,10 @@ class MapRow:
     def within_a_unit(self) -> bool:
         """True if no integer of the layer, fed with the source's values, is further than a unit.
 
-        Values beyond the range of the hardware or of the source are counted apart.
+        A finer step than the source's allows for half a unit of the source's. Values beyond the
+        range of the hardware or of the source are counted apart.
         """
-        return self.local.largest <= 1 + 1e-3
+        return self.local.largest <= self.about.tolerance
 
     def as_json(self) -> dict[str, Any]:
         """The row as JSON values; see ``schemas/verify.schema.json``."""

@@ -146,6 +146,7 @@ def verify_network(
             stored.qmax,
             None if errors is None else np.asarray(errors, np.float64),
             _clip(fact),
+            float(fact.get("source_step", fact["real_step"])) / float(fact["real_step"]),
         )
         rows[name] = MapRow(about)
         sources[name] = source

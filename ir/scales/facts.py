@@ -17,7 +17,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     """Real step, class, layer and multiplier errors of every map of a SCALED model.
 
     Maps that an operator only moves have the class of what it moves. ``tensor`` is the source's
-    name of a quantised graph input. ``clip`` is where the source clips, in real terms.
+    name of a quantised graph input. ``source_step`` and ``clip`` are the source's step
+    and range, in real terms.
     ``step_errors`` (relative, per output channel) is there where the weight steps were rounded to
     the grid.
     """
@@ -37,7 +38,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "class": str(records[tensor].fidelity),
             "layer": records[tensor].layer,
             "tensor": tensor,
-            **_clip(records[tensor]),
+            **_source(records[tensor]),
         }
     for layer in network.layers:
         name = layer.output.name
@@ -49,7 +50,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "layer": provenance.location(layer.node).layer,
         }
         if record is not None:
-            facts[name] |= _clip(record)
+            facts[name] |= _source(record)
         weight = weights.get(f"{layer.node.name}/weights")
         errors = None if weight is None else _step_errors(weight)
         if errors is not None:
@@ -57,13 +58,13 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     return facts
 
 
-def _clip(record: TensorRecord) -> dict[str, list[float]]:
-    """Where the source clips, in real terms."""
+def _source(record: TensorRecord) -> dict[str, Any]:
+    """Step of the source and where it clips, in real terms."""
     source = record.source
     if source is None:
         return {}
     ends = [(source[end] - source["zero_point"]) * source["step"] for end in ("qmin", "qmax")]
-    return {"clip": ends}
+    return {"clip": ends, "source_step": source["step"]}
 
 
 def _step_errors(record: TensorRecord) -> list[float] | None:
