@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from dlaconv.frontends.handlers import Import
+from dlaconv.ir import dialect
 from dlaconv.ir.graph import ints_attribute, rank_of, replace_node, shape_of
 
 _KERNEL = ("Conv", "MaxPool", "AveragePool")
@@ -22,16 +23,10 @@ _FEWEST_DIMENSIONS = 2
 def channels_last(node: ir.Node, state: Import) -> None:
     """Wraps a standard operator of the same name and attributes; weights are turned too."""
     x = node.inputs[0] if node.inputs else None
-    rank = _rank(node) if _integer_lists(node) else None
-    if not _integer_lists(node):
-        state.refuse(
-            node,
-            "DLA108",
-            "invalid-attribute",
-            "kernel, strides, pads and dilations must be lists of integers",
-            remedy="export the network again",
-        )
+    if (why := _invalid(node)) is not None:
+        state.refuse(node, "DLA108", "invalid-attribute", why, remedy="export the network again")
         return
+    rank = _rank(node)
     if x is None or rank is None or rank < _FEWEST_DIMENSIONS or len(node.outputs) != 1:
         state.refuse(
             node,
@@ -74,12 +69,19 @@ def _transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
     return node
 
 
-def _integer_lists(node: ir.Node) -> bool:
-    return all(
-        node.attributes[name].type is ir.AttributeType.INTS
-        for name in ("kernel_shape", "strides", "pads", "dilations")
-        if name in node.attributes
-    )
+def _invalid(node: ir.Node) -> str | None:
+    """What the standard operator of the same name has against the node, if anything."""
+    import onnx
+
+    proto = ir.serde.serialize_node(node)
+    proto.domain = ""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = dialect.IR_VERSION, {"": dialect.OPSET}
+    try:
+        onnx.checker.check_node(proto, context)
+    except onnx.checker.ValidationError as error:
+        return str(error).strip().partition("\n")[0]
+    return None
 
 
 def _rank(node: ir.Node) -> int | None:
