@@ -10,8 +10,9 @@ gamma, and t goes into the weight scale. With w up to 127 the ratio and t are me
 the rounding is the source's up to one integer in thousands. Concat wants one hardware step of its
 operands, which a shift of gamma gives (`dlaconv.ir.scales.solver.align`).
 
-Likewise an average over a k x k window, k <= 7, is a depth-wise convolution with equal weights;
-its bias also takes the half unit by which a source's floor differs from the nearest integer.
+Likewise an average over a k x k window is a depth-wise convolution with equal weights; its bias
+also takes the half unit by which a source's floor differs from the nearest integer. (Windows beyond
+7 x 7 break a rule of the hardware either way.)
 
 The price is multiplications: 2 C^2 H W for an Add. So it is done only where steps are unrelated,
 and for Adds only within a share of the network's own multiplications, cheapest first.
@@ -97,8 +98,7 @@ def _convertible(node: ir.Node, context: Context) -> bool:
     if is_op(node, "Add"):
         same = node.inputs[1] is not None and shape_of(node.inputs[1]) == shape
         return same and 2 * shape[1] <= context.target.map_channels[1]
-    kernel = _kernel(node)
-    if len(kernel) != 2 or max(kernel) > context.target.depthwise.kernel[1]:
+    if len(_kernel(node)) != 2:
         return False
     padded = any(ints_attribute(node, "pads"))
     return not attribute(node, "ceil_mode", 0) and (
@@ -186,8 +186,10 @@ def _pool_to_convolution(node: ir.Node, context: Context) -> None:
     kernel = _kernel(node)
     channels = (shape_of(source) or ())[1]
     weights = np.ones((channels, 1, *kernel), np.int8)
+    one_window = set((shape_of(node.outputs[0]) or ())[2:]) == {1}  # then it never moves
+    strides = () if one_window else ints_attribute(node, "strides", (1,) * len(kernel))
     window = {
-        "strides": ints_attribute(node, "strides", (1,) * len(kernel)),
+        "strides": strides,
         "pads": ints_attribute(node, "pads", (0,) * (2 * len(kernel))),
     }
     _replace_by_linear(node, source, weights, 1 / math.prod(kernel), group=channels, **window)
