@@ -56,7 +56,8 @@ def imported_values(
     for node in imported.model.graph:
         if any(value in fed for value in node.inputs):
             fed.update(node.outputs)
-        elif dialect.is_quantize(node):  # onnxruntime folds it: no output can be had from it
+        elif names is not None and dialect.is_quantize(node):
+            # onnxruntime folds constants: they cannot be outputs
             quantisation = dialect.quantisation_of(node)
             reals = quantisation.reals(quantisation.integers(dialect.array_of(node.inputs[0])))
             found[node.outputs[0].name or ""] = [reals.astype(np.float32)]
