@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Severity
@@ -51,6 +53,29 @@ class Console:
         lines = [line.rstrip() for line in plain.getvalue().splitlines()]
         sys.stdout.write("\n".join(lines).strip("\n") + "\n")
 
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows on a terminal's standard error what is being done, step by step, while it lasts.
+
+        Steps are what the ``dlaconv`` loggers say at level INFO.
+        """
+        if self.quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console as RichConsole
+
+        logger = logging.getLogger("dlaconv")
+        before = logger.level
+        with RichConsole(file=sys.stderr).status(what) as status:
+            handler = _Steps(lambda step: status.update(f"{what}: {step}"))
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            try:
+                yield
+            finally:
+                logger.removeHandler(handler)
+                logger.setLevel(before)
+
     def json(self, document: Any) -> None:
         """Prints one JSON document on standard output, whatever the verbosity."""
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -82,6 +107,17 @@ class Console:
             RichConsole(file=sys.stderr, highlight=False, soft_wrap=True).print(rich)
         else:
             sys.stderr.write(text + "\n")
+
+
+class _Steps(logging.Handler):
+    """Passes each logged message on as one line of text."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(_harmless(record.getMessage()))
 
 
 def _harmless(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from dlaconv.ir.lowering import lowered
 if TYPE_CHECKING:
     import onnx
 
+_LOG = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 
 
@@ -78,7 +80,7 @@ def executable_proto(model: ir.Model, outputs: Sequence[str] = ()) -> onnx.Model
     """
     import onnx
 
-    copy = lowered(model)
+    copy = lowered(model, keep=set(outputs))
     dialect.install(copy)
     proto: onnx.ModelProto = ir.to_proto(copy)
     if outputs:
@@ -96,4 +98,5 @@ def split_samples(samples: Mapping[str, np.ndarray]) -> Iterable[Arrays]:
     """Cuts stacked samples (first axis = sample) into feeds with a batch of one."""
     count = min((len(array) for array in samples.values()), default=0)
     for index in range(count):
+        _LOG.info("sample %d of %d", index + 1, count)
         yield {name: array[index : index + 1] for name, array in samples.items()}

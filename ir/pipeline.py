@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from dlaconv.ir.records import TensorRecord
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.stages import Stage, broken_invariants
 from dlaconv.ir.target import Target
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Pipeline:
         for stage, passes in self.stages:
             for step in passes:
                 start = time.perf_counter()
+                _LOG.info("%s", step.name.replace("_", " "))
                 step(model, context)
                 dialect.install(model)
                 self._verify(model, reached, step.name)

@@ -51,14 +51,15 @@ def from_command(frontend: Frontend) -> Command:
         output, as_json = values.pop("output"), values.pop("as_json")
         options = conversion_options(**{n: values.pop(n) for n in names})
         source = values.pop(own[0].name)
-        conversion = api.convert(
-            source,
-            output,
-            frontend=frontend.name,
-            options=options,
-            plugins=session.plugins,
-            **values,
-        )
+        with session.console.working("converting"):
+            conversion = api.convert(
+                source,
+                output,
+                frontend=frontend.name,
+                options=options,
+                plugins=session.plugins,
+                **values,
+            )
         return finish(session, conversion, as_json=as_json)
 
     manual = inspect.getdoc(frontend.load) or ""
@@ -98,13 +99,14 @@ def convert(
     Takes the shared options of a conversion; `dlaconv from-NAME` has the options of one format
     besides.
     """
-    conversion = api.convert(
-        files,
-        output,
-        frontend=frontend,
-        options=conversion_options(**options),
-        plugins=session.plugins,
-    )
+    with session.console.working("converting"):
+        conversion = api.convert(
+            files,
+            output,
+            frontend=frontend,
+            options=conversion_options(**options),
+            plugins=session.plugins,
+        )
     return finish(session, conversion, as_json=as_json)
 
 

@@ -64,14 +64,15 @@ def run(
     arrays = read_npz(inputs)
 
     def simulate(*, fetch_all: bool) -> api.Arrays:
-        return api.run(
-            file,
-            arrays,
-            rounding=rounding.value,
-            activation_order=activation_order.value,
-            fetch_all=fetch_all,
-            as_float=as_float,
-        )
+        with session.console.working("running"):
+            return api.run(
+                file,
+                arrays,
+                rounding=rounding.value,
+                activation_order=activation_order.value,
+                fetch_all=fetch_all,
+                as_float=as_float,
+            )
 
     results = simulate(fetch_all=False)
     if dump is not None:
@@ -134,17 +135,18 @@ def verify(
                 problems.add(conflict(f"--input and {option}", "the file decides what is compared"))
     if problems.errors:
         raise UsageError(problems)
-    result = api.verify(
-        source,
-        converted,
-        frontend=frontend,
-        inputs=inputs,
-        samples=4 if samples is None else samples,
-        seed=seed or 0,
-        rounding=rounding.value,
-        activation_order=activation_order.value,
-        plugins=session.plugins,
-    )
+    with session.console.working("comparing"):
+        result = api.verify(
+            source,
+            converted,
+            frontend=frontend,
+            inputs=inputs,
+            samples=4 if samples is None else samples,
+            seed=seed or 0,
+            rounding=rounding.value,
+            activation_order=activation_order.value,
+            plugins=session.plugins,
+        )
     document = result.as_json()
     if as_json:
         session.console.json(document)
