@@ -15,7 +15,12 @@ def difference(one: Network, other: Network) -> str:
         return f"outputs {one.outputs} and {other.outputs}"
     if len(one.layers) != len(other.layers):
         return f"{len(one.layers)} and {len(other.layers)} layers"
-    for first, second in zip(one.layers, other.layers, strict=True):
+    # By name: a file has an operator where it computes, a model where the result is quantised.
+    by_output = {layer.output.name: layer for layer in other.layers}
+    for first in one.layers:
+        second = by_output.get(first.output.name)
+        if second is None:
+            return f"layer {first.node.name!r}: map {first.output.name!r} is missing"
         if found := _layer(first, second):
             return f"layer {first.node.name!r}: {found}"
     return ""
