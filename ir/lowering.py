@@ -8,6 +8,8 @@ bodies, which a test holds.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 import onnx_ir as ir
 
@@ -19,17 +21,21 @@ _ONE_OPERATOR = {Rounding.HALF_EVEN: "Round", Rounding.FLOOR: "Floor", Rounding.
 _FLOAT32_BITS = 24
 
 
-def lowered(model: ir.Model) -> ir.Model:
+def lowered(model: ir.Model, keep: Container[str] = ()) -> ir.Model:
     """A copy of a model with its dialect nodes written out, as far as that is simple.
 
     What is left (rarer roundings, more than 24 bits) keeps its function.
+
+    Args:
+        model: the model; it is not changed.
+        keep: names of constants that must stay results of nodes, since someone asks for them.
     """
     copy = model.clone()
     limits: dict[int, ir.Value] = {}
     for node in list(copy.graph):
         if node.domain != dialect.DOMAIN:
             continue
-        array = _constant_result(node)
+        array = _constant_result(node) if node.outputs[0].name not in keep else None
         if array is not None:
             _replace_by_constant(node, array)
         elif dialect.is_quantize(node) and is_constant(node.inputs[2]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlaconv.ir.passes.absorb_scaling import absorb_scaling
 from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.clean import clean
 from dlaconv.ir.passes.explicit_pads import explicit_pads
@@ -33,6 +34,8 @@ CANONICAL: tuple[Pass, ...] = (
     integer_weights,
     # again: a bias or factor that was quantised, then reshaped, is a plain constant only now
     fold_constants,
+    # before fold_batch_norm, which would fold the first of two factors that cancel into a layer
+    absorb_scaling,
     # before channels_first, which permutes weights of the one form behind the one shape operator
     fully_connected,
     one_shape_op,

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import bypass, input_array, is_op, replace_node, sole_consumer
+from dlaconv.ir.graph import bypass, input_array, is_op, replace_node, sole_consumer, unique_name
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 
 _FLOAT32_ERROR = 2.0**-21
@@ -87,13 +87,19 @@ def _absorb(run: _Run) -> None:
             continue
         later = [run.factors[other] for other in run.nodes[index:] if other in run.factors]
         quantisation = dialect.quantisation_of(node)
-        step = np.float32(quantisation.scalar_step * np.prod(later, dtype=np.float64))
+        factor = float(np.prod(later, dtype=np.float64))
+        step = np.float32(quantisation.scalar_step * factor)
         source = node.inputs[0]
         assert source is not None
         new = dialect.quantize(
             source, quantisation.with_step(np.asarray(step)), name=node.name or "quantise"
         )
         replace_node(node, new)
+        if abs(factor - 1) > _FLOAT32_ERROR:  # another value: it must not keep the source's name
+            result, graph = new.outputs[0], new.graph
+            assert isinstance(graph, ir.Graph)
+            if not result.is_graph_output():
+                result.name = unique_name(graph, f"{result.name}/rescaled")
     for node in run.factors:
         constant = 1 if input_array(node, 1) is not None else 0
         if constant == 0:  # the number is the first operand
