@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
-from dlaconv.ir.execution import Executor, executable_proto
+from dlaconv.ir.execution import Executor
 from dlaconv.ir.graph import register_constants
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding, round_exact
@@ -179,7 +179,9 @@ def test_every_operator_is_a_valid_onnx_function():
     outputs = [node.outputs[0] for node in nodes]
     graph = ir.Graph([x], outputs, nodes=nodes, opset_imports={"": 18}, name="g")
     register_constants(graph, nodes)
-    proto = executable_proto(ir.Model(graph, ir_version=10))
+    model = ir.Model(graph, ir_version=10)
+    dialect.install(model)
+    proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     assert {function.name for function in proto.functions} == set(dialect.op_types())
 
