@@ -58,8 +58,9 @@ class Context:
         inputs: the inputs that the network is tried on, set by the scale stage.
         rewrites: what the report lists.
         derived: names of maps that the source does not quantise.
-        sums: names of Concat results that only a weighted sum reads.
         bounded: those of them whose step is an interval bound, for want of data.
+        sums: names of Concat results that only a weighted sum reads.
+        gains: names of layers of ours that only scale: their weights are zeros and one gain.
         records: what became of each tensor, filled by the scale stage.
         gammas: hardware value over real value of each map, filled by the scale stage.
     """
@@ -77,8 +78,9 @@ class Context:
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     rewrites: list[Rewrite] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
-    sums: set[str] = field(default_factory=set)
     bounded: list[str] = field(default_factory=list)
+    sums: set[str] = field(default_factory=set)
+    gains: set[str] = field(default_factory=set)
     records: list[TensorRecord] = field(default_factory=list)
     gammas: dict[str, float] = field(default_factory=dict)
 

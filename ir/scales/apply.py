@@ -34,13 +34,13 @@ from dlaconv.ir.scales.weights import (
     snap_integers,
 )
 
-OWN_LAYERS = ("/requantise", "/linear")
-"""Ends of the names of layers that only scale, inserted by `requantise` and `linearise`."""
 _CENTRE = {
     Rounding.FLOOR: -0.5,
     Rounding.CEIL: 0.5,
 }
 """Mean error of a directed rounding, in units; the nearest modes have none."""
+_SAME_STEP = 0.01
+"""Two steps this close (relative) have the same half unit, which is what a bias can make up for."""
 
 
 def apply_plan(model: ir.Model, grouping: Grouping, plan: Plan, context: Context) -> None:
@@ -63,7 +63,7 @@ class _Applier:
     def apply(self) -> None:
         linear = [node for node in self.model.graph if is_op(node, "Conv", "Gemm")]
         for node in linear:
-            self._linear(node)
+            self._scale_layer(node)
         for value, item in self.grouping.class_of.items():
             gamma = self.plan[self.grouping.group_of[item]].gamma
             self.context.gammas[value.name or ""] = gamma
@@ -92,7 +92,7 @@ class _Applier:
         fresh = dialect.quantize(x, quantisation, name=node.name or "", output=record.name)
         replace_node(node, fresh)
 
-    def _linear(self, node: ir.Node) -> None:
+    def _scale_layer(self, node: ir.Node) -> None:
         source, result = self._maps(node)
         step_in, gamma_in = self._steps(self.grouping.class_of[source])
         item = self.grouping.class_of[result.outputs[0]]
@@ -100,10 +100,10 @@ class _Applier:
         scaling = LinearScaling(step_in, step_out, gamma_in, gamma_out)
         bias = self._bias(node, result)
         target = self.context.target
-        holder = producer(node.inputs[1])
         if self._only_scales(node):
-            self._gains(node, source, bias, scaling)
+            self._scale_gains(node, source, bias, scaling)
             return
+        holder = producer(node.inputs[1])
         if holder is not None:
             integers = dialect.array_of(holder.inputs[0])
             steps = _per_channel(dialect.step_of(holder), len(integers))
@@ -123,12 +123,13 @@ class _Applier:
             self.context.records.append(bias_record(node, layer, scaled, scaling))
 
     def _only_scales(self, node: ir.Node) -> bool:
-        """True for the identities and sums that we inserted ourselves."""
-        return (node.name or "").endswith(OWN_LAYERS) and self.context.policy != "nearest"
+        """True for the identities, sums and averages that we inserted ourselves."""
+        return node.name in self.context.gains and self.context.policy != "nearest"
 
-    def _gains(
+    def _scale_gains(
         self, node: ir.Node, source: ir.Value, bias: np.ndarray | None, scaling: LinearScaling
     ) -> None:
+        """Chooses integers and step of a layer of ours; each operand has a gamma of its own."""
         holder = producer(node.inputs[1])
         assert holder is not None
         pattern = dialect.array_of(holder.inputs[0])
@@ -167,11 +168,15 @@ class _Applier:
         offset = _CENTRE.get(source.rounding, 0.0) - _CENTRE.get(self.context.rounding, 0.0)
         if is_op(following, "Relu") or source.qmin >= 0:  # towards zero is down, away is up
             offset += {Rounding.DOWN: -0.5, Rounding.UP: 0.5}.get(source.rounding, 0.0)
-        if not offset or not _exactly_kept(source, self, result):
+        if not offset or not self._keeps_step(result, source):
             return bias
         if bias is None:
             bias = np.zeros((shape_of(node.outputs[0]) or (0, 0))[1])
         return bias + offset * source.scalar_step
+
+    def _keeps_step(self, result: ir.Node, source: Quantisation) -> bool:
+        step, gamma = self._steps(self.grouping.class_of[result.outputs[0]])
+        return abs(step / gamma / source.scalar_step - 1) < _SAME_STEP
 
     def _replace_constants(
         self, node: ir.Node, scaled: ScaledWeights, scaling: LinearScaling
@@ -203,9 +208,3 @@ class _Applier:
 def _per_channel(step: np.ndarray, channels: int) -> np.ndarray:
     flat: np.ndarray = np.broadcast_to(step.astype(np.float64).reshape(-1), (channels,))
     return flat
-
-
-def _exactly_kept(source: Quantisation, applier: _Applier, result: ir.Node) -> bool:
-    item = applier.grouping.class_of[result.outputs[0]]
-    step, gamma = applier._steps(item)
-    return abs(step / gamma / source.scalar_step - 1) < 0.01

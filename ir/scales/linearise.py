@@ -174,7 +174,7 @@ def _sum_to_convolution(node: ir.Node, context: Context) -> None:
     if spatial:
         weights = weights.reshape(*weights.shape, *(1,) * spatial)
     insert_before(node, joined)
-    _replace_by_linear(node, joined.outputs[0], weights, 1.0, group=1)
+    _replace_by_linear(node, context, joined.outputs[0], weights, 1.0, group=1)
     context.sums.add(f"{name}/concat/out")
     detail = "Add as a weighted 1x1 convolution, since its maps have unrelated steps"
     _report(node, context, f"{detail} ({2 * channels * math.prod(shape):,} multiplications)")
@@ -192,16 +192,18 @@ def _pool_to_convolution(node: ir.Node, context: Context) -> None:
         "strides": strides,
         "pads": ints_attribute(node, "pads", (0,) * (2 * len(kernel))),
     }
-    _replace_by_linear(node, source, weights, 1 / math.prod(kernel), group=channels, **window)
+    gain = 1 / math.prod(kernel)
+    _replace_by_linear(node, context, source, weights, gain, group=channels, **window)
     size = "x".join(map(str, kernel))
     _report(node, context, f"average as a depth-wise {size} convolution: its steps are unrelated")
 
 
 def _replace_by_linear(
     node: ir.Node,
+    context: Context,
     source: ir.Value,
     weights: np.ndarray,
-    step: float,
+    gain: float,
     group: int,
     strides: tuple[int, ...] = (),
     pads: tuple[int, ...] = (),
@@ -210,7 +212,7 @@ def _replace_by_linear(
     spatial = weights.ndim - 2
     holder = dialect.dequantize(
         dialect.constant(f"{name}/gains", weights),
-        np.full((len(weights),) + (1,) * (weights.ndim - 1), step, np.float32),
+        np.full((len(weights),) + (1,) * (weights.ndim - 1), gain, np.float32),
         name=f"{name}/gain",
         output=f"{name}/W",
     )
@@ -231,6 +233,7 @@ def _replace_by_linear(
     )
     _describe(linear, "", shape_of(node.outputs[0]) or ())
     replace_node(node, holder, linear)
+    context.gains.add(f"{name}/linear")
 
 
 def _describe(node: ir.Node, name: str, shape: tuple[int, ...]) -> None:

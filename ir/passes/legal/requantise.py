@@ -79,6 +79,7 @@ def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
     result.name, result.shape, result.dtype = f"{name}/out", x.shape, ir.DataType.FLOAT
     insert_before(node, holder, identity)
     node.replace_input_with(0, result)
+    context.gains.add(name)
     layer = provenance.location(node).layer
     context.rewrites.append(
         Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation")

@@ -56,6 +56,16 @@ def test_power_of_two_network_is_reproduced_bit_by_bit():
     assert all(r.fidelity is Fidelity.EXACT for r in context.records)
 
 
+@pytest.mark.parametrize("name", ["model/linear", "model/requantise"])
+def test_a_source_layer_may_have_the_name_of_one_of_ours(name):
+    net = chain(2, seed=3)
+    next(node for node in net.model.graph if node.op_type == "Conv").name = name
+    model, context = scaled(net, io="absorb")
+    assert set(records(context, "weight")) >= {f"{name}/weights"}
+    pairs = zip(weight_integers(net.model), weight_integers(model), strict=True)
+    assert all(np.array_equal(wanted, got) for wanted, got in pairs)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_absorb_beats_nearest_by_3_db_on_chains(seed):
     net = chain(4, seed)
