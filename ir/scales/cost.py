@@ -19,7 +19,7 @@ SAME = 1e-6
 
 
 FAR = 1e3
-"""Added to the error of a map of which some value is off by more than a unit."""
+"""Added to the error of a map of which some value is off by more than a unit (the coarser step)."""
 _ONE_UNIT = 1 + 1e-3
 
 
@@ -77,7 +77,8 @@ def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: 
     power = float(np.mean(np.square(wanted, dtype=np.float64)))
     noise = float(np.mean(np.square(off, dtype=np.float64)))
     relative = noise / (power + (source.scalar_step / 4) ** 2)
-    return relative + (FAR if float(off.max()) > step * _ONE_UNIT else 0.0)
+    unit = max(step, source.scalar_step)
+    return relative + (FAR if float(off.max()) > unit * _ONE_UNIT else 0.0)
 
 
 def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:
