@@ -45,8 +45,16 @@ class Comparison:
 
     @property
     def tolerance(self) -> float:
-        """Units that two roundings to nearest can be apart: half a step of each, at least one."""
-        return max(1.0, (1 + self.source_step) / 2) + _UNIT_NOISE
+        """Units by which a layer's result may differ when its input is the source's, at least one.
+
+        Two roundings to nearest are up to half a step of each apart. Before them, a weight step
+        that was rounded to the grid moves a value by its error times the value.
+        """
+        roundings = (1 + self.source_step) / 2
+        if self.channel_error is not None:
+            largest = max(abs(self.qmin), abs(self.qmax))
+            roundings += float(self.channel_error.max(initial=0)) * largest
+        return max(1.0, roundings) + _UNIT_NOISE
 
 
 @dataclass
@@ -170,11 +178,10 @@ class MapRow:
         return self._predicted / self.local.count
 
     @property
-    def within_a_unit(self) -> bool:
-        """True if no integer of the layer, fed with the source's values, is further than a unit.
+    def explained(self) -> bool:
+        """True if roundings explain every difference of the layer fed with the source's values.
 
-        A finer step than the source's allows for half a unit of the source's. Values beyond the
-        range of the hardware or of the source are counted apart.
+        Values beyond the range of the hardware or of the source are counted apart.
         """
         return self.local.largest <= self.about.tolerance
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dlaconv.ir.rounding import Rounding
 
 Facts = Mapping[str, Mapping[str, Any]]
-"""What is known of each map by name: ``real_step``, ``class``, and ``layer``."""
+"""What is known of each map by name, see `dlaconv.ir.scales.facts.map_facts`."""
 
 LAYOUT_MARK = "/layout_"
 """Between a source tensor's name and the permutation of its axes, in the name of a map."""
@@ -48,8 +48,8 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """True if no layer, fed with the source's values, is off by more than a unit."""
-        return all(row.within_a_unit for row in self.rows if row.about.fidelity != "derived")
+        """True if no layer, fed with the source's values, is off by more than roundings explain."""
+        return all(row.explained for row in self.rows if row.about.fidelity != "derived")
 
     def diagnostics(self) -> Diagnostics:
         """What a user must know: maps that are off locally, and clipped values."""
@@ -57,14 +57,18 @@ class Verification:
         for row in self.rows:
             place = Location(layer=row.about.layer)
             local = row.local
-            if row.about.fidelity != "derived" and not row.within_a_unit:
+            if row.about.fidelity != "derived" and not row.explained:
                 found.warning(
                     "DLA901",
                     "local-difference",
                     f"map {row.about.name!r} is off by up to {local.largest:.3g} units when its "
-                    "layer is fed with the source's values",
+                    f"layer is fed with the source's values; roundings explain "
+                    f"{row.about.tolerance:.3g}",
                     location=place,
-                    help="see the rewrites and tensors of this layer in the report",
+                    help="look the layer up under 'tensors' and 'rewrites' in the report: weights "
+                    "that were quantised anew or a rounding that was dropped explain it; if "
+                    "nothing does, report it as a bug",
+                    notes=("more than that is an error of the conversion, not of the format",),
                 )
             share = local.clipped / max(local.count, 1)
             if share > 1e-3:
