@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
 
 Json = Mapping[str, Any]
-CLASSES = ("exact", "rescaled", "requantised", "clipped", "derived")
-"""How a tensor can survive a conversion, best first."""
 
 
 def table(rows: Sequence[Json]) -> RenderableType:
@@ -117,7 +115,7 @@ def verification_summary(document: Json) -> RenderableType:
                 f"{whole['cosine']:.6f}",
             ]
         )
-    headings = ["map", "class", "values", "differ", "locally", "clipped", "largest", "locally"]
+    headings = ["map", "class", "values", "differ", "(local)", "clipped", "largest", "(local)"]
     parts: list[RenderableType] = [_table([*headings, "QSNR", "cosine"], rows)]
     ends = [("compared on", _comparison(document))]
     ends += [(f"QSNR of {n!r}", _quality(row)) for n, row in document["outputs"].items()]

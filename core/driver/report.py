@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlaconv.ir.graph import ints_attribute
+from dlaconv.ir.records import Fidelity
+
 if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.verification import Verification
-    from dlaconv.ir.layers import Map, Network
+    from dlaconv.ir.layers import Layer, Map, Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.options import Options
+
+_IMAGE_RANK = 4
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,14 @@ def build_report(
         "target": {"name": target.name, "version": target.version},
         "options": options.as_json(),
         "io": {
-            "inputs": [_port(stored.name, stored, maps, feed=True) for stored in network.inputs],
-            "outputs": [_port(name, stored, maps, feed=False) for name, stored in network.outputs],
+            "inputs": [
+                _port(stored.name, stored, maps, _input_layout(stored, network), feed=True)
+                for stored in network.inputs
+            ],
+            "outputs": [
+                _port(name, stored, maps, _output_layout(stored, network), feed=False)
+                for name, stored in network.outputs
+            ],
         },
         "summary": _summary(network, context, verification),
         "tensors": [record.as_json() for record in context.records],
@@ -93,14 +105,38 @@ def build_report(
     }
 
 
+def _input_layout(stored: Map, network: Network) -> str:
+    """NHWC if the network begins by turning the map into NCHW."""
+    readers = [layer for layer in network.layers if stored in layer.inputs]
+    turned = bool(readers) and all(_permutation(layer) == _TO_NCHW for layer in readers)
+    return _layout(stored, turned=turned)
+
+
+def _output_layout(stored: Map, network: Network) -> str:
+    """NHWC if the network ends by turning the map into NHWC."""
+    makers = [layer for layer in network.layers if layer.output == stored]
+    turned = bool(makers) and _permutation(makers[-1]) == _TO_NHWC
+    return _layout(stored, turned=turned)
+
+
+def _layout(stored: Map, *, turned: bool) -> str:
+    if len(stored.shape) != _IMAGE_RANK:
+        return f"{len(stored.shape)}-D"
+    return "NHWC" if turned else "NCHW"
+
+
+def _permutation(layer: Layer) -> tuple[int, ...]:
+    return ints_attribute(layer.node, "perm") if layer.op == "Transpose" else ()
+
+
 def _port(
-    name: str, stored: Map, maps: Mapping[str, Mapping[str, Any]], *, feed: bool
+    name: str, stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str, *, feed: bool
 ) -> dict[str, Any]:
     real = float(maps.get(stored.name, {}).get("real_step", stored.step))
     dtype = "int8" if stored.qmin < 0 else "uint8"
     port = {
         "name": name,
-        "layout": "NCHW" if len(stored.shape) == 4 else f"{len(stored.shape)}-D",
+        "layout": layout,
         "shape": list(stored.shape),
         "dtype": dtype,
         "qmin": stored.qmin,
@@ -124,10 +160,7 @@ def _summary(
     outputs = verification.as_json()["outputs"] if verification is not None else {}
     return {
         "layers": len(network.layers),
-        "maps": {
-            name: classes.get(name, 0)
-            for name in ("exact", "rescaled", "requantised", "clipped", "derived")
-        },
+        "maps": {name: classes.get(name, 0) for name in map(str, Fidelity)},
         "weights": {"kept": len(weights) - requantised, "requantised": requantised},
         "qsnr_db": {name: row["qsnr_db"] for name, row in outputs.items()},
     }
