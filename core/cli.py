@@ -205,6 +205,8 @@ def _report_failure(error: Exception, console: Console, *, as_json: bool, debug:
         found = [item.as_json() for item in diagnostics]
         console.json({"dlaconv": __version__, "exit_code": code, "diagnostics": found})
     console.diagnostics(diagnostics)
+    if isinstance(error, UserError) and error.advice:
+        console.message(error.advice)
     return code
 
 

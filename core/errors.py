@@ -24,14 +24,20 @@ class DlaconvError(Exception):
 
 
 class UserError(DlaconvError):
-    """Something the user can mend; carries every diagnostic found, not just the first."""
+    """Something the user can mend; carries every diagnostic found, not just the first.
+
+    Attributes:
+        diagnostics: what is wrong.
+        advice: what to do about all of it at once, the last line that a user sees; often empty.
+    """
 
     exit_code = EXIT_REFUSED
 
-    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic], advice: str = "") -> None:
         if isinstance(diagnostics, Diagnostic):
             diagnostics = [diagnostics]
         self.diagnostics = Diagnostics(diagnostics)
+        self.advice = advice
         super().__init__(str(self.diagnostics))
 
 

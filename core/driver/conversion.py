@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _TRIED_SAMPLES = 8
 """Random inputs on which scales are chosen, however few are asked for to verify."""
+_REFUSED = (
+    "nothing is written, since the network breaks rules of the hardware; --allow-violations writes "
+    "it nonetheless"
+)
 
 
 @dataclass
@@ -85,7 +89,6 @@ class _Driver:
     timings: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Conversion:
-        from dlaconv.backends.access.rules import check_model
         from dlaconv.ir.layers import network_of
         from dlaconv.ir.scales.facts import map_facts
 
@@ -98,15 +101,10 @@ class _Driver:
         network = network_of(scaled)
         maps = map_facts(scaled, network, context)
         access = self._write(scaled, context, maps)
-        checked = self._timed(
-            "check",
-            lambda: check_model(
-                access, target, extra=self.plugins.rules(), convention=self.options.convention
-            ),
-        )
+        checked = self._timed("check", lambda: self._check(access, scaled, target))
         context.diagnostics.extend(checked.diagnostics)
         if checked.diagnostics.errors and not self.options.allow_violations:
-            raise ConversionError(context.diagnostics)
+            raise ConversionError(context.diagnostics, _REFUSED)
         verification = None
         if self.options.verify:
             verification = self._timed(
@@ -175,6 +173,20 @@ class _Driver:
         }
         return write_access(
             scaled, context.target, convention=context.convention, maps=maps, metadata=metadata
+        )
+
+    def _check(self, access: ir.Model, scaled: ir.Model, target: Target) -> CheckResult:
+        """Checks the file that will be written, with findings in terms of the source's layers."""
+        from dlaconv.backends.access.rules import check_model
+        from dlaconv.ir import provenance
+
+        traced = access.clone()
+        provenance.name_source(traced, str(self.source))
+        origins = {node.name: node for node in scaled.graph}
+        for node in traced.graph:
+            provenance.inherit(node, origins[node.name])
+        return check_model(
+            traced, target, extra=self.plugins.rules(), convention=self.options.convention
         )
 
     def _verify(
