@@ -125,6 +125,7 @@ def run(
     activation_order: str = "mac",
     fetch_all: bool = False,
     as_float: bool = False,
+    target: PathLike | None = None,
 ) -> Arrays:
     """Runs a fixed-point file as the hardware does, bit by bit.
 
@@ -136,6 +137,7 @@ def run(
         activation_order: ``mac`` or ``after-clamp``.
         fetch_all: returns every map instead of the graph outputs.
         as_float: returns real values instead of integers.
+        target: the description that the file was made with; the built-in ACCESS one if None.
 
     Raises:
         UserError: if the file cannot be read or the inputs do not fit it.
@@ -149,6 +151,7 @@ def run(
         activation_order=activation_order,
         fetch_all=fetch_all,
         as_float=as_float,
+        target=None if target is None else Path(target),
     )
 
 
@@ -162,6 +165,7 @@ def verify(
     seed: int = 0,
     rounding: str = "half-even",
     activation_order: str = "mac",
+    target: PathLike | None = None,
     plugins: Plugins | None = None,
 ) -> Verification:
     """Compares every map of a converted file with its source.
@@ -175,6 +179,7 @@ def verify(
         seed: seed of the random samples.
         rounding: how the hardware rounds.
         activation_order: ``mac`` or ``after-clamp``.
+        target: the description that the file was made with; the built-in ACCESS one if None.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -191,6 +196,7 @@ def verify(
         seed=seed,
         rounding=rounding,
         activation_order=activation_order,
+        target=None if target is None else Path(target),
         plugins=plugins or Plugins(),
     )
 

@@ -24,7 +24,8 @@ class Options:
         io: ``pin`` gives graph inputs and outputs real units, ``absorb`` the source's integers.
         convention: what a scale in the file means: ``guide`` (real = scale * integer) or
             ``int-per-real`` (integer = real * scale).
-        calibrate: an ``.npz`` of sample inputs, for maps that the source does not quantise.
+        calibrate: an ``.npz`` of sample inputs, for maps that the source does not quantise and
+            those that cannot keep their scale.
         shapes: shapes of graph inputs that the source leaves open.
         allow_violations: writes the file even if it breaks a hardware rule.
         verify: compares the result with the source on sample inputs.

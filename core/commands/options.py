@@ -66,7 +66,12 @@ Target = Annotated[
 ]
 Rounding = Annotated[
     HardwareRounding,
-    typer.Option("--rounding", help="How the hardware rounds.", rich_help_panel=_HARDWARE),
+    typer.Option(
+        "--rounding",
+        metavar="MODE",
+        help=f"How the hardware rounds: {', '.join(HardwareRounding)}.",
+        rich_help_panel=_HARDWARE,
+    ),
 ]
 Order = Annotated[
     ActivationOrder,
@@ -121,7 +126,7 @@ def conversion_options(
         typer.Option(
             metavar="DATA.npz",
             help="Samples, stacked, one array per graph input: measures maps that the source "
-            "does not quantise.",
+            "does not quantise or whose scale the hardware lacks; random inputs unless given.",
             rich_help_panel=_SCALES,
         ),
     ] = None,
@@ -163,7 +168,7 @@ def conversion_options(
         int | None,
         typer.Option(
             min=1,
-            help="Random samples to compare on; 4 unless given.",
+            help="Samples to compare on, of the calibration data or else random; 4 unless given.",
             rich_help_panel=_CHECKS,
         ),
     ] = None,

@@ -14,6 +14,7 @@ from dlaconv.commands.options import (
     HardwareRounding,
     Order,
     Rounding,
+    Target,
     conflict,
 )
 from dlaconv.diagnostics import Diagnostics
@@ -44,6 +45,7 @@ def run(
     as_float: Annotated[
         bool, typer.Option("--as-float", help="Write real values instead of integers.")
     ] = False,
+    target: Target = None,
     rounding: Rounding = HardwareRounding.HALF_EVEN,
     activation_order: Order = ActivationOrder.MAC,
     as_json: Json = False,
@@ -72,6 +74,7 @@ def run(
                 activation_order=activation_order.value,
                 fetch_all=fetch_all,
                 as_float=as_float,
+                target=target,
             )
 
     results = simulate(fetch_all=False)
@@ -116,6 +119,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the random samples; 0 unless given.")
     ] = None,
+    target: Target = None,
     rounding: Rounding = HardwareRounding.HALF_EVEN,
     activation_order: Order = ActivationOrder.MAC,
     as_json: Json = False,
@@ -145,6 +149,7 @@ def verify(
             seed=seed or 0,
             rounding=rounding.value,
             activation_order=activation_order.value,
+            target=target,
             plugins=session.plugins,
         )
     document = result.as_json()

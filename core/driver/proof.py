@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.reading import load_target, read_network, read_samples
+from dlaconv.driver.verification import quantise_inputs, real_step, verify_network
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from dlaconv.driver.verification import Verification
+    from dlaconv.driver.verification import Facts, Verification
+    from dlaconv.ir.layers import Map
     from dlaconv.plugins import Plugins
 
 
@@ -25,18 +27,18 @@ def run_file(
     activation_order: str = "mac",
     fetch_all: bool = False,
     as_float: bool = False,
+    target: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
     import numpy as np
 
     from dlaconv.arrays import match_inputs
     from dlaconv.backends.access.simulator import Simulator
-    from dlaconv.driver.verification import quantise_inputs, real_step
     from dlaconv.ir.execution import split_samples
     from dlaconv.ir.rounding import Rounding
 
     mode = Rounding(rounding)
-    network, facts = read_network(path, load_target(None))
+    network, facts = read_network(path, load_target(target))
     shapes = {stored.name: stored.shape for stored in network.inputs}
     samples = match_inputs(inputs, shapes, str(path))
     simulator = Simulator(
@@ -67,17 +69,17 @@ def verify_files(
     seed: int = 0,
     rounding: str = "half-even",
     activation_order: str = "mac",
+    target: Path | None = None,
     plugins: Plugins,
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
     from dlaconv import api
-    from dlaconv.driver.verification import real_step, verify_network
     from dlaconv.ir.calibration.samples import random_inputs_of
 
     imported = api.load(source, frontend, plugins=plugins)
     if imported.diagnostics.errors:
         raise ConversionError(imported.diagnostics)
-    network, facts = read_network(converted, load_target(None))
+    network, facts = read_network(converted, load_target(target))
     shapes = {stored.name: stored.shape for stored in network.inputs}
     missing = sorted(set(shapes) - {value.name for value in imported.model.graph.inputs})
     if missing:
@@ -94,15 +96,9 @@ def verify_files(
         fed = read_samples(inputs, imported.model, shapes)
         described = str(inputs)
     else:
-        ranges = {
-            stored.name: (
-                stored.qmin * real_step(facts, stored),
-                stored.qmax * real_step(facts, stored),
-            )
-            for stored in network.inputs
-        }
+        ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
         fed = random_inputs_of(shapes, ranges, samples, seed)
-        described = f"{samples} random inputs, seed {seed}"
+        described = f"random inputs, seed {seed}"
     return verify_network(
         imported.model,
         network,
@@ -112,3 +108,12 @@ def verify_files(
         activation_order=activation_order,
         described=described,
     )
+
+
+def _range(stored: Map, facts: Facts) -> tuple[float, float]:
+    """Real range of a graph input: the source's, or the hardware's where that is not known."""
+    low, high = facts.get(stored.name, {}).get("clip") or (
+        stored.qmin * real_step(facts, stored),
+        stored.qmax * real_step(facts, stored),
+    )
+    return float(low), float(high)

@@ -182,8 +182,10 @@ def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
         "activation_order": "mac",
         "fetch_all": False,
         "as_float": False,
+        "target": None,
     }
     more = ["--as-float", "--rounding", "floor", "--activation-order", "after-clamp"]
+    more += ["--target", "own.json"]
     shown = dlaconv("run", toy, "--input", inputs, "-o", output, "--dump", dump, *more, "--json")
     assert [call[2]["fetch_all"] for call in driver.calls[1:]] == [False, True]
     assert driver.calls[-1][2] == {
@@ -191,6 +193,7 @@ def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
         "activation_order": "after-clamp",
         "fetch_all": True,
         "as_float": True,
+        "target": Path("own.json"),
     }
     assert dump.exists()
     document = json.loads(shown.out)
@@ -215,12 +218,14 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
         "seed": 0,
         "rounding": "half-even",
         "activation_order": "mac",
+        "target": None,
     }
     validate("verify", json.loads(dlaconv("verify", toy, converted, "--json").out))
     driver.verification.passed = False
     assert dlaconv("verify", toy, converted, "--samples", 9, "--seed", 2).code == 1
     assert (driver.calls[-1][2]["samples"], driver.calls[-1][2]["seed"]) == (9, 2)
-    dlaconv("verify", toy, converted, "--input", "x.npz", "--from", "toy")
+    dlaconv("verify", toy, converted, "--input", "x.npz", "--from", "toy", "--target", "own.json")
+    assert driver.calls[-1][2]["target"] == Path("own.json")
     assert driver.calls[-1][2]["inputs"] == Path("x.npz")
     assert driver.calls[-1][2]["frontend"] == "toy"
 
