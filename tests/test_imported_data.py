@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dlaconv.frontends.qonnx import load_qonnx
 from dlaconv.ir.execution import Executor, split_samples
 
