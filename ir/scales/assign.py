@@ -10,7 +10,7 @@ from dlaconv.ir.scales.apply import apply_plan
 from dlaconv.ir.scales.groups import Grouping, group_maps
 from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.refine import refine
-from dlaconv.ir.scales.solver import Plan, align, needs_samples, solve, solve_nearest
+from dlaconv.ir.scales.solver import Plan, align, needs_samples, shared, solve, solve_nearest
 
 
 @ir_pass(tolerance=None)
@@ -35,4 +35,5 @@ def _plan(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
     names = [variable.unrounded for group in needy for variable in group.maps]
     observed = observed_values(model, context.inputs, names)
     plan = solve(grouping, context.target, observed)
-    return refine(model, grouping, plan, needy, observed, context)
+    contested = [group for group in needy if shared(group)]
+    return refine(model, grouping, plan, contested, observed, context)

@@ -55,7 +55,13 @@ def is_exact(source: Quantisation, step: float, limits: tuple[int, int]) -> bool
     )
 
 
-def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: Samples) -> float:
+def error(
+    variable: MapVariable,
+    step: float,
+    limits: tuple[int, int],
+    samples: Samples,
+    strict: bool = True,
+) -> float:
     """Noise over signal that a step causes at one map, relative to the source's own values.
 
     Args:
@@ -63,9 +69,10 @@ def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: 
         step: the real step on the hardware.
         limits: the hardware's smallest and largest integer.
         samples: unrounded values; without those of this map the error is estimated.
+        strict: whether a value that is off by more than a unit counts more than all noise.
 
     Returns:
-        Noise over signal, plus `FAR` if some value is off by more than a unit.
+        Noise over signal, plus `FAR` if that is so.
     """
     source = variable.source
     values = samples.get(variable.unrounded)
@@ -78,7 +85,8 @@ def error(variable: MapVariable, step: float, limits: tuple[int, int], samples: 
     noise = float(np.mean(np.square(off, dtype=np.float64)))
     relative = noise / (power + (source.scalar_step / 4) ** 2)
     unit = max(step, source.scalar_step)
-    return relative + (FAR if float(off.max()) > unit * _ONE_UNIT else 0.0)
+    far = strict and float(off.max()) > unit * _ONE_UNIT
+    return relative + (FAR if far else 0.0)
 
 
 def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:

@@ -128,10 +128,15 @@ def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
 def group_error(plan: GroupPlan, group: Group, target: Target, samples: Samples) -> float:
     """Summed error of a group's maps under a plan."""
     return sum(
-        error(variable, plan.step(item), hardware_range(item, target), samples)
+        error(variable, plan.step(item), hardware_range(item, target), samples, shared(group))
         for item in group.classes
         for variable in item.maps
     )
+
+
+def shared(group: Group) -> bool:
+    """True if several step classes share the group's base, so that one's gain is another's loss."""
+    return len(group.classes) > 1
 
 
 def needs_samples(grouping: Grouping, target: Target) -> list[Group]:
@@ -193,12 +198,13 @@ def _fraction(step: float) -> float:
 def _best_under(base: float, group: Group, target: Target, samples: Samples) -> GroupPlan:
     exponents: dict[StepClass, int] = {}
     total = 0.0
+    strict = shared(group)
     for item in group.classes:
         limits = hardware_range(item, target)
         choices = {}
         for exponent in _exponents(base, item, limits, samples):
             step = base * 2.0**exponent
-            choices[exponent] = sum(error(v, step, limits, samples) for v in item.maps)
+            choices[exponent] = sum(error(v, step, limits, samples, strict) for v in item.maps)
         exponents[item] = min(choices, key=lambda exponent: (choices[exponent], exponent))
         total += choices[exponents[item]]
     return GroupPlan(base, exponents, total)
