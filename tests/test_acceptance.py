@@ -270,10 +270,32 @@ def test_generated_network_is_what_it_says(tmp_path):
             assert used > 30, f"{name} uses {used} of its integers"
 
 
+def requantised_weights(run: Run) -> dict[str, str]:
+    """What the report says of layers whose weights were rounded anew."""
+    weights = [row for row in run.report["tensors"] if row["kind"] == "weight"]
+    assert weights
+    return {row["layer"]: row["note"] for row in weights if row["class"] == "requantised"}
+
+
+def test_bias_guard_widens_one_channel_and_says_so(tmp_path):
+    built = chain(4, 0)
+    (bias,) = (item for item in built.model.graph.initializer if item.name == "bias6")
+    array = numpy_helper.to_array(bias).copy()
+    array[3] = 60
+    bias.CopyFrom(numpy_helper.from_array(array, bias.name))
+    run = convert_built(built, tmp_path)
+    assert requantised_weights(run).keys() == {"conv6"}
+    assert "1 channel" in requantised_weights(run)["conv6"]
+    written = access_convolutions(run.target)
+    for node, wanted in source_convolutions(run.source).items():
+        changed = np.abs(written[node][0].integers - wanted.integers).max((1, 2, 3)) > 1e-3
+        assert np.flatnonzero(changed).tolist() == ([3] if node == "conv6" else [])
+
+
 @pytest.mark.parametrize("name", FLOAT_SCALES)
 def test_weight_integers_are_kept(absorbed, name):
     run = absorbed(name)
-    assert [row["layer"] for row in run.report["tensors"] if "guard" in row["note"]] == []
+    assert requantised_weights(run) == {}
     written = access_convolutions(run.target)
     for node, wanted in source_convolutions(run.source).items():
         got = written[node][0].integers
