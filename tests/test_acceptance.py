@@ -7,6 +7,7 @@ and multipliers are read from both files with the onnx package alone.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from dlaconv.frontends.qonnx import load_qonnx
 from dlaconv.ir.calibration.samples import random_inputs
 from dlaconv.ir.execution import Executor, split_samples
 from dlaconv.options import Options
-from tests.networks import Built, Style, chain, residual, varied
+from tests.networks import Built, Style, big_chain, chain, residual, varied
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "qonnx"
@@ -351,3 +352,42 @@ def test_as_many_integers_differ_as_rounding_the_multipliers_predicts(absorbed, 
         predicted = float(np.mean(magnitude / step_out * errors))
         local = run.rows[conv.result].local
         assert local.differing / local.count <= 1.1 * predicted + 0.002, node
+
+
+# Size.
+
+
+def calls_to_convert(n_nodes: int, folder: Path) -> int:
+    """Function calls that a conversion takes: time that no other program disturbs."""
+    source = folder / f"{n_nodes}.onnx"
+    onnx.save(big_chain(n_nodes).model, source)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    options = Options(verify=False, allow_violations=True)
+    sys.setprofile(count)
+    try:
+        dlaconv.convert(source, source.with_suffix(".dla.onnx"), options=options)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_work_grows_linearly_with_the_network(tmp_path):
+    calls_to_convert(100, tmp_path)  # imports and caches
+    small, double, fourfold = (calls_to_convert(size, tmp_path) for size in (200, 400, 800))
+    assert (fourfold - double) / (double - small) < 2.2
+
+
+def test_network_of_ten_thousand_nodes_converts(tmp_path):
+    built = big_chain(10_000)
+    onnx.save(built.model, tmp_path / "big.onnx")
+    options = Options(verify=False, allow_violations=True)
+    conversion = dlaconv.convert(tmp_path / "big.onnx", tmp_path / "big.dla.onnx", options=options)
+    written = onnx.load(tmp_path / "big.dla.onnx")
+    convolutions = sum(node.op_type == "Conv" for node in built.model.graph.node)
+    assert sum(node.op_type == "Conv" for node in written.graph.node) == convolutions
+    assert conversion.output == tmp_path / "big.dla.onnx"
