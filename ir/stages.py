@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
-from dlaconv.ir.graph import is_constant, is_op, shape_of
+from dlaconv.ir.graph import consumers, is_constant, is_op, producer, shape_of
+from dlaconv.ir.layers import PIPELINED, ROUNDING
 
 
 class Stage(enum.Enum):
@@ -78,6 +79,37 @@ def _one_shape_op(node: ir.Node) -> bool:
     return not is_op(node, "Flatten", "Squeeze", "Unsqueeze")
 
 
+def _rounded_once(node: ir.Node) -> bool:
+    """The result goes to one quantise node, at most through the activation that is pipelined."""
+    if not is_op(node, *ROUNDING):
+        return True
+    value = node.outputs[0]
+    for _ in range(2):
+        readers = consumers(value)
+        if value.is_graph_output() or len(readers) > 1:
+            return False
+        if not readers or dialect.is_quantize(readers[0]):
+            return True
+        if not is_op(readers[0], *PIPELINED):
+            return False
+        value = readers[0].outputs[0]
+    return False
+
+
+def _integers_with_steps(node: ir.Node) -> bool:
+    if not is_op(node, "Conv", "Gemm"):
+        return True
+    holders = [producer(value) for value in node.inputs[1:] if value is not None]
+    types = [
+        holder.inputs[0].dtype
+        for holder in holders
+        if holder is not None and dialect.is_dequantize(holder) and holder.inputs[0] is not None
+    ]
+    return (
+        len(types) == len(holders) and types == [ir.DataType.INT8, ir.DataType.INT32][: len(types)]
+    )
+
+
 def _power_of_two(node: ir.Node) -> bool:
     if not dialect.is_quantize(node):
         return True
@@ -107,8 +139,11 @@ SPEC: dict[Stage, tuple[Row, ...]] = {
         ("shapes change by Reshape with a constant shape", _one_shape_op),
         ("no Identity, Dropout or Constant node is left", _no_copy),
     ),
-    Stage.LEGAL: (),
-    Stage.SCALED: (("map steps are powers of two", _power_of_two),),
+    Stage.LEGAL: (("each result of a layer goes to one quantise node", _rounded_once),),
+    Stage.SCALED: (
+        ("map steps are powers of two", _power_of_two),
+        ("weights are int8 and biases int32, with their steps", _integers_with_steps),
+    ),
 }
 
 

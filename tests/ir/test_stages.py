@@ -102,3 +102,45 @@ def test_map_steps_are_powers_of_two_when_scaled(step, holds):
     model = net.model("y")
     assert ("map steps are powers of two" in broken_in(model, Stage.SCALED)) is not holds
     assert broken_in(model, Stage.LEGAL) == set()
+
+
+def rounded_twice(net, x):
+    net.quantize(x, 0.5)
+    return net.quantize(x, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("build", "holds"),
+    [
+        (lambda net: net.quantize(net.op("Tanh", "x"), 0.25), True),
+        (lambda net: net.quantize(net.op("Relu", net.op("Add", "x", "x")), 0.25), True),
+        (lambda net: net.op("Tanh", "x"), False),
+        (lambda net: net.op("Reshape", net.op("Tanh", "x"), np.array([2])), False),
+        (lambda net: rounded_twice(net, net.op("Tanh", "x")), False),
+    ],
+    ids=["rounded", "activated", "output", "moved", "rounded twice"],
+)
+def test_each_result_of_a_layer_goes_to_one_quantise_node_when_legal(build, holds):
+    net = Net(x=[1, 2])
+    model = net.model(build(net))
+    words = "each result of a layer goes to one quantise node"
+    assert (words in broken_in(model, Stage.LEGAL)) is not holds
+    assert words not in broken_in(model, Stage.CANONICAL)
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "holds"),
+    [(np.int8, np.int32, True), (np.int8, None, True), (np.int16, None, False),
+     (np.int8, np.int16, False), (None, None, False), (np.int8, np.float32, False)],
+)  # fmt: skip
+def test_weights_and_biases_are_integers_when_scaled(weights, bias, holds):
+    def constant(net, shape, dtype):
+        array = np.ones(shape, dtype or np.float32)
+        return array if dtype in {None, np.float32} else net.dequantize(array, 0.5)
+
+    net = Net(x=[1, 2])
+    inputs = [constant(net, (3, 2), weights)]
+    inputs += [constant(net, (3,), bias)] if bias else []
+    net.quantize(net.op("Gemm", "x", *inputs, transB=1), 0.25, out="y")
+    found = broken_in(net.model("y"), Stage.SCALED)
+    assert ("weights are int8 and biases int32, with their steps" in found) is not holds
