@@ -144,6 +144,7 @@ def run(
     """
     from dlaconv.driver.proof import run_file
 
+    _require_hardware(rounding, activation_order)
     return run_file(
         require_file(Path(path)),
         inputs,
@@ -187,6 +188,7 @@ def verify(
     """
     from dlaconv.driver.proof import verify_files
 
+    _require_hardware(rounding, activation_order)
     return verify_files(
         require_file(Path(source)),
         require_file(Path(converted)),
@@ -199,6 +201,13 @@ def verify(
         target=None if target is None else Path(target),
         plugins=plugins or Plugins(),
     )
+
+
+def _require_hardware(rounding: str, activation_order: str) -> None:
+    from dlaconv.options import ACTIVATION_ORDERS, ROUNDINGS, require_choice
+
+    require_choice("rounding", rounding, ROUNDINGS)
+    require_choice("activation_order", activation_order, ACTIVATION_ORDERS)
 
 
 def _paths(source: Files) -> list[Path]:

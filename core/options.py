@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import UsageError
 
 POLICIES = ("absorb", "nearest")
 IO_MODES = ("pin", "absorb")
 CONVENTIONS = ("guide", "int-per-real")
 ACTIVATION_ORDERS = ("mac", "after-clamp")
+ROUNDINGS = ("half-even", "half-up", "half-away", "half-to-zero", "floor", "ceil", "up", "down")
+
+_CHOICES = {
+    "policy": POLICIES,
+    "io": IO_MODES,
+    "convention": CONVENTIONS,
+    "rounding": ROUNDINGS,
+    "activation_order": ACTIVATION_ORDERS,
+}
+
+
+def require_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Sees to it that an option has a value that it can have.
+
+    Raises:
+        UsageError: if it has not.
+    """
+    if value not in allowed:
+        raise UsageError(
+            Diagnostic(
+                "DLA426",
+                "option-value",
+                f"{name} cannot be {value!r}",
+                help=f"choose one of {', '.join(allowed)}",
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,9 @@ class Options:
         activation_order: ``mac`` (before the rounding) or ``after-clamp``.
         unsigned_maps: the hardware keeps 8 bits of maps that are never negative.
         dump_stages: folder for the model after every pass.
+
+    Raises:
+        UsageError: if an option has a value that it cannot have.
     """
 
     target: Path | None = None
@@ -51,6 +83,10 @@ class Options:
     activation_order: str = "mac"
     unsigned_maps: bool = False
     dump_stages: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            require_choice(name, getattr(self, name), allowed)
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""
