@@ -1,7 +1,6 @@
 """The manual of the command line as Markdown: ``docs/cli.md``, made from the commands themselves.
 
-``python -m dlaconv.manual > docs/cli.md`` writes it anew, and ``python -m dlaconv.manual rules >
-docs/rules.md`` the page of rules; tests compare them.
+``python -m dlaconv.manual > docs/cli.md`` writes it anew; a test compares the two.
 """
 
 from __future__ import annotations
@@ -116,12 +115,5 @@ def _default(option: Parameter) -> str:
     return f" Default: `{option.default}`."
 
 
-def rules() -> str:
-    """The page of all built-in rules."""
-    from dlaconv.driver.inspection import rules_page
-
-    return rules_page()
-
-
 if __name__ == "__main__":
-    sys.stdout.write(rules() if sys.argv[1:] == ["rules"] else manual())
+    sys.stdout.write(manual())

@@ -42,13 +42,6 @@ def rule_list(plugins: Plugins) -> list[dict[str, str]]:
     return documentation.rule_list(plugins.rules())
 
 
-def rules_page() -> str:
-    """Every built-in rule as Markdown, for ``docs/rules.md``."""
-    from dlaconv.backends.access.rules import documentation
-
-    return documentation.rules_markdown()
-
-
 def ops_rows(target: Path | None) -> list[dict[str, Any]]:
     """What the hardware runs, one row per operator."""
     from dlaconv.backends.access.rules.documentation import ops_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -162,3 +163,7 @@ def _as_json(rule: Rule) -> dict[str, str]:
 
 def _anchor(rule: Rule) -> str:
     return f"{rule.id} {rule.name}".lower().replace(" ", "-")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rules_markdown())

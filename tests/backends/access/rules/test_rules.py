@@ -93,7 +93,8 @@ def test_a_docstring_without_a_section_is_refused():
 
 def test_the_page_of_rules_is_generated_from_the_rules():
     page = (ROOT / "docs" / "rules.md").read_text("utf-8")
-    assert page == documentation.rules_markdown(), "run: python -m dlaconv.manual rules > docs/rules.md"
+    command = "python -m dlaconv.backends.access.rules.documentation > docs/rules.md"
+    assert page == documentation.rules_markdown(), f"run: {command}"
 
 
 @every_rule
