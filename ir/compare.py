@@ -152,13 +152,14 @@ class MapRow:
         accumulated: the network run from its inputs.
         local: its layer fed with the source's values.
         predicted: expected share of locally differing integers from rounding the weight steps:
-            mean of |q_c| times the relative error of channel c's multiplier.
+            mean of |q_c| times the relative error of channel c's multiplier (for a sum of maps,
+            mean of what its gains are off).
     """
 
     about: Comparison
     accumulated: Difference = field(default_factory=Difference)
     local: Difference = field(default_factory=Difference)
-    _predicted: float = 0.0
+    _predicted: float | None = None
 
     def add(self, wanted: np.ndarray, accumulated: np.ndarray, local: np.ndarray) -> None:
         """Adds one sample of the map, all in units of its step."""
@@ -168,12 +169,16 @@ class MapRow:
         errors = about.channel_error
         if errors is not None and wanted.ndim > 1 and wanted.shape[1] == errors.size:
             magnitude = np.abs(wanted).sum(axis=tuple(i for i in range(wanted.ndim) if i != 1))
-            self._predicted += float(np.vdot(magnitude, errors))
+            self.predict(float(np.vdot(magnitude, errors)))
+
+    def predict(self, differing: float) -> None:
+        """Adds the expected number of differing integers of one sample."""
+        self._predicted = (self._predicted or 0.0) + differing
 
     @property
     def predicted(self) -> float | None:
         """Expected share of locally differing integers, None where nothing is predicted."""
-        if self.about.channel_error is None or not self.local.count:
+        if self._predicted is None or not self.local.count:
             return None
         return self._predicted / self.local.count
 

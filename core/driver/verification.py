@@ -174,6 +174,10 @@ def verify_network(
         near = got | local.run(integers | wanted | _joined(network, wanted))
         for name, row in rows.items():
             row.add(wanted[name], got[name].astype(np.float64), near[name].astype(np.float64))
+            gains: Mapping[str, float] = facts[name].get("gain_errors", {})
+            if gains and wanted.keys() >= gains.keys():
+                off = sum(error * wanted[operand] for operand, error in gains.items())
+                row.predict(float(np.abs(off).sum()))
     return Verification(
         list(rows.values()),
         tuple(name for name, _ in network.outputs),
@@ -187,7 +191,10 @@ def verify_network(
 def quantise_inputs(
     network: Network, feeds: Mapping[str, np.ndarray], facts: Facts, rounding: Rounding
 ) -> dict[str, np.ndarray]:
-    """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given."""
+    """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given.
+
+    Floats are clipped where the source clips them, see `fed_range`.
+    """
     import numpy as np
 
     from dlaconv.ir.rounding import round_array
@@ -198,8 +205,22 @@ def quantise_inputs(
         if values.dtype.kind == "f":
             step = real_step(facts, stored)
             values = round_array(values.astype(np.float64) / step, rounding)
+            values = np.clip(values, *fed_range(facts, stored))
         found[stored.name] = np.clip(values, stored.qmin, stored.qmax).astype(np.int64)
     return found
+
+
+def fed_range(facts: Facts, stored: Map) -> tuple[int, int]:
+    """Smallest and largest integer that the host feeds a graph input.
+
+    The quantiser of the input is the host's, so its clip is too: an unsigned one has no negative
+    integers, whatever the hardware can hold.
+    """
+    clip = _clip(facts.get(stored.name, {}))
+    if clip is None:
+        return stored.qmin, stored.qmax
+    low, high = (round(end) for end in clip)
+    return max(stored.qmin, min(low, stored.qmax)), min(stored.qmax, max(high, stored.qmin))
 
 
 def in_units(values: np.ndarray, step: float) -> np.ndarray:

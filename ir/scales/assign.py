@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dlaconv.ir import provenance
 from dlaconv.ir.calibration.samples import observed_values, random_inputs
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.scales.apply import apply_plan
@@ -23,7 +24,28 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
     grouping = group_maps(model, constraints_of(context))
     plan = align(_plan(model, grouping, context), grouping)
+    _warn_of_ratios(model, grouping, plan, context)
     apply_plan(model, grouping, plan, context)
+
+
+def _warn_of_ratios(model: ir.Model, grouping: Grouping, plan: Plan, context: Context) -> None:
+    """Says what the host must know where a graph input or output is not in real units."""
+    inputs = [use.node.outputs[0] for value in model.graph.inputs for use in value.uses()]
+    ends = [(value, "feed round(x / {:.9g})") for value in inputs if value in grouping.class_of]
+    ends += [(value, "multiply its integers by {:.9g}") for value in model.graph.outputs]
+    for value, advice in ends:
+        item = grouping.class_of[value]
+        group_plan = plan[grouping.group_of[item]]
+        if group_plan.gamma == 1.0:
+            continue
+        context.diagnostics.warning(
+            "DLA210",
+            "hidden-ratio",
+            f"map {value.name!r} holds {group_plan.gamma:.6g} times the real value; its scale in "
+            "the file is not its real step",
+            location=provenance.location(value.producer(), model),
+            help=f"{advice.format(group_plan.step(item))}, or convert with --io pin",
+        )
 
 
 def _plan(model: ir.Model, grouping: Grouping, context: Context) -> Plan:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.layers import Network
+from dlaconv.ir.layers import Layer, Map, Network
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.records import TensorRecord
 
@@ -20,8 +21,10 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     name of a quantised graph input. ``source_step`` and ``clip`` are the source's step
     and range, in real terms.
     ``step_errors`` (relative, per output channel) is there where the weight steps were rounded to
-    the grid.
+    the grid; ``gain_errors`` where two maps are summed by a convolution: by operand, how much its
+    gain is off, in units of the result per unit of the operand.
     """
+    makers = {layer.output.name: layer for layer in network.layers}
     records = {record.name: record for record in context.records if record.kind == "map"}
     weights = {record.name: record for record in context.records if record.kind == "weight"}
     facts: dict[str, dict[str, Any]] = {}
@@ -55,6 +58,9 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         errors = None if weight is None else _step_errors(weight)
         if errors is not None:
             facts[name]["step_errors"] = errors
+        if layer.inputs[0].name in context.sums:
+            operands = makers[layer.inputs[0].name].inputs
+            facts[name]["gain_errors"] = _gain_errors(layer, operands, facts)
     return facts
 
 
@@ -65,6 +71,23 @@ def _source(record: TensorRecord) -> dict[str, Any]:
         return {}
     ends = [(source[end] - source["zero_point"]) * source["step"] for end in ("qmin", "qmax")]
     return {"clip": ends, "source_step": source["step"]}
+
+
+def _gain_errors(
+    layer: Layer, operands: Sequence[Map], facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    weights = layer.weights
+    assert weights is not None
+    first = weights.integers[0].reshape(-1)
+    unit = float(layer.multipliers[0])
+    result = facts[layer.output.name]["real_step"]
+    errors: dict[str, float] = {}
+    for operand, start in zip(operands, (0, first.size // 2), strict=True):
+        gain = float(first[start]) * unit
+        errors[operand.name] = errors.get(operand.name, 0.0) + (
+            gain - facts[operand.name]["real_step"] / result
+        )
+    return errors
 
 
 def _step_errors(record: TensorRecord) -> list[float] | None:

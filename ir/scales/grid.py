@@ -26,17 +26,18 @@ class WeightGrid(enum.StrEnum):
         Args:
             values: positive float64, any shape.
         """
-        low, high = self._neighbours(values)
+        low, high = self.around(values)
         nearest: np.ndarray = np.where(values - low <= high - values, low, high)
         return nearest
 
     def at_least(self, values: np.ndarray) -> np.ndarray:
         """The smallest grid step that is not below each value."""
-        low, high = self._neighbours(values)
+        low, high = self.around(values)
         raised: np.ndarray = np.where(low >= values, low, high)
         return raised
 
-    def _neighbours(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def around(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The grid steps next to each value, below and above."""
         mantissa, exponent = np.frexp(np.asarray(values, np.float64))
         if self is WeightGrid.DYADIC:
             a = np.floor(mantissa * 256)

@@ -179,7 +179,7 @@ def scale_gains(
     """
     wanted = np.unique(gains * scaling.gamma_out)
     leading = np.arange(1, target.weight_range[1] + 1)
-    steps = grid.nearest(wanted.max() / leading)
+    steps = np.stack(grid.around(wanted.max() / leading), axis=1).reshape(-1)
     integers = np.rint(wanted / steps[:, None])
     error = np.abs(integers * steps[:, None] - wanted).sum(axis=1)
     error[integers.max(axis=1) > target.weight_range[1]] = np.inf

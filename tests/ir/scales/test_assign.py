@@ -247,3 +247,13 @@ def test_both_conventions_reach_the_same_steps_up_to_the_grid():
             steps, ideal = (np.array(record.target[k]) for k in ("steps", "ideal_steps"))
             assert np.abs(steps / ideal - 1).max() <= 1 / 256 + 1e-9
         assert model.graph.outputs
+
+
+def test_absorbed_io_says_what_the_host_must_feed_and_read():
+    context = scaled(chain(2, 0), io="absorb")[1]
+    found = [item for item in context.diagnostics if item.rule == "DLA210"]
+    steps = [record.target["real_step"] for record in records(context, "map").values()]
+    assert [f"{step:.9g}" in item.help for step, item in zip(
+        (steps[0], steps[-1]), found, strict=True
+    )] == [True, True]  # fmt: skip
+    assert not scaled(chain(2, 0))[1].diagnostics.warnings
