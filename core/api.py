@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.errors import DlaconvError, InternalError, PluginError, UnreadableError, UsageError
-from dlaconv.files import require_file, require_output
+from dlaconv.files import require_conversion_output, require_file
 from dlaconv.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -84,17 +84,17 @@ def convert(
     from dlaconv.options import Options as Defaults
 
     plugins = plugins or Plugins()
+    options = options or Defaults()
     target = None if output is None else Path(output)
     files = _paths(source)
     if target is not None:
-        require_output(target, files)
+        others = [path for path in (options.target, options.calibrate) if path is not None]
+        require_conversion_output(target, [*files, *others])
     for file in files:
         require_file(file)
     chosen = frontend or _recognised(files, plugins)
     imported = load(files, chosen, plugins=plugins, **arguments)
-    return convert_imported(
-        imported, files[0], target, options or Defaults(), plugins, frontend=chosen
-    )
+    return convert_imported(imported, files[0], target, options, plugins, frontend=chosen)
 
 
 def check(

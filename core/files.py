@@ -29,11 +29,16 @@ def require_file(path: Path) -> Path:
 def require_output(path: Path, sources: Sequence[Path] = ()) -> None:
     """Sees to it that a file can be written, before work is spent on its content.
 
+    A device or pipe would not be written to but replaced, so it is no output.
+
     Raises:
-        UsageError: if the folder does not exist, or the path is a folder or one of ``sources``.
+        UsageError: if the folder does not exist, or the path is one of ``sources`` or anything
+            but an ordinary file.
     """
     if path.is_dir():
         problem = "the output is a folder"
+    elif path.exists() and not path.is_file():
+        problem = "the output is no ordinary file"
     elif not path.parent.is_dir():
         problem = f"the folder {path.parent} does not exist"
     elif path.exists() and any(item.exists() and path.samefile(item) for item in sources):
@@ -43,6 +48,32 @@ def require_output(path: Path, sources: Sequence[Path] = ()) -> None:
     raise UsageError(
         Diagnostic("DLA421", "output-path", problem, location=Location(file=str(path)))
     )
+
+
+def report_of(output: Path) -> Path:
+    """The place of the report of a conversion: beside the output, ending in ``.json``."""
+    return output.with_suffix(".json")
+
+
+def require_conversion_output(output: Path, sources: Sequence[Path]) -> None:
+    """Sees to it that a converted file and its report can be written; see `require_output`.
+
+    Raises:
+        UsageError: also if the report would overwrite the converted file.
+    """
+    require_output(output, sources)
+    report = report_of(output)
+    if report == output:
+        raise UsageError(
+            Diagnostic(
+                "DLA421",
+                "output-path",
+                "the report beside the output would have the same name",
+                location=Location(file=str(output)),
+                help="end the output in .onnx",
+            )
+        )
+    require_output(report, sources)
 
 
 @contextlib.contextmanager

@@ -244,12 +244,12 @@ class _Driver:
 
         from dlaconv.backends.access.reader import read_access
         from dlaconv.backends.access.roundtrip import difference
-        from dlaconv.files import replacing
+        from dlaconv.files import replacing, report_of
         from dlaconv.ir.layers import network_of
 
         assert self.output is not None
         with (
-            replacing(self.output.with_suffix(".json")) as report,
+            replacing(report_of(self.output)) as report,
             replacing(self.output) as file,
         ):
             ir.save(conversion.model, file)
