@@ -222,7 +222,8 @@ class _NetworkReader:
             if value not in self.maps:
                 raise ValueError(f"graph output {value.name!r} is no quantised map")
             outputs.append((value.name or "", self.maps[value]))
-        return Network(tuple(self.inputs.values()), tuple(self.layers), tuple(outputs))
+        inputs = tuple(self.inputs[value] for value in self.graph.inputs if value in self.inputs)
+        return Network(inputs, tuple(self.layers), tuple(outputs))
 
     def _quantised(self, node: ir.Node) -> None:
         x, result = node.inputs[0], node.outputs[0]

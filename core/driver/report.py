@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlaconv.driver.verification import fed_range
 from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.records import Fidelity
 
@@ -134,18 +135,19 @@ def _port(
 ) -> dict[str, Any]:
     real = float(maps.get(stored.name, {}).get("real_step", stored.step))
     dtype = "int8" if stored.qmin < 0 else "uint8"
+    low, high = fed_range(maps, stored) if feed else (stored.qmin, stored.qmax)
     port = {
         "name": name,
         "layout": layout,
         "shape": list(stored.shape),
         "dtype": dtype,
-        "qmin": stored.qmin,
-        "qmax": stored.qmax,
+        "qmin": low,
+        "qmax": high,
         "scale": float(stored.step),
         "real_step": real,
     }
     if feed:
-        port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {stored.qmin}, {stored.qmax})"
+        port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {low}, {high})"
     else:
         port["read"] = f"real = {dtype} * {real:.9g}"
     return port

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dlaconv.ir.passes.legal.derive_maps import derive_maps
+from dlaconv.ir.passes.legal.implicit_relu import implicit_relu
 from dlaconv.ir.passes.legal.known_operators import known_operators
 from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
 from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.legal.requantise import requantise
+from dlaconv.ir.passes.legal.returned_inputs import returned_inputs
 from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Pass
 
@@ -19,6 +21,9 @@ LEGAL: tuple[Pass, ...] = (
     redundant_rounding,
     # a quantiser on a stored map becomes an operator of its own
     requantise,
+    returned_inputs,
+    # behind requantise, so that it finds an operator to be pipelined behind
+    implicit_relu,
     # raw uses get their map before single_use counts the uses of each unrounded value
     derive_maps,
     single_use,
