@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import input_array, is_constant, ints_attribute, producer, shape_of
+from dlaconv.ir.graph import input_array, ints_attribute, is_constant, producer, shape_of
 
 Bound = tuple[float, float]
 
@@ -29,11 +29,7 @@ def interval_bounds(model: ir.Model) -> dict[ir.Value, Bound]:
         if not node.inputs or node.domain:
             continue
         handler = _HANDLERS.get(node.op_type)
-        sources = [
-            bounds[value]
-            for value in node.inputs
-            if value is not None and value in bounds
-        ]
+        sources = [bounds[value] for value in node.inputs if value is not None and value in bounds]
         if handler is not None and sources:
             bound = handler(node, sources)
             if bound is not None and all(map(math.isfinite, bound)):
