@@ -118,9 +118,9 @@ def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
         limits = hardware_range(item, target)
         step = plan.step(item)
         for variable in item.maps:
-            ratio = step / natural_step(variable.source, limits)
-            finest = _finest(variable, 1.0, limits, {})
-            if not finest - SAME <= ratio <= 4:
+            natural = natural_step(variable.source, limits)
+            finest = _finest(variable, natural, limits, {})
+            if not finest * (1 - SAME) <= step <= 4 * natural:
                 return False
     return True
 
