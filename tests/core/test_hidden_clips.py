@@ -5,6 +5,7 @@ import pytest
 from onnx import helper
 
 import dlaconv
+from dlaconv.errors import ConversionError
 from dlaconv.options import Options
 from tests.frontends.builders import network, parameters, quant, random, save
 
@@ -82,3 +83,16 @@ def test_inputs_may_be_used_in_any_order(tmp_path):
     got = dlaconv.run(file, {"second": other, "first": SAMPLES}, as_float=True)["y"]
     wanted = on_grid(on_grid(SAMPLES) + on_grid(other))
     assert np.array_equal(got, wanted.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "rule"),
+    [(quant("x", "y"), [4, 16, 4, 4], "DLA306"), (quant("c", "y"), SHAPE, "DLA307")],
+    ids=["batch", "constant"],
+)
+def test_several_samples_at_once_and_constant_outputs_are_refused(tmp_path, node, shape, rule):
+    constants = parameters(STEP) | {"c": np.ones((1, 4), np.float32)}
+    path = save(tmp_path, network([node], constants, {"x": shape}, ["y"]))
+    with pytest.raises(ConversionError) as caught:
+        dlaconv.convert(path, options=Options(allow_violations=True))
+    assert [item.rule for item in caught.value.diagnostics.errors] == [rule]

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import is_constant, is_op, producer
+from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.pipeline import Context, ir_pass
 
@@ -23,7 +23,7 @@ def known_operators(model: ir.Model, context: Context) -> None:
     Raises:
         ConversionError: listing every such node.
     """
-    problems = []
+    problems = _port_problems(model)
     for node in model.graph:
         problem = _problem(node)
         if problem is not None:
@@ -35,6 +35,45 @@ def known_operators(model: ir.Model, context: Context) -> None:
             )
     if problems:
         raise ConversionError([*context.diagnostics, *problems])
+
+
+def _port_problems(model: ir.Model) -> list[Diagnostic]:
+    """Inputs of several samples, and outputs that depend on no input."""
+    problems = []
+    for value in model.graph.inputs:
+        shape = shape_of(value) or (1,)
+        if value.uses() and shape[:1] != (1,):
+            single = ",".join(map(str, (1, *shape[1:])))
+            problems.append(
+                Diagnostic(
+                    "DLA306",
+                    "batch-size",
+                    f"graph input {value.name!r} takes {shape[0]} samples at once; the hardware "
+                    "runs one",
+                    location=provenance.location(None, model),
+                    help=f"give --set-shape {value.name}={single}",
+                )
+            )
+    problems += [
+        Diagnostic(
+            "DLA307",
+            "constant-output",
+            f"graph output {value.name!r} depends on no input",
+            location=provenance.location(value.producer(), model),
+            help="remove the output; its value never changes",
+        )
+        for value in model.graph.outputs
+        if _fixed(value)
+    ]
+    return problems
+
+
+def _fixed(value: ir.Value) -> bool:
+    """True for a constant, and for what is computed from constants only, such as weights."""
+    node = value.producer()
+    if node is None:
+        return is_constant(value)
+    return all(is_constant(source) for source in node.inputs if source is not None)
 
 
 def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
