@@ -149,8 +149,8 @@ def _array_problem(array: np.ndarray, shape: Shape | None) -> str:
         return f"has shape {list(array.shape)}, the graph input takes [samples, {wanted}]"
     if array.size == 0 or array.ndim == 0:
         return "holds no sample"
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return "holds values that are not finite"
+    if array.dtype.kind == "f" and not (np.abs(array) <= np.finfo(np.float32).max).all():
+        return "holds values that are not finite in 32 bits"
     return ""
 
 

@@ -5,7 +5,9 @@ No conversion logic is here, and nothing heavy is imported before a command need
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -58,6 +60,9 @@ _CliError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code."""
+    # a stream that the caller closed is None; what would go there is dropped
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
@@ -203,7 +208,8 @@ def _report_failure(error: Exception, console: Console, *, as_json: bool, debug:
         from dlaconv import __version__
 
         found = [item.as_json() for item in diagnostics]
-        console.json({"dlaconv": __version__, "exit_code": code, "diagnostics": found})
+        with contextlib.suppress(OSError):  # it may be standard output that failed
+            console.json({"dlaconv": __version__, "exit_code": code, "diagnostics": found})
     console.diagnostics(diagnostics)
     if isinstance(error, UserError) and error.advice:
         console.message(error.advice)

@@ -127,6 +127,7 @@ def test_unknown_sizes_fit_everything():
         ({"x": np.zeros((4, 3, 8, 7)), "y": np.zeros((4, 5))}, ["DLA433"], "[4, 3, 8, 7]"),
         ({"x": np.zeros((4, 3, 8, 8)), "y": np.zeros((0, 5))}, ["DLA433"], "no sample"),
         ({"x": np.zeros((4, 3, 8, 8)), "y": np.full((4, 5), np.nan)}, ["DLA433"], "not finite"),
+        ({"x": np.zeros((4, 3, 8, 8)), "y": np.full((4, 5), 1e300)}, ["DLA433"], "in 32 bits"),
         ({"x": np.zeros((4, 3, 8, 8)), "y": np.zeros((3, 5))}, ["DLA434"], "x: 4, y: 3"),
         ({"a": np.zeros(1), "b": np.zeros(1)}, ["DLA432", "DLA432"], "no array 'y'"),
     ],

@@ -1,6 +1,9 @@
 """How the command line fails: exit codes, messages, JSON, and nothing left behind."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +216,19 @@ def test_a_name_in_a_file_cannot_take_over_the_terminal(dlaconv, driver, toy, tm
     shown = dlaconv("from-toy", toy, "-o", tmp_path / "out.onnx")
     assert "\x1b" not in shown.err
     assert "node \\x1b[2J\\x07 is bad" in shown.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_is_no_failure(closed):
+    command = f"{sys.executable} -m dlaconv ops {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_full_standard_output_is_a_diagnostic_in_json_too():
+    command = f"{sys.executable} -m dlaconv ops --json > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "error[DLA441]" in done.stderr
+    assert "Traceback" not in done.stderr
