@@ -31,6 +31,7 @@ class Comparison:
         clip: where the source clips, in units of the hardware's step; None where it does not
             quantise.
         source_step: the source's step in units of the hardware's; 1 where it does not quantise.
+        requantised: True if the weights of its layer were rounded anew, which no bound covers.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Comparison:
     channel_error: np.ndarray | None = None
     clip: tuple[float, float] | None = None
     source_step: float = 1.0
+    requantised: bool = False
 
     @property
     def tolerance(self) -> float:
@@ -50,6 +52,8 @@ class Comparison:
         Two roundings to nearest are up to half a step of each apart. Before them, a weight step
         that was rounded to the grid moves a value by its error times the value.
         """
+        if self.requantised:
+            return math.inf
         roundings = (1 + self.source_step) / 2
         if self.channel_error is not None:
             largest = max(abs(self.qmin), abs(self.qmax))

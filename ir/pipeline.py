@@ -14,6 +14,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import DlaconvError, InternalError
 from dlaconv.ir import dialect
+from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.records import TensorRecord
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.stages import Stage, broken_invariants
@@ -167,8 +168,10 @@ class Pipeline:
         if self.dump is None:
             return
         self.dump.mkdir(parents=True, exist_ok=True)
-        dialect.install(model)
-        ir.save(model, self.dump / f"{self._dumped:02d}-{name}.onnx")
+        copy = model.clone()
+        drop_unread(copy.graph)  # onnxruntime warns of each constant that nothing reads
+        dialect.install(copy)
+        ir.save(copy, self.dump / f"{self._dumped:02d}-{name}.onnx")
         self._dumped += 1
 
 

@@ -9,6 +9,7 @@ an Add reads) is in the metadata of our own files.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,31 @@ def stored_maps(model: ir.Model) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(table, dict):
         return {}
-    return {str(name): row for name, row in table.items() if isinstance(row, dict)}
+    return {str(name): row for name, row in table.items() if _is_row(row)}
+
+
+def _is_row(row: Any) -> bool:
+    """True for a row of the map table in the form that we write it."""
+    if not isinstance(row, dict):
+        return False
+    integers = [row.get(key) for key in ("exponent", "qmin", "qmax")]
+    steps = [row[key] for key in ("real_step", "source_step") if key in row]
+    clip = row.get("clip", [0.0, 0.0])
+    errors = row.get("step_errors", [])
+    gains = row.get("gain_errors", {})
+    return (
+        all(type(value) is int and abs(value) < 1 << 16 for value in integers)
+        and all(_is_number(step) and step > 0 for step in steps)
+        and isinstance(clip, list)
+        and len(clip) == 2
+        and isinstance(errors, list)
+        and isinstance(gains, dict)
+        and all(_is_number(value) for value in (*clip, *errors, *gains.values()))
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)
 
 
 class _Reader:

@@ -151,6 +151,7 @@ def verify_network(
             None if errors is None else np.asarray(errors, np.float64),
             _clip(fact),
             float(fact.get("source_step", fact["real_step"])) / float(fact["real_step"]),
+            bool(fact.get("requantised")),
         )
         rows[name] = MapRow(about)
         sources[name] = source

@@ -11,18 +11,20 @@ import onnx_ir as ir
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.layers import Layer, Map, Network
 from dlaconv.ir.pipeline import Context
-from dlaconv.ir.records import TensorRecord
+from dlaconv.ir.records import Fidelity, TensorRecord
 
 
 def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, dict[str, Any]]:
     """Real step, class, layer and multiplier errors of every map of a SCALED model.
 
-    Maps that an operator only moves have the class of what it moves. ``tensor`` is the source's
-    name of a quantised graph input. ``source_step`` and ``clip`` are the source's step
-    and range, in real terms.
-    ``step_errors`` (relative, per output channel) is there where the weight steps were rounded to
-    the grid; ``gain_errors`` where two maps are summed by a convolution: by operand, how much its
-    gain is off, in units of the result per unit of the operand.
+    Maps that an operator only moves have the class of what it moves. Where they apply:
+
+    * ``tensor``: the source's name of a quantised graph input;
+    * ``source_step``, ``clip``: the source's step and range, in real terms;
+    * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
+    * ``requantised``: true where weight integers were rounded anew;
+    * ``gain_errors``: where a convolution sums two maps, by operand, how much its gain is off, in
+      units of the result per unit of the operand.
     """
     makers = {layer.output.name: layer for layer in network.layers}
     records = {record.name: record for record in context.records if record.kind == "map"}
@@ -58,6 +60,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         errors = None if weight is None else _step_errors(weight)
         if errors is not None:
             facts[name]["step_errors"] = errors
+        if weight is not None and weight.fidelity is Fidelity.REQUANTISED:
+            facts[name]["requantised"] = True
         if layer.inputs[0].name in context.sums:
             operands = makers[layer.inputs[0].name].inputs
             facts[name]["gain_errors"] = _gain_errors(layer, operands, facts)

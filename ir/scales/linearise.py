@@ -85,10 +85,10 @@ def linearise(model: ir.Model, context: Context) -> None:
     trees = _Trees()
     for node in sorted((n for n in wanted if is_op(n, "Add")), key=_cost):
         one, other = (grouping.group_of[grouping.class_of[v]] for v in node.inputs if v)
-        budget -= _cost(node)
-        if budget < 0:
+        if _cost(node) > budget:
             break
         if trees.join(one, other):
+            budget -= _cost(node)
             _sum_to_convolution(node, context)
 
 

@@ -157,3 +157,23 @@ def test_file_and_scaled_model_simulate_alike():
     feeds = {"x": np.random.default_rng(0).integers(-128, 128, (1, 16, 8, 8))}
     one, other = (Simulator(each, fetch="all").run(feeds) for each in (network, again))
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("real_step", 0), ("real_step", -1.0), ("real_step", "x"), ("real_step", float("inf")),
+        ("real_step", None), ("exponent", 1.5), ("qmin", "a"), ("qmax", 1 << 40), ("clip", [1]),
+        ("clip", 3), ("clip", [None, 1]), ("step_errors", "abc"), ("gain_errors", [1]),
+        ("gain_errors", {"x": None}), ("source_step", False),
+    ],
+)  # fmt: skip
+def test_a_damaged_row_of_the_map_table_is_left_out(key, value):
+    _, file = written(chain(1, 0))
+    table = json.loads(file.metadata_props["dlaconv.maps"])
+    name = next(iter(table))
+    table[name][key] = value
+    file.metadata_props["dlaconv.maps"] = json.dumps(table)
+    assert name not in stored_maps(file)
+    assert len(stored_maps(file)) == len(table) - 1
+    assert read_access(file, TARGET).model is not None
