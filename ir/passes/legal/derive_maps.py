@@ -56,6 +56,17 @@ def derive_maps(model: ir.Model, context: Context) -> None:
     missing = [value for value in raw if value not in steps]
     if missing:
         raise ConversionError([*context.diagnostics, *(_no_range(v, model) for v in missing)])
+    bounded = [value for value in raw if (value.name or "") in context.bounded]
+    if bounded:
+        names = ", ".join(repr(value.name) for value in bounded)
+        context.diagnostics.warning(
+            "DLA207",
+            "interval-bound",
+            f"the source does not quantise {names}; the step there is a bound that nothing can "
+            "exceed, which usually wastes several of the 8 bits",
+            location=provenance.location(producer(bounded[0]), model),
+            help="give sample inputs with --calibrate data.npz, or quantise it in the source",
+        )
     for value in raw:
         _quantise(value, steps[value], context)
 

@@ -206,6 +206,7 @@ def test_unquantised_output_is_derived_from_its_bound_and_never_clips():
     model, context = scaled(net)
     record = records(context, "map")[model.graph.outputs[0].name]
     assert record.fidelity is Fidelity.DERIVED
+    assert [item.rule for item in context.diagnostics] == ["DLA207"]
     extreme = np.full((1, 16, 8, 8), 4.0, np.float32)
     wanted, got = outputs(net.model, extreme), outputs(model, extreme)
     assert np.abs(wanted - got).max() <= record.target["real_step"] * 0.6
@@ -215,7 +216,9 @@ def test_calibration_makes_a_derived_step_finer():
     net = Net(0)
     net.output(net.conv(net.quantise(net.x, 2.0**-5)))
     bound = records(scaled(net)[1], "map")[net.graph.outputs[0].name]
-    data = records(scaled(net, calibration={"x": net.data})[1], "map")[net.graph.outputs[0].name]
+    context = scaled(net, calibration={"x": net.data})[1]
+    assert not [item for item in context.diagnostics if item.rule == "DLA207"]
+    data = records(context, "map")[net.graph.outputs[0].name]
     assert data.target["real_step"] < bound.target["real_step"] / 2
 
 
