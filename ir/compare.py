@@ -31,6 +31,9 @@ class Comparison:
         clip: where the source clips, in units of the hardware's step; None where it does not
             quantise.
         source_step: the source's step in units of the hardware's; 1 where it does not quantise.
+        roundings: largest error of one rounding of the hardware and of the source, each in its own
+            steps: a half to nearest, one in the directed modes.
+        bias_error: units that rounding the layer's bias may move its result.
         requantised: True if the weights of its layer were rounded anew, which no bound covers.
     """
 
@@ -44,17 +47,20 @@ class Comparison:
     clip: tuple[float, float] | None = None
     source_step: float = 1.0
     requantised: bool = False
+    roundings: tuple[float, float] = (0.5, 0.5)
+    bias_error: float = 0.0
 
     @property
     def tolerance(self) -> float:
         """Units by which a layer's result may differ when its input is the source's, at least one.
 
-        Two roundings to nearest are up to half a step of each apart. Before them, a weight step
-        that was rounded to the grid moves a value by its error times the value.
+        The two roundings add up. Before them, a weight step that was rounded to the grid moves a
+        value by its error times the value, and the bias is rounded to its unit.
         """
         if self.requantised:
             return math.inf
-        roundings = (1 + self.source_step) / 2
+        hardware, source = self.roundings
+        roundings = hardware + source * self.source_step + self.bias_error
         if self.channel_error is not None:
             largest = max(abs(self.qmin), abs(self.qmax))
             roundings += float(self.channel_error.max(initial=0)) * largest

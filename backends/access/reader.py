@@ -83,6 +83,7 @@ def _is_row(row: Any) -> bool:
     clip = row.get("clip", [0.0, 0.0])
     errors = row.get("step_errors", [])
     gains = row.get("gain_errors", {})
+    bias = row.get("bias_error", 0.0)
     return (
         all(type(value) is int and abs(value) < 1 << 16 for value in integers)
         and all(_is_number(step) and step > 0 for step in steps)
@@ -90,7 +91,7 @@ def _is_row(row: Any) -> bool:
         and len(clip) == 2
         and isinstance(errors, list)
         and isinstance(gains, dict)
-        and all(_is_number(value) for value in (*clip, *errors, *gains.values()))
+        and all(_is_number(value) for value in (bias, *clip, *errors, *gains.values()))
     )
 
 

@@ -22,6 +22,8 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 LAYOUT_MARK = "/layout_"
 """Between a source tensor's name and the permutation of its axes, in the name of a map."""
+_WORTH_A_WARNING = 1e-3
+"""Share of a map's values."""
 _FLOAT32_NOISE = 1e-4
 """Units by which float32 arithmetic of the source misses its own grid."""
 
@@ -70,8 +72,18 @@ class Verification:
                     "nothing does, report it as a bug",
                     notes=("more than that is an error of the conversion, not of the format",),
                 )
+            lost = local.beyond / max(local.count, 1)
+            if lost > _WORTH_A_WARNING:
+                found.warning(
+                    "DLA904",
+                    "lost-clip",
+                    f"the source clips {lost:.2%} of the values of map {row.about.name!r}; the "
+                    "hardware's range is wider, so it does not",
+                    location=place,
+                    help="quantise so that the source uses all 8 bits",
+                )
             share = local.clipped / max(local.count, 1)
-            if share > 1e-3:
+            if share > _WORTH_A_WARNING:
                 found.add(
                     Diagnostic(
                         "DLA902",
@@ -152,6 +164,8 @@ def verify_network(
             _clip(fact),
             float(fact.get("source_step", fact["real_step"])) / float(fact["real_step"]),
             bool(fact.get("requantised")),
+            (_rounding_error(mode), _rounding_error(fact.get("rounding"))),
+            float(fact.get("bias_error", 0.0)),
         )
         rows[name] = MapRow(about)
         sources[name] = source
@@ -284,6 +298,14 @@ def _clip(fact: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
     low, high = (float(end) / float(fact["real_step"]) for end in clip)
     return low, high
+
+
+def _rounding_error(mode: object) -> float:
+    """Largest error of a rounding mode in steps; what is unknown rounds to nearest."""
+    from dlaconv.ir.rounding import Rounding
+
+    directed = [known for known in Rounding if not known.nearest]
+    return 1.0 if mode in directed else 0.5
 
 
 def _value_names(model: ir.Model) -> set[str]:

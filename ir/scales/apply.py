@@ -172,6 +172,7 @@ class _Applier:
             return bias
         if bias is None:
             bias = np.zeros((shape_of(node.outputs[0]) or (0, 0))[1])
+        self.context.compensated.add(result.outputs[0].name or "")
         return bias + offset * source.scalar_step
 
     def _keeps_step(self, result: ir.Node, source: Quantisation) -> bool:

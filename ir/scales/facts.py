@@ -20,8 +20,9 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     Maps that an operator only moves have the class of what it moves. Where they apply:
 
     * ``tensor``: the source's name of a quantised graph input;
-    * ``source_step``, ``clip``: the source's step and range, in real terms;
+    * ``source_step``, ``clip``: the source's step and range, in real terms; ``rounding``: its mode;
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
+    * ``bias_error``: half a unit of the bias, in units of the result;
     * ``requantised``: true where weight integers were rounded anew;
     * ``gain_errors``: where a convolution sums two maps, by operand, how much its gain is off, in
       units of the result per unit of the operand.
@@ -60,6 +61,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         errors = None if weight is None else _step_errors(weight)
         if errors is not None:
             facts[name]["step_errors"] = errors
+        if layer.weights is not None and layer.weights.bias is not None:
+            facts[name]["bias_error"] = float(max(layer.multipliers)) / 2
         if weight is not None and weight.fidelity is Fidelity.REQUANTISED:
             facts[name]["requantised"] = True
         if layer.inputs[0].name in context.sums:
@@ -74,7 +77,7 @@ def _source(record: TensorRecord) -> dict[str, Any]:
     if source is None:
         return {}
     ends = [(source[end] - source["zero_point"]) * source["step"] for end in ("qmin", "qmax")]
-    return {"clip": ends, "source_step": source["step"]}
+    return {"clip": ends, "source_step": source["step"], "rounding": source["rounding"]}
 
 
 def _gain_errors(

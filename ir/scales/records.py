@@ -40,6 +40,9 @@ def map_record(
     real = step / gamma
     source = variable.source
     fidelity, note = _fidelity(variable, real, limits)
+    if fidelity is Fidelity.EXACT and not _rounds_alike(variable, context):
+        fidelity = Fidelity.RESCALED
+        note = f"the source rounds with {source.rounding}, the hardware with {context.rounding}"
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"
     return TensorRecord(
@@ -77,6 +80,13 @@ def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tu
         units = natural / source.scalar_step
         return Fidelity.RESCALED, f"{source.bits}-bit integers in units of {units:g}"
     return Fidelity.RESCALED, ""
+
+
+def _rounds_alike(variable: MapVariable, context: Context) -> bool:
+    """True if both round to nearest (ties apart), in one direction, or a bias makes up for it."""
+    source, hardware = variable.source.rounding, context.rounding
+    both_nearest = source.nearest and hardware.nearest
+    return both_nearest or source is hardware or variable.name in context.compensated
 
 
 def source_row(source: Quantisation) -> dict[str, Any]:

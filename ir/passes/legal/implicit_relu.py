@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import interval_bounds
-from dlaconv.ir.graph import insert_before, is_op, producer
+from dlaconv.ir.graph import input_array, insert_before, is_op, producer
 from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
@@ -24,11 +24,10 @@ def implicit_relu(model: ir.Model, context: Context) -> None:
     for node in nodes:
         x = node.inputs[0]
         assert x is not None
-        if x.is_graph_input() or is_op(producer(x), *PIPELINED):
+        rectified = _rectified(x)
+        if rectified is None or (rectified in bounds and bounds[rectified][0] >= 0):
             continue
-        if x in bounds and bounds[x][0] >= 0:
-            continue
-        relu = ir.node("Relu", [x], name=f"{node.name}/relu")
+        relu = ir.node("Relu", [rectified], name=f"{node.name}/relu")
         result = relu.outputs[0]
         result.name, result.shape, result.dtype = (
             f"{x.name}/{node.name}/relu",
@@ -41,6 +40,22 @@ def implicit_relu(model: ir.Model, context: Context) -> None:
         layer = provenance.location(node).layer
         detail = "a ReLU is the clip at zero of an unsigned quantiser"
         context.rewrites.append(Rewrite("implicit_relu", layer, detail))
+
+
+def _rectified(x: ir.Value) -> ir.Value | None:
+    """What the ReLU must read, None if nothing negative reaches the quantiser or the host clips it.
+
+    Behind a leaky ReLU that is its input: the quantiser clips the negative side anyway.
+    """
+    activation = producer(x)
+    if x.is_graph_input() or is_op(activation, "Relu"):
+        return None
+    if activation is None or not is_op(activation, *PIPELINED):
+        return x
+    slopes = input_array(activation, 1) if is_op(activation, "PRelu") else None
+    alpha = activation.attributes.get_float("alpha", 0.01)
+    lowest = alpha if slopes is None else float(slopes.min(initial=0))
+    return activation.inputs[0] if lowest >= 0 else None
 
 
 def _clips_at_zero(node: ir.Node) -> bool:

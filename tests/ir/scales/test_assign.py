@@ -260,3 +260,14 @@ def test_absorbed_io_says_what_the_host_must_feed_and_read():
         (steps[0], steps[-1]), found, strict=True
     )] == [True, True]  # fmt: skip
     assert not scaled(chain(2, 0))[1].diagnostics.warnings
+
+
+@pytest.mark.parametrize("rounding", [Rounding.UP, Rounding.DOWN])
+def test_signed_maps_rounded_to_or_from_zero_are_not_called_exact(rounding):
+    net = Net(0)
+    convolved = net.conv(net.quantise(net.x, 2.0**-5), steps=2.0**-9)
+    net.output(net.quantise(convolved, 2.0**-3, rounding=rounding))
+    model, context = scaled(net)
+    record = records(context, "map")[model.graph.outputs[0].name]
+    assert record.fidelity is Fidelity.RESCALED
+    assert str(rounding) in record.note

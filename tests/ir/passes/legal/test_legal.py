@@ -190,3 +190,12 @@ def test_whole_stage_keeps_a_network_with_every_trap_exact():
     net.output(net.quantise(pooled, 0.09))
     model, _ = assert_same(net, *LEGAL)
     assert ops(model).count("Conv") == 4  # two copies, two requantisations
+
+
+def test_unsigned_quantiser_behind_a_leaky_relu_makes_it_a_relu():
+    net = Net(0)
+    leaky = net.op("LeakyRelu", net.conv(net.quantise(net.x)), alpha=0.1)
+    net.output(net.quantise(leaky, 0.05, signed=False))
+    model, _ = assert_same(net, *LEGAL)
+    assert "LeakyRelu" not in [node.op_type for node in model.graph if node.outputs[0].uses()]
+    assert ops(model).count("Relu") == 1
