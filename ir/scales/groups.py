@@ -34,11 +34,14 @@ class MapVariable:
         node: its quantise node.
         source: what the source does there.
         derived: True if the source does not quantise it.
+        loose: True if its range need not be covered whole: calibration data says what is used, or
+            the range is a bound.
     """
 
     node: ir.Node
     source: Quantisation
     derived: bool
+    loose: bool = False
 
     @property
     def name(self) -> str:
@@ -108,6 +111,7 @@ class Constraints:
         pin_io: gamma is one at graph inputs and outputs.
         signed_maps: the hardware has no unsigned maps.
         derived: names of maps that the source does not quantise.
+        calibrated: the user gave data.
         sums: names of Concat results that only a weighted sum reads.
         cut: nodes that would share gamma and are to be looked at as if they did not.
     """
@@ -115,6 +119,7 @@ class Constraints:
     pin_io: bool
     signed_maps: bool
     derived: Collection[str] = ()
+    calibrated: bool = False
     sums: Collection[str] = ()
     cut: Collection[ir.Node] = ()
 
@@ -154,7 +159,8 @@ class _Relations:
     def add_variable(self, node: ir.Node, constraints: Constraints) -> None:
         result, source = node.outputs[0], node.inputs[0]
         derived = (result.name or "") in constraints.derived
-        self.variables.append(MapVariable(node, dialect.quantisation_of(node), derived))
+        loose = derived or constraints.calibrated
+        self.variables.append(MapVariable(node, dialect.quantisation_of(node), derived, loose))
         self.stored[result] = result
         if constraints.pin_io and source is not None and source.is_graph_input():
             self.pinned.append(result)

@@ -19,7 +19,10 @@ from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
 from dlaconv.ir.target import Target
 
 _COVER = 0.7
-"""A step may be finer than the natural one by this factor (nearest power of two: 0.707)."""
+"""A loose map's step may be finer than its natural one by this factor (powers of two: 0.707).
+
+The others never saturate where the source does not.
+"""
 
 
 @dataclass(frozen=True)
@@ -234,4 +237,4 @@ def _finest(
     if _wide(source.qmax, limits) and values is not None and values.size:
         used = float(np.abs(values).max()) / limits[1]
         return min(natural * _COVER, max(used, source.scalar_step))
-    return natural * _COVER
+    return natural * _COVER if variable.loose else natural
