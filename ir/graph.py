@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -208,16 +207,3 @@ def drop_unread(graph: ir.Graph) -> None:
     ]
     for name in unread:
         del graph.initializers[name]
-
-
-def ancestors(value: ir.Value) -> Iterator[ir.Node]:
-    """Every node that a value depends on, nearest first."""
-    seen: set[ir.Node] = set()
-    queue = deque([value])
-    while queue:
-        node = queue.popleft().producer()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        yield node
-        queue.extend(source for source in node.inputs if source is not None)

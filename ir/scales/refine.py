@@ -37,6 +37,7 @@ _BUDGET = 2e11
 _GAIN = 0.99
 """A change is kept if it brings the error below this share of what it was."""
 _MARGIN = 10 ** (-0.2 / 10)
+"""The nearest powers of two take over where they bring the error below this share."""
 
 
 def refine(
