@@ -196,6 +196,8 @@ def _round(
         slope = build.constant(slopes, double=double)
         negative = build.op("Mul", build.op("Min", value, zero), slope)
         value = build.op("Add", build.op("Max", value, zero), negative)
+    elif scaling.operations[:1] == ("Mul",) and not double:
+        value = _apart(build, value, acc)
     for index, op_type in enumerate(scaling.operations):
         constants = np.empty(acc.factors.shape)
         constants.reshape(-1)[:] = [
@@ -203,6 +205,25 @@ def _round(
         ]
         value = build.op(op_type, value, build.constant(constants, double=double))
     return _Rounded(emit_rounding(build, value, mode, double=double, add_half=add_half), double)
+
+
+def _apart(build: Builder, value: ir.Value, acc: Accumulator) -> ir.Value:
+    """Keeps a Conv and the factor behind it apart where their fusion would round.
+
+    onnxruntime multiplies the weights of a Conv by a constant factor that follows it. The sums
+    then count in units of 2^-n instead of whole numbers, so each needs the factor's bits besides.
+    The Clip changes no value, and onnxruntime joins it with the Conv.
+    """
+    producer = value.producer()
+    if producer is None or producer.op_type != "Conv":
+        return value
+    if all(
+        # with room for the 0.5 of a rounding, which may be added to the bias
+        term.bound * odd_part(term.factor.numerator) + term.factor.denominator <= 1 << SINGLE
+        for term in acc.terms
+    ):
+        return value
+    return build.op("Clip", value, build.constant(-acc.bound), build.constant(acc.bound))
 
 
 def _arithmetic(

@@ -63,6 +63,25 @@ def test_sums_next_to_2_24_on_both_sides_of_ties(rounding, grid):
     assert 1 < margin.ratio < 1.02
 
 
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize(("weight", "apart"), [(126, True), (1, False)])
+def test_a_factor_behind_a_convolution_rounds_no_partial_sum(rounding, weight, apart):
+    """onnxruntime multiplies it into the weights, which then need more than 24 bits."""
+    numerators = np.repeat(np.arange(129, 256, 2), 6)
+    ties = np.tile([-2, -1, 0, 1, 2, 3], 64) + 2**15
+    sums = [int(t) * pow(int(a), -1, 2**16) % 2**16 for a, t in zip(numerators, ties, strict=True)]
+    w = np.full((len(sums), 200, 1, 1), weight)
+    w[:, ::2] *= -1
+    net = Net()
+    x = net.input((1, 200, 2, 3))
+    bias = (np.array(sums) + 2**15) % 2**16 - 2**15
+    y = net.conv(x, w, [Fraction(int(a), 2**16) for a in numerators], 0, bias=bias)
+    simulator = assert_exact(net.model(y), {"in0": np.full((1, 200, 2, 3), 127)}, rounding)
+    nodes = [node.op_type for node in simulator.graph.graph]
+    assert (nodes[:3] == ["Conv", "Clip", "Mul"]) is apart
+    assert (nodes[:2] == ["Conv", "Mul"]) is not apart
+
+
 @pytest.mark.parametrize("rounding", MODES)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("slope", [0.01, 0.1, 26 / 256, 0.9999999])
