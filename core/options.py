@@ -14,7 +14,9 @@ POLICIES = ("absorb", "nearest")
 IO_MODES = ("pin", "absorb")
 CONVENTIONS = ("guide", "int-per-real")
 ACTIVATION_ORDERS = ("mac", "after-clamp")
-ROUNDINGS = ("half-even", "half-up", "half-away", "half-to-zero", "floor", "ceil", "up", "down")
+ROUNDINGS = (
+    "half-even", "half-up", "half-away", "half-to-zero", "half-dpu", "floor", "ceil", "up", "down",
+)  # fmt: skip
 
 _CHOICES = {
     "policy": POLICIES,

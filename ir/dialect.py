@@ -232,6 +232,10 @@ class _Body:
         fraction = self.op("Sub", x, low)
         return self.plus_where(low, self.op(compare, fraction, self.number(0.5, x)))
 
+    def half_dpu(self, x: ir.Value) -> ir.Value:
+        negative = self.op("Less", x, self.number(0.0, x))
+        return self.op("Where", negative, self.half_up(x), self.op("Round", x))
+
     def on_magnitude(self, x: ir.Value, round_: Callable[[ir.Value], ir.Value]) -> ir.Value:
         return self.op("Mul", self.op("Sign", x), round_(self.op("Abs", x)))
 
@@ -245,6 +249,7 @@ _ROUND: dict[Rounding, Callable[[_Body, ir.Value], ir.Value]] = {
     Rounding.HALF_UP: lambda body, x: body.half_up(x),
     Rounding.HALF_AWAY: lambda body, x: body.on_magnitude(x, body.half_up),
     Rounding.HALF_ZERO: lambda body, x: body.on_magnitude(x, lambda m: body.half_up(m, "Greater")),
+    Rounding.HALF_DPU: lambda body, x: body.half_dpu(x),
     Rounding.FLOOR: lambda body, x: body.op("Floor", x),
     Rounding.CEIL: lambda body, x: body.op("Ceil", x),
     Rounding.UP: lambda body, x: body.on_magnitude(x, lambda m: body.op("Ceil", m)),

@@ -24,6 +24,8 @@ class Rounding(enum.StrEnum):
     """Ties away from zero (C ``round``, QONNX ``HALF_UP``)."""
     HALF_ZERO = "half-to-zero"
     """Ties towards zero (QONNX ``HALF_DOWN``)."""
+    HALF_DPU = "half-dpu"
+    """Positive ties to the even neighbour, negative ones up (AMD's DPU, Brevitas ``dpu``)."""
     FLOOR = "floor"
     """Towards minus infinity: an arithmetic shift right."""
     CEIL = "ceil"
@@ -66,6 +68,7 @@ def round_exact(value: Fraction, mode: Rounding) -> int:
         Rounding.HALF_UP: high,
         Rounding.HALF_AWAY: from_zero,
         Rounding.HALF_ZERO: to_zero,
+        Rounding.HALF_DPU: low if value > 0 and low % 2 == 0 else high,
     }
     return ties[mode]
 
@@ -89,6 +92,9 @@ def round_array(values: np.ndarray, mode: Rounding) -> np.ndarray:
         result = np.ceil(values)
     elif mode is Rounding.HALF_UP:
         result = _up_from(np.floor(values), values, np.greater_equal)
+    elif mode is Rounding.HALF_DPU:
+        upwards = round_array(values, Rounding.HALF_UP)
+        result = np.where(values < 0, upwards, np.rint(values))
     else:
         magnitude = np.abs(values)
         low = np.floor(magnitude)

@@ -23,10 +23,10 @@ _ROUNDING = {
     "HALF_UP": Rounding.HALF_AWAY,
     "HALF_DOWN": Rounding.HALF_ZERO,
     "ROUND_TO_ZERO": Rounding.DOWN,
+    "DPU": Rounding.HALF_DPU,
 }
-"""QONNX's names (in any case), and Brevitas' ``round_to_zero``, which it writes as it is."""
+"""QONNX's names (in any case), and two of Brevitas', which it writes as they are."""
 _KNOWN_UNABLE = {
-    "DPU": "rounds positive ties to even and negative ties up; the hardware has no such mode",
     "STOCHASTIC_ROUND": "depends on chance",
     "LEARNED_ROUND": "depends on trained values that the file does not hold",
 }

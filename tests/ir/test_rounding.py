@@ -18,6 +18,7 @@ TABLE = {
     Rounding.HALF_UP: (-2, -1, -1, 0, 0, 0, 1, 1, 2, 3),
     Rounding.HALF_AWAY: (-3, -2, -1, -1, 0, 0, 1, 1, 2, 3),
     Rounding.HALF_ZERO: (-2, -1, -1, 0, 0, 0, 0, 1, 1, 2),
+    Rounding.HALF_DPU: (-2, -1, -1, 0, 0, 0, 0, 1, 2, 2),
     Rounding.FLOOR: (-3, -2, -1, -1, -1, 0, 0, 0, 1, 2),
     Rounding.CEIL: (-2, -1, 0, 0, 0, 1, 1, 1, 2, 3),
     Rounding.UP: (-3, -2, -1, -1, -1, 1, 1, 1, 2, 3),
@@ -40,6 +41,8 @@ def test_exact_modes_agree_with_python(value):
     assert round_exact(value, Rounding.FLOOR) == -round_exact(-value, Rounding.CEIL)
     assert round_exact(value, Rounding.CEIL) == ceil(value)
     assert round_exact(value, Rounding.DOWN) == int(value)
+    side = Rounding.HALF_UP if value < 0 else Rounding.HALF_EVEN
+    assert round_exact(value, Rounding.HALF_DPU) == round_exact(value, side)
     assert abs(round_exact(value, Rounding.UP)) == ceil(abs(value))
     assert abs(round_exact(value, Rounding.HALF_AWAY)) == floor(abs(value) + Fraction(1, 2))
 
@@ -71,4 +74,4 @@ def test_neighbours_of_ties_in_float32(mode, sign, base):
 def test_nearest_modes_are_the_half_modes():
     nearest = {mode for mode in Rounding if mode.nearest}
     assert nearest == {mode for mode in Rounding if mode.value.startswith("half")}
-    assert len(nearest) == 4
+    assert len(nearest) == 5

@@ -43,6 +43,10 @@ def emit_rounding(
         return build.op("Round", x)
     if mode is Rounding.HALF_UP:
         return half_up(x)
+    if mode is Rounding.HALF_DPU:
+        zero = build.constant(0.0, double=double)
+        below, above = build.op("Min", x, zero), build.op("Max", x, zero)
+        return build.op("Add", half_up(below), build.op("Round", above))
     if mode is Rounding.FLOOR:
         return build.op("Floor", x)
     if mode is Rounding.CEIL:

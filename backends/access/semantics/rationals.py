@@ -72,6 +72,7 @@ class Rationals:
                 Rounding.HALF_UP: np.ones(low.shape, dtype=bool),
                 Rounding.HALF_AWAY: positive,
                 Rounding.HALF_ZERO: np.logical_not(positive),
+                Rounding.HALF_DPU: np.logical_not(positive) | (low % 2 == 1),
             }[mode]
             raised = (twice > self.bottom) | ((twice == self.bottom) & to_high)
         result: IntArray = low + np.where(raised, 1, 0)

@@ -42,8 +42,8 @@ def test_numbers_that_make_no_quantisation_are_refused(tmp_path, case):
 
 ATTRIBUTES = {
     "unknown rounding": ({"rounding_mode": "SIDEWAYS"}, "DLA109"),
-    "dpu rounding": ({"rounding_mode": "dpu"}, "DLA109"),
     "stochastic rounding": ({"rounding_mode": "stochastic_round"}, "DLA109"),
+    "learned rounding": ({"rounding_mode": "LEARNED_ROUND"}, "DLA109"),
     "rounding of another type": ({"rounding_mode": 3}, "DLA108"),
     "signed of another type": ({"signed": "yes"}, "DLA108"),
     "signed out of range": ({"signed": 2}, "DLA108"),
