@@ -12,12 +12,24 @@ import onnx_ir as ir
 
 from dlaconv.frontends.handlers import Import
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import ints_attribute, rank_of, replace_node, shape_of
+from dlaconv.ir.graph import (
+    ints_attribute,
+    is_constant,
+    is_op,
+    producer,
+    rank_of,
+    replace_node,
+    shape_of,
+)
 
 _KERNEL = ("Conv", "MaxPool", "AveragePool")
 OPERATORS = (*_KERNEL, "BatchNormalization", "GlobalAveragePool", "GlobalMaxPool")
 """The standard operators that the domain wraps."""
 _FEWEST_DIMENSIONS = 2
+_ELEMENTWISE = (
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "HardSwish", "Add", "Sub", "Mul", "Div",
+    "Concat", "Identity", "Dropout",
+)  # fmt: skip
 
 
 def channels_last(node: ir.Node, state: Import) -> None:
@@ -90,9 +102,21 @@ def _rank(node: ir.Node) -> int | None:
     indices = (1, 0) if node.op_type == "Conv" else (0,)
     for index in indices:
         value = node.inputs[index] if index < len(node.inputs) else None
-        if value is not None and (rank := rank_of(value)) is not None:
+        if (rank := _rank_of_value(value)) is not None:
             return rank
     return rank_of(node.outputs[0])
+
+
+def _rank_of_value(value: ir.Value | None) -> int | None:
+    """The rank of a value: declared, or that of what it is computed from elementwise."""
+    while value is not None and (rank := rank_of(value)) is None:
+        node = producer(value)
+        if is_op(node, "Transpose") and node is not None and "perm" in node.attributes:
+            return len(ints_attribute(node, "perm"))  # of an operator that was turned before
+        if node is None or not (node.domain == dialect.DOMAIN or is_op(node, *_ELEMENTWISE)):
+            return None
+        value = next((x for x in node.inputs if x is not None and not is_constant(x)), None)
+    return rank if value is not None else None
 
 
 def _weight_layout(node: ir.Node) -> str | None:

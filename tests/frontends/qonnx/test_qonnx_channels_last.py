@@ -85,23 +85,32 @@ def test_batch_normalization_of_any_rank(tmp_path, shape):
     assert np.array_equal(got, expected)
 
 
-def test_a_chain_without_declared_shapes(tmp_path):
-    """The batch norm's rank follows from the shapes that inference can find, or from none."""
-    constants = {name: np.ones(2, np.float32) for name in ("g", "v")}
-    constants |= {name: np.zeros(2, np.float32) for name in ("a", "m")}
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_chain_with_and_without_declared_shapes(tmp_path, declared):
+    """The batch norm's rank follows from that of the pool, through a quantiser."""
+    constants = {name: np.full(2, 0.5, np.float32) for name in ("g", "a", "m", "v")}
     nodes = [
         helper.make_node("MaxPool", ["x"], ["p"], name="p", domain=DOMAIN, kernel_shape=[2, 2]),
-        last("BatchNormalization", ["p", "g", "a", "m", "v"]),
+        quant("p", "q"),
+        ("Relu", ["q"], ["r"]),
+        last("BatchNormalization", ["r", "g", "a", "m", "v"]),
     ]
-    model = network(nodes, constants, {"x": [1, 4, 4, 2]}, domains=[(DOMAIN, 1)])
-    assert rules(load(tmp_path, model).diagnostics) == ["DLA116"]
-    declared = network(
-        nodes, constants, {"x": [1, 4, 4, 2]}, domains=[(DOMAIN, 1)],
-        value_info=[("p", [1, 3, 3, 2])],
+    model = network(
+        nodes, constants | parameters(), {"x": [1, 4, 4, 2]}, domains=[(DOMAIN, 1)],
+        value_info=[("p", [1, 3, 3, 2])] if declared else (),
     )  # fmt: skip
     x = random(1, 4, 4, 2)
-    (y,) = execute(load(tmp_path, declared), x=x)
-    assert y.shape == (1, 3, 3, 2)
+    (y,) = execute(load(tmp_path, model), x=x)
+    pooled = np.max([x[:, i : i + 3, j : j + 3] for i in (0, 1) for j in (0, 1)], axis=0)
+    rounded = np.maximum(np.rint(pooled * 4) / 4, 0)
+    assert np.allclose(y, (rounded - 0.5) / np.sqrt(0.5 + 1e-5) * 0.5 + 0.5, rtol=1e-5)
+
+
+def test_an_input_of_unknown_rank_is_refused(tmp_path):
+    constants = {name: np.ones(2, np.float32) for name in ("g", "a", "m", "v")}
+    node = last("BatchNormalization", ["x", "g", "a", "m", "v"])
+    model = network([node], constants, {"x": None}, domains=[(DOMAIN, 1)])
+    assert rules(load(tmp_path, model).diagnostics) == ["DLA116"]
 
 
 def test_quantised_weights_turn_with_their_scales(tmp_path):
