@@ -27,8 +27,8 @@ OPERATORS = (*_KERNEL, "BatchNormalization", "GlobalAveragePool", "GlobalMaxPool
 """The standard operators that the domain wraps."""
 _FEWEST_DIMENSIONS = 2
 _ELEMENTWISE = (
-    "Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "HardSwish", "Add", "Sub", "Mul", "Div",
-    "Concat", "Identity", "Dropout",
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "HardSwish", "Add", "Sub", "Mul",
+    "Div", "Concat", "Identity", "Dropout",
 )  # fmt: skip
 
 
