@@ -13,6 +13,7 @@ from dlaconv.frontends.handlers import Handler, Import
 from dlaconv.frontends.onnx.opset import report_control_flow, to_opset_18
 from dlaconv.frontends.onnx.reader import read_onnx
 from dlaconv.frontends.qonnx import channels_last
+from dlaconv.frontends.qonnx.exported_weights import exporters_notes, report_unrounded_weights
 from dlaconv.frontends.qonnx.operators import CHANNELS_LAST, GENERAL, QUANTISERS, is_qonnx, why_not
 from dlaconv.frontends.qonnx.quant import bipolar_quant, quant
 from dlaconv.frontends.qonnx.trunc import trunc
@@ -37,10 +38,12 @@ _OTHER_QUANTISATION = (
 def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
     """Reads a QONNX file; see `dlaconv.frontends.qonnx.load_qonnx`."""
     model = read_onnx(path)
-    notes = {"producer": " ".join(filter(None, (model.producer_name, model.producer_version)))}
+    producer = model.producer_name or ""
+    notes = {"producer": " ".join(filter(None, (producer, model.producer_version)))}
     provenance.mark_all(model, str(path))
     state = Import(model)
     propagate_shapes(model, transparent=_keeps_shape, strict=False)
+    noted = exporters_notes(model)  # before the metadata go
     to_opset_18(model, state.diagnostics)
     provenance.mark_all(model, str(path))
     if not any(
@@ -52,8 +55,10 @@ def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
     report_control_flow(model, state.diagnostics)
     for node in list(model.graph):
         _lower(node, state, layers)
+    noted_by_name = {node.name or "": found for node, found in noted.items()}
     if not state.diagnostics.errors:
         _finish(state)
+        report_unrounded_weights(state, producer, noted_by_name)
     return Imported(model, state.diagnostics, notes)
 
 
