@@ -10,7 +10,7 @@ from typing import Any
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import UsageError
 
-POLICIES = ("absorb", "nearest")
+POLICIES = ("absorb", "nearest", "ceil", "mse")
 IO_MODES = ("pin", "absorb")
 CONVENTIONS = ("guide", "int-per-real")
 ACTIVATION_ORDERS = ("mac", "after-clamp")
@@ -50,8 +50,8 @@ class Options:
 
     Attributes:
         target: a target description other than the built-in ACCESS one.
-        policy: ``absorb`` keeps the source's integers, ``nearest`` snaps each map scale to the
-            nearest power of two.
+        policy: ``absorb`` keeps the source's integers; ``nearest``, ``ceil`` and ``mse`` move each
+            scale to the nearest, the next larger or the least erroneous one that the hardware has.
         io: ``pin`` gives graph inputs and outputs real units, ``absorb`` the source's integers.
         convention: what a scale in the file means: ``guide`` (real = scale * integer) or
             ``int-per-real`` (integer = real * scale).

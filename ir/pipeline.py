@@ -48,7 +48,7 @@ class Context:
         target: the hardware.
         diagnostics: findings for the user.
         shapes: shapes asked for with ``--set-shape``, by graph input.
-        policy: ``absorb`` keeps the source's integers, ``nearest`` snaps each scale.
+        policy: name of a policy of `dlaconv.ir.scales.policy`.
         io: ``pin`` keeps graph inputs and outputs in real units of a power of two, ``absorb``
             keeps the source's integers there too.
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.

@@ -23,6 +23,8 @@ class Policy(enum.StrEnum):
 
     ABSORB = "absorb"
     NEAREST = "nearest"
+    CEIL = "ceil"
+    MSE = "mse"
 
 
 class Io(enum.StrEnum):
@@ -100,8 +102,9 @@ def conversion_options(
         Policy,
         typer.Option(
             help="absorb keeps the source's integers and puts what is no power of two into the "
-            "weight scales; nearest rounds each scale to the nearest power of two and "
-            "quantises the weights anew.",
+            "weight scales. The others quantise anew: nearest at the nearest power of two, ceil at "
+            "the next larger one, which never clips, mse at the scale with the least squared error "
+            "on the calibration data.",
             rich_help_panel=_SCALES,
         ),
     ] = Policy.ABSORB,
@@ -193,11 +196,12 @@ def conversion_options(
     from dlaconv.options import Options
 
     problems = Diagnostics()
-    if scale_policy is Policy.NEAREST and io is Io.ABSORB:
+    if scale_policy is not Policy.ABSORB and io is Io.ABSORB:
         problems.add(
             conflict(
-                "--scale-policy nearest and --io absorb",
-                "nearest gives every map a power-of-two step, so there is no scale to absorb",
+                f"--scale-policy {scale_policy} and --io absorb",
+                f"{scale_policy} gives every map a power-of-two step, so there is no scale to "
+                "absorb",
             )
         )
     if no_verify and samples is not None:

@@ -23,16 +23,10 @@ from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.scales.cost import hardware_range
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.groups import Grouping, MapVariable, StepClass
+from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.records import bias_record, map_record, weight_record
 from dlaconv.ir.scales.solver import Plan
-from dlaconv.ir.scales.weights import (
-    LinearScaling,
-    ScaledWeights,
-    scale_gains,
-    scale_integers,
-    scale_reals,
-    snap_integers,
-)
+from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights, scale_gains
 
 _CENTRE = {
     Rounding.FLOOR: -0.5,
@@ -59,6 +53,7 @@ class _Applier:
     def __init__(self, model: ir.Model, grouping: Grouping, plan: Plan, context: Context) -> None:
         self.model, self.grouping, self.plan, self.context = model, grouping, plan, context
         self.grid = WeightGrid(context.convention)
+        self.policy = policy_of(context)
 
     def apply(self) -> None:
         linear = [node for node in self.model.graph if is_op(node, "Conv", "Gemm")]
@@ -100,31 +95,22 @@ class _Applier:
         scaling = LinearScaling(step_in, step_out, gamma_in, gamma_out)
         bias = self._bias(node, result)
         target = self.context.target
-        if self._only_scales(node):
+        if node.name in self.context.gains:  # an identity, sum or average of ours
             self._scale_gains(node, source, bias, scaling)
             return
         holder = producer(node.inputs[1])
+        steps = None
         if holder is not None:
-            integers = dialect.array_of(holder.inputs[0])
-            steps = _per_channel(dialect.step_of(holder), len(integers))
-            if self.context.policy == "nearest":
-                scaled = snap_integers(integers, steps, bias, scaling, target)
-            else:
-                scaled = scale_integers(integers, steps, bias, scaling, target, self.grid)
+            values = dialect.array_of(holder.inputs[0])
+            steps = _per_channel(dialect.step_of(holder), len(values))
         else:
-            reals = dialect.array_of(node.inputs[1])
-            integers, steps = None, None
-            scaled = scale_reals(reals, bias, scaling, target, self.grid)
+            values = dialect.array_of(node.inputs[1])
+        scaled = self.policy.weights(values, steps, bias, scaling, target, self.grid)
         self._replace_constants(node, scaled, scaling)
         layer = provenance.location(node).layer
-        kept = integers is not None and self.context.policy != "nearest"
-        self.context.records.append(weight_record(node, layer, steps, scaled, kept=kept))
+        self.context.records.append(weight_record(node, layer, steps, scaled))
         if scaled.bias is not None:
             self.context.records.append(bias_record(node, layer, scaled, scaling))
-
-    def _only_scales(self, node: ir.Node) -> bool:
-        """True for the identities, sums and averages that we inserted ourselves."""
-        return node.name in self.context.gains and self.context.policy != "nearest"
 
     def _scale_gains(
         self, node: ir.Node, source: ir.Value, bias: np.ndarray | None, scaling: LinearScaling
@@ -163,7 +149,7 @@ class _Applier:
         bias = dialect.array_of(node.inputs[2]).astype(np.float64) if has_bias else None
         source = dialect.quantisation_of(result)
         following = consumers(node.outputs[0])[0]
-        if is_op(following, "LeakyRelu", "PRelu") or self.context.policy == "nearest":
+        if is_op(following, "LeakyRelu", "PRelu") or not self.policy.keeps_integers:
             return bias
         offset = _CENTRE.get(source.rounding, 0.0) - _CENTRE.get(self.context.rounding, 0.0)
         if is_op(following, "Relu") or source.qmin >= 0:  # towards zero is down, away is up

@@ -5,13 +5,13 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlaconv.ir import provenance
-from dlaconv.ir.calibration.samples import observed_values, random_inputs
+from dlaconv.ir.calibration.samples import random_inputs
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.scales.apply import apply_plan
 from dlaconv.ir.scales.groups import Grouping, group_maps
 from dlaconv.ir.scales.linearise import constraints_of
-from dlaconv.ir.scales.refine import refine
-from dlaconv.ir.scales.solver import Plan, align, needs_samples, shared, solve, solve_nearest
+from dlaconv.ir.scales.policy import policy_of
+from dlaconv.ir.scales.solver import Plan, align
 
 
 @ir_pass(tolerance=None)
@@ -23,7 +23,7 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     """
     context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
     grouping = group_maps(model, constraints_of(context))
-    plan = align(_plan(model, grouping, context), grouping)
+    plan = align(policy_of(context).plan(model, grouping, context), grouping)
     _warn_of_ratios(model, grouping, plan, context)
     apply_plan(model, grouping, plan, context)
 
@@ -46,16 +46,3 @@ def _warn_of_ratios(model: ir.Model, grouping: Grouping, plan: Plan, context: Co
             location=provenance.location(value.producer(), model),
             help=f"{advice.format(group_plan.step(item))}, or convert with --io pin",
         )
-
-
-def _plan(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
-    if context.policy == "nearest":
-        return solve_nearest(grouping, context.target)
-    needy = needs_samples(grouping, context.target)
-    if not needy:
-        return solve(grouping, context.target, {})
-    names = [variable.unrounded for group in needy for variable in group.maps]
-    observed = observed_values(model, context.inputs, names)
-    plan = solve(grouping, context.target, observed)
-    contested = [group for group in needy if shared(group)]
-    return refine(model, grouping, plan, contested, observed, context)

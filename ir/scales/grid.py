@@ -36,6 +36,28 @@ class WeightGrid(enum.StrEnum):
         raised: np.ndarray = np.where(low >= values, low, high)
         return raised
 
+    @property
+    def mantissas(self) -> np.ndarray:
+        """Every grid step in [0.5, 1), ascending; the others are these times powers of two."""
+        divisors = np.arange(256, 128, -1)
+        return 128 / divisors if self is WeightGrid.RECIPROCAL else np.arange(128, 256) / 256
+
+    def ladder(self, values: np.ndarray, count: int) -> np.ndarray:
+        """Descending grid steps, starting with the smallest that is not below each value.
+
+        Args:
+            values: positive float64 ``[N]``.
+            count: how many of them.
+
+        Returns:
+            float64 ``[N, count]``.
+        """
+        mantissas = self.mantissas
+        mantissa, exponent = np.frexp(values)
+        first = np.searchsorted(mantissas, mantissa)
+        octave, place = np.divmod(first[:, None] - np.arange(count), mantissas.size)
+        return np.ldexp(mantissas[place], exponent[:, None] + octave)
+
     def around(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The grid steps next to each value, below and above."""
         mantissa, exponent = np.frexp(np.asarray(values, np.float64))

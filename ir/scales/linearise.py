@@ -39,6 +39,7 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.scales.cost import SAME
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
+from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.refine import multiplications
 from dlaconv.ir.scales.solver import Plan, solve
 
@@ -62,10 +63,10 @@ def constraints_of(context: Context) -> Constraints:
 def linearise(model: ir.Model, context: Context) -> None:
     """Replaces Add by a weighted 1x1 convolution, and average pools by depth-wise ones.
 
-    Only where the maps around have steps that no common gamma reaches, and with
-    ``--scale-policy absorb``.
+    Only where the maps around have steps that no common gamma reaches, and with a policy that
+    keeps the source's integers.
     """
-    if context.policy == "nearest":
+    if not policy_of(context).keeps_integers:
         return
     nodes = [node for node in model.graph if is_op(node, "Add", *_POOLS)]
     if not nodes:

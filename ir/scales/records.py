@@ -104,18 +104,13 @@ def source_row(source: Quantisation) -> dict[str, Any]:
 
 
 def weight_record(
-    node: ir.Node,
-    layer: str,
-    steps: np.ndarray | None,
-    scaled: ScaledWeights,
-    *,
-    kept: bool,
+    node: ir.Node, layer: str, steps: np.ndarray | None, scaled: ScaledWeights
 ) -> TensorRecord:
-    """The row of a layer's weights."""
+    """The row of a layer's weights; ``steps`` is None where the source's are real numbers."""
     changed = np.flatnonzero(scaled.requantised)
     note = ""
-    if not kept:
-        fidelity = Fidelity.REQUANTISED if steps is not None else Fidelity.DERIVED
+    if steps is None:
+        fidelity = Fidelity.DERIVED
     elif changed.size:
         fidelity = Fidelity.REQUANTISED
         guarded = int(scaled.guarded.sum())

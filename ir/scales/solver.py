@@ -9,7 +9,7 @@ powers of two (every chain), the error is zero: all integers stay.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,14 +92,53 @@ def align(plan: Plan, grouping: Grouping) -> Plan:
 
 
 def solve_nearest(grouping: Grouping, target: Target) -> Plan:
-    """Snaps each natural step to the nearest power of two (``--scale-policy nearest``)."""
+    """Snaps each natural step to the nearest power of two (policy ``nearest``)."""
+    return _solve_powers(grouping, target, lambda logs: round(sum(logs) / len(logs)))
+
+
+def solve_covering(grouping: Grouping, target: Target) -> Plan:
+    """Raises each natural step to the next power of two (policy ``ceil``)."""
+    return _solve_powers(grouping, target, lambda logs: math.ceil(max(logs) - SAME))
+
+
+def solve_least_error(grouping: Grouping, target: Target, samples: Samples) -> Plan:
+    """Gives each step class the power of two with the least error on data (policy ``mse``).
+
+    Tried are the powers of two from the one that covers the natural step down to the nearest one;
+    with calibration data, down to a quarter of what the data use.
+
+    Args:
+        grouping: the maps.
+        target: the hardware.
+        samples: unrounded values of all maps.
+    """
+    plan: Plan = {}
+    for group in grouping.groups:
+        exponents, total = {}, 0.0
+        for item in group.classes:
+            limits = hardware_range(item, target)
+            choices = {
+                exponent: sum(
+                    error(v, 2.0**exponent, limits, samples, strict=False) for v in item.maps
+                )
+                for exponent in _powers(item, limits, samples)
+            }
+            # of steps with one error the coarsest: it saturates last
+            exponents[item] = min(choices, key=lambda exponent: (choices[exponent], -exponent))
+            total += choices[exponents[item]]
+        plan[group] = GroupPlan(1.0, exponents, total)
+    return plan
+
+
+def _solve_powers(grouping: Grouping, target: Target, choose: Callable[[list[float]], int]) -> Plan:
+    """Chooses each step class's exponent from the logarithms of its maps' natural steps."""
     plan: Plan = {}
     for group in grouping.groups:
         exponents = {}
         for item in group.classes:
             limits = hardware_range(item, target)
             logs = [math.log2(natural_step(variable.source, limits)) for variable in item.maps]
-            exponents[item] = round(sum(logs) / len(logs))
+            exponents[item] = choose(logs)
         plan[group] = GroupPlan(1.0, exponents, math.nan)
     return plan
 
@@ -225,6 +264,20 @@ def _exponents(
     lowest = math.ceil(math.log2(finest / base) - SAME)
     highest = math.ceil(math.log2(max(natural) / base) - SAME)
     return list(range(lowest, max(lowest, highest) + 1))
+
+
+def _powers(item: StepClass, limits: tuple[int, int], samples: Samples) -> list[int]:
+    """Exponents worth trying for the least error on data."""
+    highest = _exponents(1.0, item, limits, samples)[-1]
+    finest = []
+    for variable in item.maps:
+        natural = natural_step(variable.source, limits)
+        finest.append(min(_COVER * natural, _finest(variable, natural, limits, samples)))
+        values = samples.get(variable.unrounded)
+        if variable.loose and values is not None and values.size:
+            finest.append(float(np.abs(values).max()) / limits[1] / 4 or natural)
+    lowest = math.ceil(math.log2(min(finest)) - SAME)
+    return list(range(lowest, highest + 1))
 
 
 def _finest(

@@ -66,6 +66,29 @@ class ScaledWeights:
     requantised: np.ndarray
 
 
+def keep_integers(
+    values: np.ndarray,
+    steps: np.ndarray | None,
+    bias: np.ndarray | None,
+    scaling: LinearScaling,
+    target: Target,
+    grid: WeightGrid,
+) -> ScaledWeights:
+    """Weights that keep the source's integers, or hold its real weights (policy ``absorb``).
+
+    Args:
+        values: ``[O, ...]`` integers of the source, or real weights.
+        steps: ``[O]`` real value of one unit, None for real weights.
+        bias: ``[O]`` real bias, None without one.
+        scaling: the layer's maps.
+        target: the hardware.
+        grid: the grid of weight steps.
+    """
+    if steps is None:
+        return scale_reals(values, bias, scaling, target, grid)
+    return scale_integers(values, steps, bias, scaling, target, grid)
+
+
 def scale_integers(
     integers: np.ndarray,
     steps: np.ndarray,
@@ -85,20 +108,8 @@ def scale_integers(
         grid: the grid of weight steps.
     """
     low, high = target.weight_range
-    flat = integers.reshape(len(integers), -1)
-    largest = np.maximum(flat.max(1, initial=0).astype(np.float64), 0)
-    smallest = np.minimum(flat.min(1, initial=0).astype(np.float64), 0)
-    dead = (largest == 0) & (smallest == 0)
-    ideal = _revive(steps.astype(np.float64) * scaling.ratio, dead, scaling)
-    needed = ideal * np.maximum(1.0, np.maximum(largest / high, smallest / low))
-    needed = np.maximum(needed, _smallest_step(scaling, target))
-    fit = np.zeros_like(needed)
-    if bias is not None:
-        fit = _bias_step(bias, scaling, target)
-        too_small = fit > needed * (1 + 0.5 / target.bias_range[1])
-    else:
-        too_small = np.zeros(len(ideal), bool)
-    needed = np.where(too_small, fit, needed)
+    ideal, needed, dead = natural_steps(integers, steps, scaling, target)
+    needed, too_small = raised_steps(needed, bias, scaling, target)
     changed = (needed > ideal) & ~dead
     chosen = np.where(needed > ideal, grid.at_least(needed), grid.nearest(ideal))
     ideal = np.where(needed > ideal, chosen, ideal)
@@ -109,7 +120,7 @@ def scale_integers(
         result = integers.copy()
         fresh = np.rint(integers[changed] * factor.reshape(shape))
         result[changed] = np.clip(fresh, low, high).astype(integers.dtype)
-    bias_integers, error = _round_bias(bias, ideal, scaling, target)
+    bias_integers, error = round_bias(bias, ideal, scaling, target)
     return ScaledWeights(
         result.astype(np.int8), chosen, ideal, bias_integers, error, too_small & ~dead, changed
     )
@@ -132,26 +143,19 @@ def scale_reals(
         grid: the grid of weight steps.
     """
     low, high = target.weight_range
-    largest = np.abs(weights.reshape(len(weights), -1)).max(1, initial=0).astype(np.float64)
-    dead = largest == 0
-    needed = _revive(largest / high * scaling.ratio, dead, scaling)
-    needed = np.maximum(needed, _smallest_step(scaling, target))
-    guarded = np.zeros(len(weights), bool)
-    if bias is not None:
-        fit = _bias_step(bias, scaling, target)
-        guarded = (fit > needed) & ~dead
-        needed = np.maximum(needed, fit)
+    _, needed, dead = natural_steps(weights, None, scaling, target)
+    needed, guarded = raised_steps(needed, bias, scaling, target)
     steps = grid.at_least(needed)
     shape = (-1,) + (1,) * (weights.ndim - 1)
     integers = np.rint(weights * (scaling.ratio / steps).reshape(shape))
-    bias_integers, error = _round_bias(bias, steps, scaling, target)
+    bias_integers, error = round_bias(bias, steps, scaling, target)
     return ScaledWeights(
         np.clip(integers, low, high).astype(np.int8),
         steps,
         steps,
         bias_integers,
         error,
-        guarded,
+        guarded & ~dead,
         np.zeros(len(weights), bool),
     )
 
@@ -188,7 +192,7 @@ def scale_gains(
     shape = (1, -1) + (1,) * (pattern.ndim - 2)
     values = np.rint(gains * scaling.gamma_out / step).reshape(shape)
     per_channel = np.full(len(pattern), step)
-    bias_integers, lost = _round_bias(bias, per_channel, scaling, target)
+    bias_integers, lost = round_bias(bias, per_channel, scaling, target)
     none = np.zeros(len(pattern), bool)
     return ScaledWeights(
         (pattern * values).astype(np.int8),
@@ -201,69 +205,70 @@ def scale_gains(
     )
 
 
-def snap_integers(
-    integers: np.ndarray,
-    steps: np.ndarray,
-    bias: np.ndarray | None,
-    scaling: LinearScaling,
-    target: Target,
-) -> ScaledWeights:
-    """Snaps each weight step to the nearest power of two and requantises the weights.
+def natural_steps(
+    values: np.ndarray, steps: np.ndarray | None, scaling: LinearScaling, target: Target
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The steps that change nothing, the finest that the hardware's integers cover, dead channels.
 
-    What a converter without 2^n/a scales does; the ``nearest`` policy, for comparison.
+    All-zero (dead) channels get the step of their neighbours; their own means nothing.
 
     Args:
-        integers: ``[O, ...]`` integers, symmetric.
-        steps: ``[O]`` real value of one unit.
+        values: ``[O, ...]`` integers of the source, or real weights.
+        steps: ``[O]`` real value of one unit, None for real weights, which are then covered.
+        scaling: the layer's maps.
+        target: the hardware.
+
+    Returns:
+        float64 ``[O]``, float64 ``[O]`` not below it, and bool ``[O]``.
+    """
+    low, high = target.weight_range
+    rows = values.reshape(len(values), -1)
+    largest = np.maximum(rows.max(1, initial=0).astype(np.float64), 0)
+    smallest = np.minimum(rows.min(1, initial=0).astype(np.float64), 0)
+    dead = (largest == 0) & (smallest == 0)
+    if steps is None:
+        ideal = _revive(np.maximum(largest, -smallest) / high * scaling.ratio, dead, scaling)
+        return ideal, ideal, dead
+    ideal = _revive(steps.astype(np.float64) * scaling.ratio, dead, scaling)
+    return ideal, ideal * np.maximum(1.0, np.maximum(largest / high, smallest / low)), dead
+
+
+def raised_steps(
+    steps: np.ndarray, bias: np.ndarray | None, scaling: LinearScaling, target: Target
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps large enough for the hardware's shift and, by the bias guard, for the bias.
+
+    Args:
+        steps: float64 ``[O]``, what the weights ask for.
         bias: ``[O]`` real bias, None without one.
         scaling: the layer's maps.
         target: the hardware.
+
+    Returns:
+        float64 ``[O]``, and the channels that the bias guard raised.
     """
-    ideal = steps.astype(np.float64) * scaling.ratio
-    snapped = np.exp2(np.rint(np.log2(ideal)))
-    guarded = np.zeros(len(ideal), bool)
-    if bias is not None:
-        fit = np.exp2(np.ceil(np.log2(np.maximum(_bias_step(bias, scaling, target), 2.0**-120))))
-        guarded = fit > snapped
-        snapped = np.maximum(snapped, fit)
-    shape = (-1,) + (1,) * (integers.ndim - 1)
-    fresh = np.rint(integers * (ideal / snapped).reshape(shape))
-    bias_integers, error = _round_bias(bias, snapped, scaling, target)
-    return ScaledWeights(
-        np.clip(fresh, *target.weight_range).astype(np.int8),
-        snapped,
-        snapped,
-        bias_integers,
-        error,
-        guarded,
-        np.ones(len(ideal), bool),
-    )
+    # with smaller ones a requantisation would shift by more bits than the hardware has
+    steps = np.maximum(steps, scaling.step_out / scaling.step_in * 2.0**-target.max_shift)
+    if bias is None:
+        return steps, np.zeros(len(steps), bool)
+    low, high = target.bias_range
+    scaled = bias.astype(np.float64) * scaling.gamma_out / scaling.step_in
+    fit = np.where(scaled < 0, scaled / low, scaled / high)
+    guarded = fit > steps * (1 + 0.5 / high)
+    return np.where(guarded, fit, steps), guarded
 
 
 def _revive(ideal: np.ndarray, dead: np.ndarray, scaling: LinearScaling) -> np.ndarray:
-    """Gives all-zero channels a finite step like their neighbours'; their own means nothing."""
     alive = ideal[~dead]
     usual = float(np.median(alive)) if alive.size else scaling.step_out / scaling.step_in / 128
     revived: np.ndarray = np.where(dead, usual, ideal)
     return revived
 
 
-def _smallest_step(scaling: LinearScaling, target: Target) -> float:
-    """Below it a requantisation would have to shift by more bits than the hardware has."""
-    return scaling.step_out / scaling.step_in * 2.0**-target.max_shift
-
-
-def _bias_step(bias: np.ndarray, scaling: LinearScaling, target: Target) -> np.ndarray:
-    """The smallest weight step with which each channel's bias fits its bits."""
-    low, high = target.bias_range
-    scaled = bias.astype(np.float64) * scaling.gamma_out / scaling.step_in
-    step: np.ndarray = np.where(scaled < 0, scaled / low, scaled / high)
-    return step
-
-
-def _round_bias(
+def round_bias(
     bias: np.ndarray | None, steps: np.ndarray, scaling: LinearScaling, target: Target
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Integers of a bias in units of ``steps * step_in``, and what rounding lost in these units."""
     if bias is None:
         return None, None
     exact = bias.astype(np.float64) * scaling.gamma_out / (steps * scaling.step_in)

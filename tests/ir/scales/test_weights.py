@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dlaconv.ir.scales.grid import WeightGrid
-from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals, snap_integers
+from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals
 from dlaconv.ir.target import Target
 
 TARGET = Target.load()
@@ -91,9 +91,3 @@ def test_float_weights_use_the_grid_step_that_holds_them():
     assert np.isfinite(got.steps).all()
     assert np.abs(got.integers * got.steps[:, None] - weights).max() <= got.steps[0] / 2
     assert got.integers[2].max() >= 126
-
-
-def test_nearest_policy_uses_powers_of_two_for_weights_too():
-    got = snap_integers(integers([100, -50]), np.array([0.011]), None, PLAIN, TARGET)
-    assert got.steps == [2.0**-7]
-    assert list(got.integers[0]) == [127, -70]

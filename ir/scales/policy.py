@@ -1,0 +1,98 @@
+"""The policies of scale assignment, each as one object; the maths is in ``docs/scales.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir.calibration.samples import observed_values
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.scales.cost import Samples
+from dlaconv.ir.scales.grid import WeightGrid
+from dlaconv.ir.scales.groups import Group, Grouping
+from dlaconv.ir.scales.refine import refine
+from dlaconv.ir.scales.snap import snap_to_cover, snap_to_least_error, snap_to_nearest
+from dlaconv.ir.scales.solver import (
+    Plan,
+    needs_samples,
+    shared,
+    solve,
+    solve_covering,
+    solve_least_error,
+    solve_nearest,
+)
+from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights, keep_integers
+from dlaconv.ir.target import Target
+
+WeightScaling = Callable[
+    [np.ndarray, np.ndarray | None, np.ndarray | None, LinearScaling, Target, WeightGrid],
+    ScaledWeights,
+]
+"""Puts a layer on the grids; the parameters are those of `keep_integers`."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How steps are chosen.
+
+    Attributes:
+        name: what ``--scale-policy`` calls it.
+        plan: chooses the steps of the maps of a LEGAL model.
+        weights: chooses the steps of a layer's weights, and their integers.
+        keeps_integers: True if everything is done for the source's integers: sums become
+            convolutions, and biases make up for directed roundings. The others say what a
+            converter without ratios gives: gamma is one on every map.
+    """
+
+    name: str
+    plan: Callable[[ir.Model, Grouping, Context], Plan]
+    weights: WeightScaling
+    keeps_integers: bool = False
+
+
+def policy_of(context: Context) -> Policy:
+    """The policy that a context asks for."""
+    return POLICIES[context.policy]
+
+
+def _absorb(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    needy = needs_samples(grouping, context.target)
+    if not needy:
+        return solve(grouping, context.target, {})
+    observed = _observed(model, needy, context)
+    plan = solve(grouping, context.target, observed)
+    contested = [group for group in needy if shared(group)]
+    return refine(model, grouping, plan, contested, observed, context)
+
+
+def _nearest(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    return solve_nearest(grouping, context.target)
+
+
+def _ceil(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    return solve_covering(grouping, context.target)
+
+
+def _mse(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    observed = _observed(model, grouping.groups, context)
+    return solve_least_error(grouping, context.target, observed)
+
+
+def _observed(model: ir.Model, groups: list[Group], context: Context) -> Samples:
+    names = [variable.unrounded for group in groups for variable in group.maps]
+    return observed_values(model, context.inputs, names)
+
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("absorb", _absorb, keep_integers, keeps_integers=True),
+        Policy("nearest", _nearest, snap_to_nearest),
+        Policy("ceil", _ceil, snap_to_cover),
+        Policy("mse", _mse, snap_to_least_error),
+    )
+}
+"""Every policy by name; the default comes first."""
