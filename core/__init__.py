@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dlaconv import lazy_imports
+
 if TYPE_CHECKING:
     from dlaconv.api import check, convert, load, run, verify
     from dlaconv.hookspecs import hookimpl
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from dlaconv.plugins import Plugins
 
     __version__: str
+
+lazy_imports.install()
 
 __all__ = [
     "Options",

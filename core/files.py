@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def report_of(output: Path) -> Path:
     return output.with_suffix(".json")
 
 
+def weights_of(output: Path) -> Path:
+    """The place of the weights of a converted file that is too large to hold them itself."""
+    return output.with_suffix(".weights")
+
+
 def require_conversion_output(output: Path, sources: Sequence[Path]) -> None:
     """Sees to it that a converted file and its report can be written; see `require_output`.
 
@@ -74,6 +80,24 @@ def require_conversion_output(output: Path, sources: Sequence[Path]) -> None:
             )
         )
     require_output(report, sources)
+    require_output(weights_of(output), sources)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder in ``folder``; its files move there when the block succeeds.
+
+    Whatever ends the block otherwise, Ctrl-C included, removes them and leaves ``folder`` as it
+    was.
+    """
+    temporary = folder / f".dlaconv.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir.blocks import BlockTensor
 from dlaconv.ir.quantisation import FloatArray, Quantisation
 from dlaconv.ir.rounding import Rounding
 
@@ -130,11 +131,13 @@ def step_of(node: ir.Node) -> FloatArray:
     return array_of(node.inputs[1])
 
 
-def constant(name: str, array: np.ndarray | float) -> ir.Value:
+def constant(name: str, data: np.ndarray | float | BlockTensor) -> ir.Value:
     """A constant value, registered as initializer by `install` or `ir.graph.add_node`."""
-    array = np.asarray(array, order="C")
-    tensor = ir.Tensor(array, name=name)
-    return ir.val(name, dtype=tensor.dtype, shape=array.shape, const_value=tensor)
+    if isinstance(data, BlockTensor):
+        tensor: ir.TensorProtocol = data
+    else:
+        tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
+    return ir.val(name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
 
 
 def array_of(value: ir.Value | None) -> np.ndarray:

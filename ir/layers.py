@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.blocks import tensor_of
 from dlaconv.ir.formats import PowerOfTwo, ReciprocalDyadic
 from dlaconv.ir.graph import (
     is_op,
@@ -71,14 +73,29 @@ class Weights:
     """Constant integers of a convolution or fully connected layer.
 
     Attributes:
-        integers: ``[O, I/group, kh, kw]`` or ``[O, K]``.
-        steps: value of one unit, per output channel.
+        tensor: the integers, ``[O, I/group, kh, kw]`` or ``[O, K]``; read when they are used.
+        scales: value of one unit per output channel, float64 ``[O]``, on the grid.
         bias: int64 ``[O]`` in units of weight step times input step, None without bias.
     """
 
-    integers: np.ndarray
-    steps: tuple[Fraction, ...]
+    tensor: ir.TensorProtocol
+    scales: np.ndarray
     bias: np.ndarray | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the integers."""
+        return tuple(int(size) for size in self.tensor.shape.numpy())
+
+    @cached_property
+    def integers(self) -> np.ndarray:
+        """All integers."""
+        return self.tensor.numpy()
+
+    @cached_property
+    def steps(self) -> tuple[Fraction, ...]:
+        """Value of one unit per output channel, exact."""
+        return tuple(exact_step(float(scale)) for scale in self.scales)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +216,31 @@ def exact_step(value: float) -> Fraction:
     return near if abs(near / literal - 1) <= _FLOAT32_ERROR else literal
 
 
+def grid_steps(values: np.ndarray) -> np.ndarray:
+    """The grid values that float32 weight scales stand for, in float64; see `exact_step`.
+
+    Args:
+        values: scales, any shape.
+
+    Raises:
+        ValueError: if a scale is not positive and finite.
+    """
+    literal = np.asarray(values, np.float64)
+    if not (np.isfinite(literal) & (literal > 0)).all():
+        raise ValueError("a weight step must be positive and finite")
+    mantissa, exponent = np.frexp(literal)
+    dyadic = np.floor(mantissa * 256) == mantissa * 256  # a/2^n with a below 256: exact
+    ideal = 128 / mantissa
+    lower = np.floor(ideal)
+    candidates = np.stack([lower, lower + 1])
+    errors = np.abs(ideal / candidates - 1)
+    divisor = np.where(errors[0] <= errors[1], *candidates)
+    near = np.ldexp(1 / divisor, exponent + 7)
+    on_grid = ~dyadic & (errors.min(axis=0) <= _FLOAT32_ERROR)
+    steps: np.ndarray = np.where(on_grid, near, literal)
+    return steps
+
+
 class _NetworkReader:
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
@@ -288,18 +330,17 @@ class _NetworkReader:
         holder = producer(node.inputs[1])
         if holder is None or not dialect.is_dequantize(holder):
             raise ValueError(f"{node.name!r}: the weights are no integers")
-        integers = dialect.array_of(holder.inputs[0])
-        channels = (integers.shape[0],)
-        scales = np.broadcast_to(dialect.step_of(holder).reshape(-1), channels)
-        steps = tuple(exact_step(float(scale)) for scale in scales)
+        tensor = tensor_of(holder.inputs[0])
+        channels = (int(tensor.shape.numpy()[0]),)
+        scales = grid_steps(np.broadcast_to(dialect.step_of(holder).reshape(-1), channels))
         if is_optional_input_absent(node, 2):
-            return Weights(integers, steps, None)
+            return Weights(tensor, scales, None)
         bias_holder = producer(node.inputs[2])
         if bias_holder is None or not dialect.is_dequantize(bias_holder):
             raise ValueError(f"{node.name!r}: the bias is no integer")
-        unit = np.array([float(step * source.step) for step in steps])
+        unit = scales * float(source.step)
         stated = dialect.step_of(bias_holder).reshape(-1).astype(np.float64)
         if np.abs(stated / unit - 1).max(initial=0) > _BIAS_STEP_ERROR:
             raise ValueError(f"{node.name!r}: the bias step is not weight step times input step")
         bias = dialect.array_of(bias_holder.inputs[0]).astype(np.int64).reshape(-1)
-        return Weights(integers, steps, np.broadcast_to(bias, channels))
+        return Weights(tensor, scales, np.broadcast_to(bias, channels))

@@ -106,6 +106,14 @@ class Quantisation:
         clipped: FloatArray = np.clip(round_array(scaled, self.rounding), self.qmin, self.qmax)
         return clipped
 
+    def of_rows(self, rows: slice, rank: int) -> Quantisation:
+        """The quantisation of some rows (first axis) of a tensor of ``rank`` dimensions."""
+
+        def cut(array: FloatArray) -> FloatArray:
+            return array[rows] if array.ndim == rank and len(array) > 1 else array
+
+        return replace(self, step=cut(self.step), zero_point=cut(self.zero_point))
+
     def reals(self, integers: FloatArray) -> FloatArray:
         """The real values of integers."""
         dtype = integers.dtype

@@ -8,15 +8,20 @@ and `detect_convention` finds out which one a file uses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
+import onnx_ir as ir
 
-from dlaconv.ir.layers import exact_step
+from dlaconv.ir.blocks import BlockTensor, forget, row_blocks, rows_of
+from dlaconv.ir.layers import grid_steps
 from dlaconv.ir.target import Interval
+
+Rows = np.ndarray | BlockTensor
+"""Stored weights, output channels first."""
 
 GUIDE = "guide"
 INT_PER_REAL = "int-per-real"
@@ -27,27 +32,22 @@ CONVENTION_KEY = "dlaconv.scale_convention"
 RESIDUAL_TOLERANCE = 1e-3
 """How far, in units, a stored value may be from an integer: the grid is inexact in float32."""
 _RELATIVE_TOLERANCE = 2.0**-20  # float32 rounding of a value and of its two scales
+_DOUBLE_ERROR = 2.0**-50
 _LARGEST_INTEGER = 2**40  # beyond any accumulator; keeps the cast to int64 defined
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedWeights:
-    """Weights as the hardware holds them.
+    """Weights as the hardware holds them, decoded block by block whenever they are asked for.
 
     Attributes:
-        integers: int64, output channels first: ``[O, I/group, kh, kw]`` or ``[O, K]``.
+        stored: the floats in the file, output channels first.
         scales: float64 ``[O]``, the attribute as stored.
-        residual: float64 ``[O]``, distance of the channel's worst value from an integer, in
-            units; ``inf`` where the scale is unusable or a value is not finite.
-        vanished: bool ``[O]``, channels whose stored values are not all zero, but whose integers
-            are: what a whole file looks like under the wrong convention.
         convention: what ``scales`` mean.
     """
 
-    integers: np.ndarray
+    stored: Rows
     scales: np.ndarray
-    residual: np.ndarray
-    vanished: np.ndarray
     convention: str
 
     @property
@@ -56,12 +56,101 @@ class DecodedWeights:
         return usable_scales(self.scales)
 
     @property
-    def steps(self) -> tuple[Fraction, ...]:
-        """Real value of one unit per channel, exact; 0 where the scale is unusable."""
-        return tuple(
-            _exact_step(float(scale), self.convention) if usable else Fraction(0)
-            for scale, usable in zip(self.scales, self.usable, strict=True)
-        )
+    def shape(self) -> tuple[int, ...]:
+        """``[O, I/group, kh, kw]`` or ``[O, K]``."""
+        return tuple(int(size) for size in self.stored.shape)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Real value of one unit per channel, float64, on the grid; nan where it is unusable."""
+        steps = grid_steps(np.where(self.usable, self.scales, 1.0))
+        if self.convention == INT_PER_REAL:
+            steps = 1.0 / steps
+            short = steps.astype(np.float32)  # the inverse of 2^n/a has 8 bits
+            steps = np.where(np.abs(short / steps - 1.0) < _DOUBLE_ERROR, short, steps)
+        return np.where(self.usable, steps, np.nan)
+
+    @property
+    def integers(self) -> np.ndarray:
+        """All integers, int64."""
+        integers = np.empty(self.shape, np.int64)
+        for rows, _, nearest, _ in self._blocks():
+            integers[rows] = nearest.reshape(integers[rows].shape)
+        return integers
+
+    def tensor(self, name: str, limits: Interval) -> BlockTensor:
+        """The integers as int8, clipped to ``limits``, as a constant that is decoded when read."""
+
+        def decode(rows: slice) -> np.ndarray:
+            block = rows_of(self.stored, rows)
+            _, nearest, _ = self._decode(rows, block)
+            forget(block)
+            return np.clip(nearest, *limits).astype(np.int8).reshape(block.shape)
+
+        return BlockTensor(decode, ir.DataType.INT8, self.shape, name)
+
+    @cached_property
+    def facts(self) -> WeightFacts:
+        """What rules need of the integers."""
+        facts = WeightFacts.empty(self.usable)
+        for rows, units, nearest, distance in self._blocks():
+            facts.note(rows, units, nearest, distance)
+        return facts
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        for rows, block in row_blocks(self.stored):
+            yield rows, *self._decode(rows, block)
+
+    def _decode(self, rows: slice, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stored values in units ``[rows, rest]``, the nearest integers, and the distances."""
+        units = _units(block, self.scales[rows], self.convention)
+        return units, *_nearest(units)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFacts:
+    """A few numbers per output channel of decoded weights, each ``[O]``.
+
+    Attributes:
+        usable: the channel's scale is positive and finite.
+        residual: distance of the channel's worst value from an integer, in units; ``inf`` where
+            the scale is unusable or a value is not finite.
+        vanished: the stored values are not all zero, but the integers are: what a whole file
+            looks like under the wrong convention.
+        lost: some stored value is not zero, but its integer is.
+        low: smallest integer.
+        high: largest integer.
+        total: sum of the magnitudes.
+    """
+
+    usable: np.ndarray
+    residual: np.ndarray
+    vanished: np.ndarray
+    lost: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def empty(cls, usable: np.ndarray) -> WeightFacts:
+        """Facts of channels without any weight."""
+        count = len(usable)
+        flags, numbers = ([np.zeros(count, kind) for _ in range(2)] for kind in (bool, np.int64))
+        total = np.zeros(count, np.int64)
+        return cls(usable, np.zeros(count), *flags, *numbers, total)
+
+    def note(
+        self, rows: slice, units: np.ndarray, nearest: np.ndarray, distance: np.ndarray
+    ) -> None:
+        """Fills in the channels of one block."""
+        if not nearest.shape[1]:
+            return
+        self.residual[rows] = residual = distance.max(axis=1)
+        self.low[rows], self.high[rows] = nearest.min(axis=1), nearest.max(axis=1)
+        self.total[rows] = np.abs(nearest).sum(axis=1)
+        self.lost[rows] = lost = ((nearest == 0) & (units != 0)).any(axis=1)
+        zero = (self.low[rows] == 0) & (self.high[rows] == 0)
+        self.vanished[rows] = lost & zero & np.isfinite(residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +189,7 @@ def step_size(scale: float, convention: str) -> Fraction:
     return literal if convention == GUIDE else 1 / literal
 
 
-def decode_weights(weights: np.ndarray, scales: np.ndarray, convention: str) -> DecodedWeights:
+def decode_weights(weights: Rows, scales: np.ndarray, convention: str) -> DecodedWeights:
     """Weights as integers.
 
     Args:
@@ -111,15 +200,11 @@ def decode_weights(weights: np.ndarray, scales: np.ndarray, convention: str) -> 
     Raises:
         ValueError: if the number of scales is not the number of output channels.
     """
-    if weights.ndim == 0 or scales.shape != weights.shape[:1]:
-        channels = weights.shape[0] if weights.ndim else 0
+    shape = tuple(weights.shape)
+    if not shape or scales.shape != shape[:1]:
+        channels = shape[0] if shape else 0
         raise ValueError(f"{scales.size} scales for {channels} output channels")
-    scales = scales.astype(np.float64)
-    units = _units(weights, scales, convention)
-    integers, distance = _nearest_integers(units)
-    residual = distance.max(axis=1, initial=0.0)
-    vanished = units.any(axis=1) & ~integers.any(axis=1) & np.isfinite(residual)
-    return DecodedWeights(integers.reshape(weights.shape), scales, residual, vanished, convention)
+    return DecodedWeights(weights, scales.astype(np.float64), convention)
 
 
 def decode_bias(bias: np.ndarray, weight_steps: np.ndarray, input_step: float) -> DecodedBias:
@@ -139,7 +224,8 @@ def decode_bias(bias: np.ndarray, weight_steps: np.ndarray, input_step: float) -
     step = weight_steps * input_step
     units = np.full(bias.shape, np.inf)
     np.divide(bias, step, out=units, where=usable_scales(step), casting="unsafe")
-    return DecodedBias(*_nearest_integers(units))
+    nearest, distance = _nearest(units)
+    return DecodedBias(nearest.astype(np.int64), distance)
 
 
 def float_steps(scales: np.ndarray, convention: str) -> np.ndarray:
@@ -163,7 +249,7 @@ def grid_error(values: np.ndarray, divisor: Interval) -> np.ndarray:
 
 
 def detect_convention(
-    layers: Iterable[tuple[np.ndarray, np.ndarray]], integer_range: Interval
+    layers: Iterable[tuple[Rows, np.ndarray]], integer_range: Interval
 ) -> tuple[str | None, str]:
     """Finds the convention under which stored weights are integers.
 
@@ -180,11 +266,13 @@ def detect_convention(
     votes = dict.fromkeys(CONVENTIONS, 0)
     channels = 0
     for weights, scales in layers:
-        if weights.ndim == 0 or scales.shape != weights.shape[:1]:
+        try:
+            facts = {name: decode_weights(weights, scales, name).facts for name in CONVENTIONS}
+        except ValueError:
             continue
-        rows = weights.reshape(len(scales), -1)
-        channels += int(rows.any(axis=1).sum())
-        fits = {name: _fits(rows, scales, name, integer_range) for name in CONVENTIONS}
+        alive = facts[GUIDE].lost | (facts[GUIDE].total > 0) | ~facts[GUIDE].usable
+        channels += int(alive.sum())
+        fits = {name: _fits(found, integer_range) for name, found in facts.items()}
         for name, other in (CONVENTIONS, CONVENTIONS[::-1]):
             votes[name] += int((fits[name] & ~fits[other]).sum())
     evidence = " and ".join(f"{votes[name]} only as '{name}'" for name in CONVENTIONS)
@@ -194,9 +282,9 @@ def detect_convention(
     return max(CONVENTIONS, key=votes.__getitem__), words
 
 
-def _units(weights: np.ndarray, scales: np.ndarray, convention: str) -> np.ndarray:
-    """Stored values in units of their channel, ``[O, rest]``; ``inf`` for an unusable scale."""
-    rows = weights.reshape(len(scales), -1).astype(np.float64)
+def _units(block: np.ndarray, scales: np.ndarray, convention: str) -> np.ndarray:
+    """Stored values in units of their channel, ``[rows, rest]``; inf for an unusable scale."""
+    rows = block.reshape(len(scales), -1)
     usable = usable_scales(scales)
     safe = np.where(usable, scales, 1.0)[:, None]
     with np.errstate(over="ignore"):
@@ -205,32 +293,26 @@ def _units(weights: np.ndarray, scales: np.ndarray, convention: str) -> np.ndarr
     return units
 
 
-def _nearest_integers(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers and distances from them; 0 and ``inf`` where a value is no usable number."""
-    defined = np.abs(units) < _LARGEST_INTEGER  # False for nan
-    safe = np.where(defined, units, 0.0)
-    nearest = np.rint(safe)
-    return nearest.astype(np.int64), np.where(defined, np.abs(safe - nearest), np.inf)
+def _nearest(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers (float64) and distances from them; 0 and inf where a value is no usable number."""
+    nearest = np.rint(units)
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(units - nearest)
+    undefined = ~(np.abs(nearest) < _LARGEST_INTEGER)  # True for nan
+    if undefined.any():
+        nearest[undefined], distance[undefined] = 0.0, np.inf
+    return nearest, distance
 
 
-def _fits(
-    rows: np.ndarray, scales: np.ndarray, convention: str, integer_range: Interval
-) -> np.ndarray:
-    integers, distance = _nearest_integers(_units(rows, scales, convention))
+def _fits(facts: WeightFacts, integer_range: Interval) -> np.ndarray:
     fits: np.ndarray = (
-        (distance <= RESIDUAL_TOLERANCE).all(axis=1)
-        & (integers >= integer_range[0]).all(axis=1)
-        & (integers <= integer_range[1]).all(axis=1)
-        & ((integers != 0) | (rows == 0)).all(axis=1)
-        & rows.any(axis=1)
+        (facts.residual <= RESIDUAL_TOLERANCE)
+        & (facts.low >= integer_range[0])
+        & (facts.high <= integer_range[1])
+        & ~facts.lost
+        & (facts.total > 0)
     )
     return fits
-
-
-@lru_cache(maxsize=4096)
-def _exact_step(scale: float, convention: str) -> Fraction:
-    step = exact_step(scale)
-    return step if convention == GUIDE else 1 / step
 
 
 @lru_cache

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.backends.access import decoding
-from dlaconv.backends.access.decoding import DecodedBias, DecodedWeights
+from dlaconv.backends.access.decoding import DecodedBias, DecodedWeights, Rows, WeightFacts
 from dlaconv.backends.access.graph_view import (
     PIECEWISE,
     PIPELINED,
@@ -28,6 +28,7 @@ from dlaconv.backends.access.graph_view import (
     is_standard,
     output_of,
 )
+from dlaconv.ir.blocks import BlockTensor
 from dlaconv.ir.target import Target
 
 __all__ = [
@@ -132,9 +133,12 @@ class AccessModel(GraphView):
 
     # Weights
 
-    def weights(self, node: ir.Node) -> np.ndarray | None:
+    def weights(self, node: ir.Node) -> Rows | None:
         """The stored weights of a Conv or Gemm, output channels first; None if no constant."""
-        array = self.array(input_of(node, 1))
+        value = input_of(node, 1)
+        if value is not None and isinstance(value.const_value, BlockTensor):
+            return value.const_value
+        array = self.array(value)
         if array is None or array.ndim < 2:
             return None
         if node.op_type == "Gemm" and self.number(node, "transB") != 1:
@@ -171,7 +175,7 @@ class AccessModel(GraphView):
         """What rules need of the decoded weights, kept per node; None as in `decode_weights`."""
         if node not in self._decoded:
             decoded = self.decode_weights(node)
-            self._decoded[node] = None if decoded is None else WeightFacts(decoded)
+            self._decoded[node] = None if decoded is None else decoded.facts
         return self._decoded[node]
 
     def _find_convention(self, given: str | None) -> tuple[str, str]:
@@ -190,30 +194,6 @@ class AccessModel(GraphView):
         if found is None:
             return decoding.GUIDE, f"assumed, since the weights do not tell: {evidence}"
         return found, f"detected: {evidence}"
-
-
-class WeightFacts:
-    """A few numbers per output channel of decoded weights.
-
-    Attributes:
-        usable: bool ``[O]``, the channel's scale is positive and finite.
-        residual: float64 ``[O]``, see `DecodedWeights`.
-        vanished: bool ``[O]``, see `DecodedWeights`.
-        low: int64 ``[O]``, smallest integer.
-        high: int64 ``[O]``, largest integer.
-        total: int64 ``[O]``, sum of the magnitudes.
-    """
-
-    def __init__(self, decoded: DecodedWeights) -> None:
-        rows = decoded.integers.reshape(len(decoded.scales), -1)
-        self.usable = decoded.usable
-        self.residual = decoded.residual
-        self.vanished = decoded.vanished
-        if not rows.size:
-            rows = np.zeros((len(decoded.scales), 1), np.int64)
-        self.low: np.ndarray = rows.min(axis=1)
-        self.high: np.ndarray = rows.max(axis=1)
-        self.total: np.ndarray = np.abs(rows).sum(axis=1)
 
 
 def _note(scales: dict[ir.Value, float], value: ir.Value, scale: float | None) -> None:

@@ -146,11 +146,12 @@ class _Reader:
         decoded = self.view.decode_weights(original)
         if decoded is None or not decoded.usable.all():
             message = "weights without usable weight_ch_scales"
-            self._problem("AT-1", "missing-weight-scales", message, original)
+            self._problem("AT-1", "missing-linear-attributes", message, original)
             return
-        shape = (-1,) + (1,) * (decoded.integers.ndim - 1)
-        steps = np.array([float(step) for step in decoded.steps])
-        integers = np.clip(decoded.integers, *self.target.weight_range).astype(np.int8)
+        shape = (-1,) + (1,) * (len(decoded.shape) - 1)
+        steps = decoded.steps
+        name = f"{self._stem(copy)}/weights_int"
+        integers = dialect.constant(name, decoded.tensor(name, self.target.weight_range))
         self._give(copy, 1, integers, steps.astype(np.float32).reshape(shape), "weights")
         if is_standard(copy, "Gemm"):
             copy.attributes["transB"] = ir.AttrInt64("transB", 1)
@@ -159,20 +160,23 @@ class _Reader:
             step_in = self.view.map_step(original.inputs[0])
             if bias is None or step_in is None:
                 message = "a bias whose step is unknown (weight and input scale)"
-                self._problem("SC-5", "undecodable-bias", message, original)
+                self._problem("SC-5", "bias-off-grid", message, original)
                 return
             values = np.clip(bias.integers, *self.target.bias_range).astype(np.int32)
-            self._give(copy, 2, values, (steps * step_in).astype(np.float32), "bias")
+            integers = dialect.constant(f"{self._stem(copy)}/bias_int", values)
+            self._give(copy, 2, integers, (steps * step_in).astype(np.float32), "bias")
 
     def _give(
-        self, node: ir.Node, index: int, integers: np.ndarray, step: np.ndarray, what: str
+        self, node: ir.Node, index: int, integers: ir.Value, step: np.ndarray, what: str
     ) -> None:
-        name = f"{node.name or node.outputs[0].name}/{what}"
-        holder = dialect.dequantize(
-            dialect.constant(f"{name}_int", integers), step, name=name, output=f"{name}_real"
-        )
+        name = f"{self._stem(node)}/{what}"
+        holder = dialect.dequantize(integers, step, name=name, output=f"{name}_real")
         insert_before(node, holder)
         node.replace_input_with(index, holder.outputs[0])
+
+    @staticmethod
+    def _stem(node: ir.Node) -> str:
+        return node.name or node.outputs[0].name or ""
 
     def _quantisation(self, value: ir.Value, node: ir.Node | None) -> Quantisation | None:
         """The step of a map as the file states it; a problem is noted if it has none."""
@@ -182,7 +186,7 @@ class _Reader:
             step = 2.0 ** row["exponent"]
         if step is None or PowerOfTwo.exactly(step) is None:
             message = f"map {value.name!r} has no power-of-two scale"
-            self._problem("SC-1", "map-without-scale", message, node)
+            self._problem("SC-1", "map-scale-grid", message, node)
             return None
         low, high = self.target.map_range
         if row.get("qmin") == 0:

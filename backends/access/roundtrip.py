@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.layers import Layer, Network, Weights
 
 
@@ -42,12 +43,17 @@ def _layer(one: Layer, other: Layer) -> str:
 
 
 def _weights(one: Weights, other: Weights) -> str:
-    if not np.array_equal(one.integers, other.integers):
-        return "weight integers differ"
-    if one.steps != other.steps:
+    if one.shape != other.shape:
+        return f"weights of shape {one.shape} and {other.shape}"
+    for (_, block), (_, again) in zip(
+        row_blocks(one.tensor), row_blocks(other.tensor), strict=True
+    ):
+        if not np.array_equal(block, again):
+            return "weight integers differ"
+    if not np.array_equal(one.scales, other.scales):
         return "weight steps differ"
     return "" if np.array_equal(_bias(one), _bias(other)) else "bias integers differ"
 
 
 def _bias(weights: Weights) -> np.ndarray:
-    return weights.bias if weights.bias is not None else np.zeros(len(weights.steps))
+    return weights.bias if weights.bias is not None else np.zeros(len(weights.scales))

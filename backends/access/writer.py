@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from dlaconv.backends.access.decoding import CONVENTION_KEY, GUIDE
 from dlaconv.ir import dialect
+from dlaconv.ir.blocks import BlockTensor, rows_of
 from dlaconv.ir.graph import drop_unread, is_op, producer
-from dlaconv.ir.layers import Layer, Network, network_of
+from dlaconv.ir.layers import Layer, Network, Weights, network_of
 from dlaconv.ir.target import Target
 
 MAPS = "dlaconv.maps"
@@ -34,7 +35,7 @@ def write_access(
 ) -> ir.Model:
     """Makes the ACCESS model of a SCALED one.
 
-    Weights become floats when they are serialised, one tensor at a time.
+    Weights become floats when they are read, a block at a time.
 
     Args:
         model: the SCALED model; it is not changed.
@@ -99,7 +100,9 @@ class _Writer:
         }
         if layer.weights is not None and node.name == layer.node.name:
             values["weight_bitdepth"] = self.target.weight_bits
-            values["weight_ch_scales"] = [self._scale(step) for step in layer.weights.steps]
+            scales = layer.weights.scales
+            scales = scales if self.convention == GUIDE else 1 / scales
+            values["weight_ch_scales"] = scales.tolist()
             if layer.weights.bias is not None:
                 values["bias_bitdepth"] = self.target.bias_bits
         for name, kind in self.target.ops.get(node.op_type, {}).items():
@@ -112,18 +115,15 @@ class _Writer:
     def _constants(self, node: ir.Node, layer: Layer) -> None:
         weights = layer.weights
         assert weights is not None
-        shape = (-1,) + (1,) * (weights.integers.ndim - 1)
-        steps = np.array([float(step) for step in weights.steps]).reshape(shape)
-        self._replace(node, 1, _grid_tensor(f"{node.name}.weight", weights.integers, steps))
+        name = f"{node.name}.weight"
+        self._replace(node, 1, dialect.constant(name, _grid_tensor(name, weights)))
         if weights.bias is not None:
-            steps = steps.reshape(-1) * float(layer.inputs[0].step)
-            self._replace(node, 2, _grid_tensor(f"{node.name}.bias", weights.bias, steps))
+            unit = weights.scales * float(layer.inputs[0].step)
+            bias = (weights.bias * unit).astype(np.float32)
+            self._replace(node, 2, dialect.constant(f"{node.name}.bias", bias))
 
-    def _replace(self, node: ir.Node, index: int, tensor: ir.LazyTensor) -> None:
+    def _replace(self, node: ir.Node, index: int, value: ir.Value) -> None:
         old = producer(node.inputs[index])
-        value = ir.val(
-            tensor.name or "", dtype=tensor.dtype, shape=tensor.shape, const_value=tensor
-        )
         self.graph.register_initializer(value)
         node.replace_input_with(index, value)
         if old is not None and not old.outputs[0].uses():
@@ -159,15 +159,17 @@ class _Writer:
         self.model.producer_name = "dlaconv"
 
 
-def _grid_tensor(name: str, integers: np.ndarray, steps: np.ndarray) -> ir.LazyTensor:
-    """A float32 tensor ``steps * integers`` that is computed when it is written."""
+def _grid_tensor(name: str, weights: Weights) -> BlockTensor:
+    """The float32 tensor ``scales * integers``, computed when it is read."""
+    shape = weights.shape
+    scales = weights.scales.reshape((-1,) + (1,) * (len(shape) - 1))
+    stored = weights.tensor
+    integers = stored if isinstance(stored, BlockTensor) else stored.numpy()
 
-    def compute() -> ir.TensorProtocol:
-        return ir.Tensor((integers * steps).astype(np.float32), name=name)
+    def rows(part: slice) -> np.ndarray:
+        return (rows_of(integers, part) * scales[part]).astype(np.float32)
 
-    return ir.LazyTensor(
-        compute, dtype=ir.DataType.FLOAT, shape=ir.Shape(integers.shape), name=name
-    )
+    return BlockTensor(rows, ir.DataType.FLOAT, shape, name)
 
 
 def _axes_as_attribute(node: ir.Node) -> None:

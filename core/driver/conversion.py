@@ -239,25 +239,24 @@ class _Driver:
         )
 
     def _save(self, conversion: Conversion, network: Network, target: Target) -> None:
-        """Writes model and report beside their places, reads the model back, puts both there."""
-        import onnx_ir as ir
-
+        """Writes model and report into a folder of their own, reads back, puts both in place."""
         from dlaconv.backends.access.reader import read_access
         from dlaconv.backends.access.roundtrip import difference
-        from dlaconv.files import replacing, report_of
+        from dlaconv.driver.reading import read_access_model
+        from dlaconv.files import report_of, staging, weights_of
         from dlaconv.ir.layers import network_of
+        from dlaconv.ir.saving import save
 
         assert self.output is not None
-        with (
-            replacing(report_of(self.output)) as report,
-            replacing(self.output) as file,
-        ):
-            ir.save(conversion.model, file)
-            again = read_access(ir.load(file), target)
+        with staging(self.output.parent) as folder:
+            file = folder / self.output.name
+            save(conversion.model, file, weights_of(file))
+            again = read_access(read_access_model(file, target), target)
             found = difference(network, network_of(again.model))
             if found:
                 raise InternalError(f"the written file does not read back: {found}")
-            report.write_text(json.dumps(conversion.report, indent=1) + "\n", "utf-8")
+            text = json.dumps(conversion.report, indent=1) + "\n"
+            report_of(file).write_text(text, "utf-8")
         conversion.output = self.output
 
 

@@ -14,53 +14,90 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.blocks import row_blocks, tensor_of
 from dlaconv.ir.graph import input_array, ints_attribute, is_constant, producer, shape_of
+from dlaconv.ir.passes.linear_ops import channel_steps
 
 Bound = tuple[float, float]
+UNKNOWN: Bound = (-math.inf, math.inf)
 
 
-def interval_bounds(model: ir.Model) -> dict[ir.Value, Bound]:
-    """Bounds of every value that has any, by value."""
-    bounds: dict[ir.Value, Bound] = {}
-    for node in model.graph:
-        if dialect.is_quantize(node):
-            bounds[node.outputs[0]] = _quantised(node, bounds)
-            continue
-        if not node.inputs or node.domain:
-            continue
-        handler = _HANDLERS.get(node.op_type)
-        sources = [bounds[value] for value in node.inputs if value is not None and value in bounds]
-        if handler is not None and sources:
-            bound = handler(node, sources)
-            if bound is not None and all(map(math.isfinite, bound)):
-                bounds[node.outputs[0]] = bound
-    return bounds
+class IntervalBounds:
+    """Bounds of the values of a model, computed when they are asked for.
+
+    A quantiser behind a linear layer bounds by its own range, which the layer's interval nearly
+    always exceeds; so weights are read only for layers whose result is not quantised.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[ir.Value, bool], Bound] = {}
+
+    def of(self, value: ir.Value) -> Bound:
+        """Lowest and highest value that any input can cause; infinite where nothing is known."""
+        return self._find(value, exactly=True)
+
+    def _find(self, value: ir.Value, *, exactly: bool) -> Bound:
+        stack = [(value, exactly)]
+        while stack:
+            asked = stack[-1]
+            missing = [need for need in _needs(*asked) if need not in self._known]
+            if missing and asked not in self._known:
+                stack.extend(missing)
+                continue
+            stack.pop()
+            if asked not in self._known:
+                self._known[asked] = self._bound(*asked)
+        return self._known[value, exactly]
+
+    def _bound(self, value: ir.Value, exactly: bool) -> Bound:
+        node = producer(value)
+        needs = _needs(value, exactly)
+        if node is None or not needs:
+            return UNKNOWN
+        sources = [self._known[need] for need in needs]
+        handler = _quantised if dialect.is_quantize(node) else _HANDLERS[node.op_type]
+        bound = handler(node, sources)
+        return UNKNOWN if bound is None or any(map(math.isnan, bound)) else bound
 
 
-def _quantised(node: ir.Node, bounds: dict[ir.Value, Bound]) -> Bound:
+def _needs(value: ir.Value, exactly: bool) -> list[tuple[ir.Value, bool]]:
+    """The values whose bounds decide those of ``value``; none if its bounds are unknown."""
+    node = producer(value)
+    if dialect.is_quantize(node):
+        assert node is not None
+        exactly = False
+    elif node is None or node.domain or node.op_type not in _HANDLERS:
+        return []
+    elif node.op_type in _LINEAR:
+        if not exactly:
+            return []
+        return [(source, True) for source in node.inputs[:1] if source is not None]
+    else:
+        inputs = node.inputs
+        return [(item, exactly) for item in inputs if item is not None and not is_constant(item)]
+    return [(source, exactly) for source in node.inputs[:1] if source is not None]
+
+
+def _quantised(node: ir.Node, sources: list[Bound]) -> Bound:
     quantisation = dialect.quantisation_of(node)
     step = float(quantisation.step.max())
     zeros = quantisation.zero_point
     low = (quantisation.qmin - float(zeros.max())) * step
     high = (quantisation.qmax - float(zeros.min())) * step
-    source = node.inputs[0]
-    if source in bounds:  # rounding moves a value by less than a step
-        low = max(low, bounds[source][0] - step)
-        high = min(high, bounds[source][1] + step)
-    return low, high
+    return max(low, sources[0][0] - step), min(high, sources[0][1] + step)  # rounded
 
 
 def _linear(node: ir.Node, sources: list[Bound]) -> Bound | None:
-    weights = _weights(node)
-    if weights is None:
-        return None
     low, high = sources[0]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    sums = _signed_sums(node.inputs[1])
+    if sums is None:
+        return None
+    positive, negative = sums
     if any(ints_attribute(node, "pads")):
         low, high = min(low, 0.0), max(high, 0.0)
-    flat = weights.reshape(len(weights), -1)
-    positive = np.maximum(flat, 0).sum(1, dtype=np.float64)
-    negative = np.minimum(flat, 0).sum(1, dtype=np.float64)
-    bias = np.zeros(len(flat))
+    bias = np.zeros(len(positive))
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         found = input_array(node, 2)
         if found is None:
@@ -71,16 +108,26 @@ def _linear(node: ir.Node, sources: list[Bound]) -> Bound | None:
     return float(least.min()), float(most.max())
 
 
-def _weights(node: ir.Node) -> np.ndarray | None:
-    value = node.inputs[1]
-    if is_constant(value):
-        return dialect.array_of(value)
+def _signed_sums(value: ir.Value | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Sums of the positive and of the negative weights of each output channel, float64."""
     holder = producer(value)
-    if holder is None or not dialect.is_dequantize(holder):
+    steps: np.ndarray | None = np.ones(1)
+    if holder is not None and dialect.is_dequantize(holder):
+        value, step = holder.inputs[0], dialect.step_of(holder)
+        shape = shape_of(value) if value is not None else None
+        steps = channel_steps(step, shape, 0) if shape else None
+    elif not is_constant(value):
         return None
-    step = dialect.step_of(holder)
-    weights: np.ndarray = dialect.array_of(holder.inputs[0]).astype(np.float32) * step
-    return weights
+    if steps is None:
+        return None
+    tensor = tensor_of(value)
+    positive, negative = np.zeros((2, int(tensor.shape.numpy()[0])))
+    for rows, block in row_blocks(tensor):
+        flat = block.reshape(len(block), -1)
+        kind = np.int64 if flat.dtype.kind == "i" else np.float64
+        positive[rows] = np.maximum(flat, 0).sum(1, dtype=kind)
+        negative[rows] = np.minimum(flat, 0).sum(1, dtype=kind)
+    return positive * steps, negative * steps
 
 
 def _add(node: ir.Node, sources: list[Bound]) -> Bound | None:
@@ -133,6 +180,7 @@ def _leaky(node: ir.Node, sources: list[Bound]) -> Bound | None:
     return -reach if low < 0 else 0.0, reach
 
 
+_LINEAR = ("Conv", "Gemm")
 _HANDLERS: dict[str, Callable[[ir.Node, list[Bound]], Bound | None]] = {
     "Conv": _linear,
     "Gemm": _linear,

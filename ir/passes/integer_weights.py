@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
@@ -101,18 +102,11 @@ def _integers(node: ir.Node, axes: set[int]) -> tuple[np.ndarray, np.ndarray] | 
         integers = np.where(array >= 0, np.int8(1), np.int8(-1))
     else:
         quantisation = dialect.quantisation_of(node)
-        zero_point = quantisation.zero_point
-        if (zero_point != np.rint(zero_point)).any():
-            return None
         step = quantisation.step
-        shifted = quantisation.integers(array)
-        if not quantisation.symmetric:
-            shifted = shifted - zero_point
-        low, high = (float(shifted.min()), float(shifted.max())) if shifted.size else (0.0, 0.0)
-        if max(-low, high) > _EXACT_IN_FLOAT32 or not np.isfinite([low, high]).all():
+        quantised = _quantised(array, quantisation)
+        if quantised is None:
             return None
-        fitting = (t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-        integers = shifted.astype(next(fitting))
+        integers = quantised
     if step.ndim > integers.ndim or not np.isfinite(step).all():
         return None
     if step.size == 1:
@@ -125,6 +119,36 @@ def _integers(node: ir.Node, axes: set[int]) -> tuple[np.ndarray, np.ndarray] | 
         return None
     shape = [-1 if i == axis else 1 for i in range(integers.ndim)]
     return integers, steps.astype(np.float32).reshape(shape)
+
+
+def _quantised(array: np.ndarray, quantisation: Quantisation) -> np.ndarray | None:
+    """Integers less their zero point, in the smallest type; None if they are none or too large."""
+    zero_point = quantisation.zero_point
+    if (zero_point != np.rint(zero_point)).any() or not np.isfinite(zero_point).all():
+        return None
+    ends = quantisation.qmin - float(zero_point.max()), quantisation.qmax - float(zero_point.min())
+    if max(map(abs, ends)) >= np.iinfo(_TYPES[-1]).max:
+        return None
+    reals = np.atleast_1d(array)
+    integers = np.empty(reals.shape, _smallest_type(*ends))
+    low = high = 0
+    for rows, block in row_blocks(reals):
+        part = quantisation.of_rows(rows, array.ndim)
+        shifted = part.integers(block)
+        if not part.symmetric:
+            shifted -= part.zero_point
+        if np.isnan(shifted).any():
+            return None
+        integers[rows] = shifted
+        low = min(low, int(integers[rows].min(initial=0)))
+        high = max(high, int(integers[rows].max(initial=0)))
+    if max(-low, high) > _EXACT_IN_FLOAT32:
+        return None
+    return integers.reshape(array.shape).astype(_smallest_type(low, high), copy=False)
+
+
+def _smallest_type(low: float, high: float) -> type[np.signedinteger]:
+    return next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
 
 
 def _values(node: ir.Node) -> np.ndarray:

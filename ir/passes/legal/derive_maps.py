@@ -10,11 +10,12 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.calibration.bounds import interval_bounds
+from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.calibration.minmax import observed_magnitudes
 from dlaconv.ir.graph import consumers, insert_after, is_op, producer
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
+from dlaconv.ir.passes.legal.sign_activations import reads_unrounded
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
@@ -45,13 +46,13 @@ def derive_maps(model: ir.Model, context: Context) -> None:
         observed = observed_magnitudes(model, context.calibration, [v.name or "" for v in raw])
         steps = {value: _step(observed[value.name or ""], context) for value in raw}
     else:
-        bounds = interval_bounds(model)
+        bounds = IntervalBounds()
         for value in raw:
             following = _following_quantiser(value)
             if following is not None:
                 steps[value] = _covering_step(following, context)
-            elif value in bounds and np.isfinite(bounds[value]).all():
-                steps[value] = _step(max(map(abs, bounds[value])), context)
+            elif np.isfinite(bound := bounds.of(value)).all():
+                steps[value] = _step(max(map(abs, bound)), context)
                 context.bounded.append(value.name or "")
     missing = [value for value in raw if value not in steps]
     if missing:
@@ -77,7 +78,9 @@ def raw_uses(value: ir.Value) -> list[Use]:
     return [
         Use(use.node, use.idx)
         for use in value.uses()
-        if not dialect.is_quantize(use.node) and not (behind_layer and is_op(use.node, *PIPELINED))
+        if not dialect.is_quantize(use.node)
+        and not (behind_layer and is_op(use.node, *PIPELINED))
+        and not reads_unrounded(use.node)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.calibration.bounds import interval_bounds
+from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.graph import input_array, insert_before, is_op, producer
 from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
@@ -20,12 +20,12 @@ def implicit_relu(model: ir.Model, context: Context) -> None:
     the same, since rounding keeps zero and order. What the host feeds is clipped by the host.
     """
     nodes = [node for node in model.graph if dialect.is_quantize(node) and _clips_at_zero(node)]
-    bounds = interval_bounds(model) if nodes else {}
+    bounds = IntervalBounds()
     for node in nodes:
         x = node.inputs[0]
         assert x is not None
         rectified = _rectified(x)
-        if rectified is None or (rectified in bounds and bounds[rectified][0] >= 0):
+        if rectified is None or bounds.of(rectified)[0] >= 0:
             continue
         relu = ir.node("Relu", [rectified], name=f"{node.name}/relu")
         result = relu.outputs[0]

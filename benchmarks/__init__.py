@@ -1,0 +1,1 @@
+"""Measurements of dlaconv beside its peers, see README.md."""

@@ -1,0 +1,130 @@
+"""Large constants, some rows at a time.
+
+Weights can be larger than memory is cheap: touching fresh memory takes longer than the arithmetic.
+So what walks whole tensors (quantising, writing, checking) does it in blocks of rows that fit the
+processor's cache, and weights that are computed or mapped from a file are never held whole.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+_ELEMENTS = 1 << 17
+"""Elements of a block, unless one row alone has more."""
+Block = tuple[slice, np.ndarray]
+"""Where rows lie on the first axis of a tensor, and the rows."""
+
+
+class BlockTensor(ir.LazyTensor):
+    """A constant that is computed when it is read, whole or block by block.
+
+    Attributes:
+        rows: computes the rows of a slice of the first axis.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[slice], np.ndarray],
+        dtype: ir.DataType,
+        shape: tuple[int, ...],
+        name: str,
+    ) -> None:
+        """Describes a tensor of at least one dimension.
+
+        Args:
+            rows: computes the rows of a slice of the first axis.
+            dtype: the element type of what ``rows`` returns.
+            shape: the whole tensor's shape.
+            name: the tensor's name.
+        """
+        super().__init__(self._whole, dtype, ir.Shape(shape), name=name)
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return int(self.shape.numpy()[0])
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows in order."""
+        for rows in _slices(self.shape.numpy()):
+            yield rows, self.rows(rows)
+
+    def _whole(self) -> ir.Tensor:
+        array = np.empty(self.shape.numpy(), self.dtype.numpy())
+        for rows, block in self.blocks():
+            array[rows] = block
+        return ir.Tensor(array, self.dtype, name=self.name)
+
+
+def row_blocks(constant: ir.TensorProtocol | np.ndarray) -> Iterator[Block]:
+    """The rows of a constant in order, as blocks.
+
+    Pages of a mapped file are given back when their block has been used: they cost no memory, and
+    whoever wants them again reads them again.
+
+    Args:
+        constant: at least one dimension.
+    """
+    if isinstance(constant, BlockTensor):
+        yield from constant.blocks()
+        return
+    array = constant if isinstance(constant, np.ndarray) else constant.numpy()
+    for rows in _slices(array.shape):
+        yield rows, array[rows]
+        forget(array[rows])
+
+
+def rows_of(constant: np.ndarray | BlockTensor, rows: slice) -> np.ndarray:
+    """Some rows of a constant."""
+    return constant.rows(rows) if isinstance(constant, BlockTensor) else constant[rows]
+
+
+def tensor_of(value: ir.Value | None) -> ir.TensorProtocol:
+    """The tensor behind a constant value, which `row_blocks` walks.
+
+    Raises:
+        ValueError: if the value is no constant.
+    """
+    if value is None or value.const_value is None:
+        raise ValueError(f"{value.name if value else 'a missing input'!r} is no constant")
+    return value.const_value
+
+
+def forget(array: np.ndarray) -> None:
+    """Gives back the memory of an array that is a view of a mapped file; others stay as they are.
+
+    The array keeps its values: they are read from the file again.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return
+    whole = np.frombuffer(mapped, np.uint8)
+    begin = _address(array) - _address(whole)
+    first = math.ceil(begin / mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (begin + array.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        mapped.madvise(mmap.MADV_DONTNEED, first, length)
+
+
+def little_endian(array: np.ndarray) -> np.ndarray:
+    """The array as ONNX stores it: contiguous, least significant byte first."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+
+
+def _slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    rows = max(1, _ELEMENTS // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,0 +1,69 @@
+"""Constants in blocks of rows are the constants."""
+
+import mmap
+import resource
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dlaconv.ir import blocks
+from dlaconv.ir.blocks import BlockTensor, forget, row_blocks
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "_ELEMENTS", 12)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 40), (1, 2, 3), (0, 4), (4, 0), (25,)])
+def test_blocks_of_an_array_make_up_the_array(shape):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    parts = list(row_blocks(array))
+    assert [rows.start for rows, _ in parts] == [0, *(rows.stop for rows, _ in parts)][: len(parts)]
+    assert all(part.size <= max(12, part[:1].size) for _, part in parts)
+    joined = np.concatenate([part for _, part in parts]) if parts else array
+    assert np.array_equal(joined, array)
+
+
+def test_block_tensor_computes_each_row_once_per_reading():
+    array = np.arange(35, dtype=np.float32).reshape(7, 5)
+    seen = []
+
+    def rows(part):
+        seen.append((part.start, part.stop))
+        return array[part] * 2
+
+    tensor = BlockTensor(rows, ir.DataType.FLOAT, (7, 5), "w")
+    assert not seen
+    assert np.array_equal(tensor.numpy(), array * 2)
+    assert seen == [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert tensor.tobytes() == (array * 2).tobytes()
+    assert np.array_equal(np.concatenate([part for _, part in row_blocks(tensor)]), array * 2)
+
+
+def test_forgetting_a_mapped_array_gives_its_memory_back_and_keeps_its_values(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(np.arange(1 << 22, dtype=np.float32).tobytes())
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(memoryview(mapped), np.float32)[5:].reshape(-1, 1)
+    before = resident()
+    total = array.sum(dtype=np.float64)
+    grown = resident() - before
+    assert grown > 8 << 20
+    forget(array)
+    assert resident() - before < grown / 2
+    assert array.sum(dtype=np.float64) == total
+
+
+def test_forgetting_any_other_array_changes_nothing():
+    array = np.arange(5000.0)
+    forget(array)
+    forget(np.frombuffer(array.tobytes()))
+    assert array.sum() == 12497500.0
+
+
+def resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
