@@ -155,13 +155,13 @@ def arrays_table(document: Json) -> RenderableType:
 
 
 def unknown_rule(rule_id: str, known: Sequence[str]) -> Diagnostic:
-    """The diagnostic for a rule that does not exist."""
+    """The diagnostic for an id that does not exist."""
     near = difflib.get_close_matches(rule_id.upper(), known, 3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return Diagnostic(
         "DLA424",
         "unknown-rule",
-        f"there is no rule {rule_id!r}",
+        f"there is no rule or diagnostic {rule_id!r}",
         help=f"{hint}`dlaconv rule` lists them all",
     )
 

@@ -56,14 +56,14 @@ def rule(
     session: Session,
     *,
     rule_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A rule, such as IO-3; all without it.")
+        str | None, typer.Argument(metavar="ID", help="An id, such as IO-3 or DLA301; all without it.")
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Explain a rule of the hardware, or list them all.
+    """Explain a rule of the hardware or another diagnostic by its id, or list them all.
 
-    Says what the rule asks for, why the hardware needs it, and how to change a network that
-    breaks it.
+    Says what a rule asks for, why the hardware needs it, and how to change a network that breaks
+    it. Ids of all other diagnostics start with DLA.
     """
     from dlaconv.driver.inspection import rule_list, rule_text
     from dlaconv.summary import table, unknown_rule
@@ -74,8 +74,10 @@ def rule(
         if as_json:
             console.json(rows)
         else:
-            shown = ("id", "name", "severity", "clause")
-            console.result(table([{key: row[key] for key in shown} for row in rows]))
+            shown = [{key: row[key] for key in ("id", "name", "severity")} for row in rows]
+            for line, row in zip(shown, rows, strict=True):
+                line["clause or meaning"] = row["clause"] or row["summary"]
+            console.result(table(shown))
         return EXIT_OK
     found = next((row for row in rows if row["id"].lower() == rule_id.lower()), None)
     if found is None:
@@ -135,7 +137,7 @@ def commands() -> list[Command]:
     """The commands of this module."""
     return [
         command("check", check, panel=INSPECT, examples=("dlaconv check net.dla.onnx",)),
-        command("rule", rule, panel=INSPECT, examples=("dlaconv rule IO-3",)),
+        command("rule", rule, panel=INSPECT, examples=("dlaconv rule IO-3", "dlaconv rule DLA301")),
         command("ops", ops, panel=INSPECT, examples=("dlaconv ops --json",)),
         command("plugins", plugins, panel=INSPECT),
     ]

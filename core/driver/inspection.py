@@ -1,4 +1,4 @@
-"""What the hardware allows: the rules, the operators, and checking a file against them."""
+"""What the hardware allows: rules, operators, checking a file; and what diagnostics mean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.driver.reading import load_target, read_access_model
+from dlaconv.explanations import EXPLANATIONS
 
 if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
@@ -25,21 +26,27 @@ def check_file(path: Path, target: Path | None, plugins: Plugins) -> CheckResult
 
 
 def rule_text(rule: str, plugins: Plugins) -> str:
-    """The documentation of a rule.
+    """The documentation of a rule or another diagnostic by its id, in any letter case.
 
     Raises:
-        UsageError: if there is no such rule.
+        KeyError: if there is no such id.
     """
     from dlaconv.backends.access.rules import documentation
 
-    return documentation.rule_text(rule, plugins.rules())
+    explained = next((item for item in EXPLANATIONS if item.id.lower() == rule.lower()), None)
+    return str(explained) if explained else documentation.rule_text(rule, plugins.rules())
 
 
 def rule_list(plugins: Plugins) -> list[dict[str, str]]:
-    """Every rule: id, name, severity, clause and its first sentence."""
+    """Every rule, then every other diagnostic, as JSON values with one set of keys.
+
+    The keys are id, name, severity, clause (empty for what is no rule of the hardware), summary,
+    what, why and remedy.
+    """
     from dlaconv.backends.access.rules import documentation
 
-    return documentation.rule_list(plugins.rules())
+    rules = documentation.rule_list(plugins.rules())
+    return [*rules, *(item.as_json() for item in EXPLANATIONS)]
 
 
 def ops_rows(target: Path | None) -> list[dict[str, Any]]:

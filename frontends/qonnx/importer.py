@@ -80,7 +80,7 @@ def _lower(node: ir.Node, state: Import, layers: Mapping[str, Handler]) -> None:
         )
     elif not _is_standard(node):
         why, remedy = why_not(node.domain, node.op_type)
-        state.refuse(node, "DLA102", "unsupported-operator", f"{node.op_type} {why}", remedy=remedy)
+        state.refuse(node, "DLA102", "unknown-operator", f"{node.op_type} {why}", remedy=remedy)
 
 
 def _handler(node: ir.Node, layers: Mapping[str, Handler]) -> Handler | None:

@@ -196,7 +196,7 @@ def _dynamic(model: ir.Model) -> Iterator[Diagnostic]:
             dims = "unknown" if value.shape is None else _dims(value.shape)
             yield Diagnostic(
                 "DLA311",
-                "dynamic-shape",
+                "open-input-shape",
                 f"the shape of graph input {value.name!r} is not static: {dims}",
                 location=provenance.location(None, model),
                 help=f"give it, such as --set-shape {value.name}={_example(value.shape)}",

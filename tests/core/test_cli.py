@@ -149,7 +149,13 @@ def test_rules_are_listed_and_explained(dlaconv):
     assert explained.code == 0
     assert explained.out.startswith("IO-3 ")
     assert "Why it matters on the hardware" in explained.out
+    assert "DLA301" in shown.out
+    other = dlaconv("rule", "dla301")
+    assert other.out.startswith("DLA301 unconvertible-operator (error)\n")
+    assert "What to do: " in other.out
     listed = json.loads(dlaconv("rule", "--json").out)
+    assert len({frozenset(row) for row in listed}) == 1
+    assert json.loads(dlaconv("rule", "DLA301", "--json").out) in listed
     assert json.loads(dlaconv("rule", "IO-3", "--json").out) in listed
 
 

@@ -28,7 +28,7 @@ class AccumulatorOverflow(NodeRule):
     """
 
     id = "SC-10"
-    name = "accumulator-overflow"
+    name = "possible-overflow"
     clause = "Silent on the accumulator; 32 bits assumed."
     severity = Severity.WARNING
     ops = (*LINEAR, "MatMul")

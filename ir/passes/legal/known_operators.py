@@ -86,20 +86,13 @@ def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
                 "quantise activations per tensor",
             )
         return None
-    if dialect.is_dequantize(node):
+    if dialect.is_dequantize(node) or dialect.is_bipolar(node):
         return None
-    if dialect.is_bipolar(node):
-        return (
-            "DLA301",
-            "unsupported-operator",
-            "the hardware has no sign activation (BipolarQuant on a map)",
-            "use ReLU, LeakyReLU, Tanh or Sigmoid with an 8-bit quantiser",
-        )
     if not is_op(node, *_SUPPORTED):
         domain = f"{node.domain}::" if node.domain else ""
         return (
             "DLA301",
-            "unsupported-operator",
+            "unconvertible-operator",
             f"the hardware has no {domain}{node.op_type}",
             "remove it from the network, or run it on the host",
         )
@@ -114,12 +107,12 @@ def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
     if is_op(node, "Add", "Div", "MatMul", "Concat") and constants:
         return (
             "DLA303",
-            "constant-operand",
+            "unfolded-constant",
             f"an operand of {node.op_type} is a constant; the hardware reads two maps",
             "fold it into the bias or the weights of the layer before it",
         )
     if is_op(node, "Add", "Div", "MatMul") and len(node.inputs) != 2:
-        return ("DLA304", "operand-count", f"{node.op_type} needs two operands", "")
+        return ("DLA304", "malformed-operator", f"{node.op_type} needs two operands", "")
     return None
 
 

@@ -1,0 +1,80 @@
+"""DLA3xx: operators and shapes that have no place on the hardware."""
+
+from __future__ import annotations
+
+from dlaconv.explanations.explanation import Explanation
+
+OPERATORS = (
+    Explanation(
+        "DLA301",
+        "unconvertible-operator",
+        "The network has an operator that the hardware lacks and that nothing replaces.",
+        "Every operator runs on a fixed unit of the accelerator; there is no processor to fall "
+        "back on.",
+        "Remove the operator, or end the network before it and run the rest on the host. `dlaconv "
+        "ops` lists what there is.",
+    ),
+    Explanation(
+        "DLA302",
+        "computed-weights",
+        "The weights of a layer are computed by the network.",
+        "The compiler packs weights into the file; they cannot change at run time.",
+        "Fold the computation before export, or multiply two maps with MatMul.",
+    ),
+    Explanation(
+        "DLA303",
+        "unfolded-constant",
+        "A constant that no neighbouring layer could absorb is added, multiplied or joined.",
+        "Add, Div, MatMul and Concat read two stored maps; a constant has no map to be stored in.",
+        "Fold it into the bias or the weights of the layer before it.",
+    ),
+    Explanation(
+        "DLA304",
+        "malformed-operator",
+        "An element-wise operator or matrix product does not have two operands.",
+        "The hardware defines these operators on two maps.",
+        "Export the network again; more than two maps are added in a chain.",
+    ),
+    Explanation(
+        "DLA305",
+        "not-runnable",
+        "A fixed-point file cannot be read as the layers of the hardware.",
+        "Only a network of those layers has integers that can be simulated.",
+        "Run `dlaconv check` on it, which names everything that is wrong.",
+    ),
+    Explanation(
+        "DLA306",
+        "batch-size",
+        "A graph input takes several samples at once.",
+        "The hardware runs one sample at a time.",
+        "Give --set-shape with a batch of one.",
+    ),
+    Explanation(
+        "DLA307",
+        "constant-output",
+        "A graph output depends on no input.",
+        "There is no layer that could compute it, and its value never changes.",
+        "Remove the output.",
+    ),
+    Explanation(
+        "DLA310",
+        "contradicting-shapes",
+        "The shapes of the network do not fit each other.",
+        "Sizes decide buffers, tiles and what is padded; a network with contradictions cannot run.",
+        "Check the exported network, and any shape given with --set-shape.",
+    ),
+    Explanation(
+        "DLA311",
+        "open-input-shape",
+        "The shape of a graph input is not static.",
+        "The accelerator runs a network for one fixed input size.",
+        "Give it with --set-shape NAME=1,C,H,W.",
+    ),
+    Explanation(
+        "DLA312",
+        "data-dependent-shape",
+        "The shape of a value depends on the data.",
+        "The accelerator runs a network for one fixed input size.",
+        "Replace the operator by one whose result has a fixed shape.",
+    ),
+)

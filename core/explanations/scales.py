@@ -1,0 +1,58 @@
+"""DLA2xx: quantisations that the hardware cannot take over as they are."""
+
+from __future__ import annotations
+
+from dlaconv.diagnostics import Severity
+from dlaconv.explanations.explanation import Explanation
+
+SCALES = (
+    Explanation(
+        "DLA203",
+        "per-channel-activation",
+        "A feature map has a step or a zero point per channel.",
+        "The hardware has one power-of-two step for a whole map.",
+        "Quantise activations per tensor.",
+    ),
+    Explanation(
+        "DLA204",
+        "double-rounding",
+        "The source rounds before and after an activation; the first rounding is dropped.",
+        "The hardware rounds once, after the pipelined activation, so a few integers differ by one "
+        "unit.",
+        "Quantise after the activation only.",
+        Severity.WARNING,
+    ),
+    Explanation(
+        "DLA205",
+        "unknown-range",
+        "The source does not quantise a map, and nothing bounds its values.",
+        "Every map on the hardware has 8 bits, so its range must be known.",
+        "Give sample inputs with --calibrate, or quantise the map in the source.",
+    ),
+    Explanation(
+        "DLA206",
+        "input-quantised-twice",
+        "Several quantisers read one graph input.",
+        "The hardware stores an input once, so all but the finest requantise the stored map.",
+        "Share one quantiser at the input.",
+        Severity.WARNING,
+    ),
+    Explanation(
+        "DLA207",
+        "interval-bound",
+        "A map's step is a bound that nothing can exceed, for want of a quantiser and of data.",
+        "Such bounds usually waste several of the 8 bits.",
+        "Give sample inputs with --calibrate, or quantise the map in the source.",
+        Severity.WARNING,
+    ),
+    Explanation(
+        "DLA210",
+        "hidden-ratio",
+        "A graph input or output holds a multiple of its real value.",
+        "With --io absorb the source's integers are kept there, so the scale in the file is not "
+        "the real step.",
+        "Let the host use the real step that the message and the report state, or convert with "
+        "--io pin.",
+        Severity.WARNING,
+    ),
+)
