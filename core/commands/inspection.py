@@ -56,7 +56,8 @@ def rule(
     session: Session,
     *,
     rule_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="An id, such as IO-3 or DLA301; all without it.")
+        str | None,
+        typer.Argument(metavar="ID", help="An id, such as IO-3 or DLA301; all without it."),
     ] = None,
     as_json: Json = False,
 ) -> int:
