@@ -9,6 +9,7 @@ from dlaconv.ir.passes.explicit_pads import explicit_pads
 from dlaconv.ir.passes.fold_batch_norm import fold_batch_norm
 from dlaconv.ir.passes.fold_bias import fold_bias
 from dlaconv.ir.passes.fold_constants import fold_constants
+from dlaconv.ir.passes.forward_scaling import forward_scaling
 from dlaconv.ir.passes.fully_connected import fully_connected
 from dlaconv.ir.passes.global_pooling import global_pooling
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
@@ -48,6 +49,8 @@ CANONICAL: tuple[Pass, ...] = (
     fold_bias,
     fold_batch_norm,
     fold_bias,
+    # behind fold_batch_norm: a factor goes into the layer before it if there is one
+    forward_scaling,
     # Transposes that are left over and move nothing join the chains of Reshapes around them
     reshape_transposes,
     one_shape_op,

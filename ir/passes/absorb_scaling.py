@@ -38,7 +38,7 @@ def absorb_scaling(model: ir.Model, context: Context) -> None:
     ties. Done only where the scalings of a run cancel, so nothing is left of them.
     """
     for node in list(model.graph):
-        if node.graph is None or _factor(node) is None:
+        if node.graph is None or factor_of(node) is None:
             continue
         run = _run_from(node)
         if abs(run.factor - 1) <= _FLOAT32_ERROR and len(run.factors) < len(run.nodes):
@@ -48,7 +48,7 @@ def absorb_scaling(model: ir.Model, context: Context) -> None:
             context.rewrites.append(Rewrite("absorb_scaling", layer, detail))
 
 
-def _factor(node: ir.Node) -> float | None:
+def factor_of(node: ir.Node) -> float | None:
     """The positive number that a node multiplies by, None for every other node."""
     if not is_op(node, "Mul", "Div"):
         return None
@@ -68,7 +68,7 @@ def _run_from(first: ir.Node) -> _Run:
     run, best = _Run(), _Run()
     node: ir.Node | None = first
     while node is not None and len(run.nodes) < _LONGEST_RUN:
-        factor = _factor(node)
+        factor = factor_of(node)
         if factor is not None:
             run.factors[node] = factor
         elif not (dialect.is_quantize(node) and dialect.quantisation_of(node).per_tensor):
@@ -101,12 +101,16 @@ def _absorb(run: _Run) -> None:
             if not result.is_graph_output():
                 result.name = unique_name(graph, f"{result.name}/rescaled")
     for node in run.factors:
-        constant = 1 if input_array(node, 1) is not None else 0
-        if constant == 0:  # the number is the first operand
-            first, second = node.inputs
-            node.replace_input_with(0, second)
-            node.replace_input_with(1, first)
+        put_number_last(node)
         _bypass(node)
+
+
+def put_number_last(node: ir.Node) -> None:
+    """Swaps the operands of a multiplication if the number is the first."""
+    if input_array(node, 1) is None:
+        first, second = node.inputs
+        node.replace_input_with(0, second)
+        node.replace_input_with(1, first)
 
 
 def _bypass(node: ir.Node) -> None:
