@@ -22,6 +22,7 @@ import onnx
 import torch
 from brevitas.export import export_qonnx
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.nn.utils import merge_quant_weights
 from brevitas.quant import (
     Int8ActPerTensorFixedPoint,
     Int8ActPerTensorFloat,
@@ -156,7 +157,12 @@ def train(net: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
 
 
 def export(net: nn.Module, image: Tensor, path: Path) -> None:
-    """Writes QONNX, with the parameters as initializers only (not repeated as graph inputs)."""
+    """Writes QONNX, with the parameters as initializers only (not repeated as graph inputs).
+
+    The weights are rounded before: Brevitas would export them unrounded, without saying how its
+    quantisers round.
+    """
+    merge_quant_weights(net, image)
     export_qonnx(
         net,
         args=image,
