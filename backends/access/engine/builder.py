@@ -79,6 +79,25 @@ class Builder:
             self._constants[key] = self._new_constant(array)
         return self._constants[key]
 
+    def weights(self, integers: np.ndarray, scale: np.ndarray | None = None) -> ir.Value:
+        """Constant float32 weights, computed from their integers whenever they are read.
+
+        Args:
+            integers: the weights.
+            scale: powers of two that broadcast against them.
+        """
+
+        def compute() -> ir.Tensor:
+            floats = integers.astype(np.float32)
+            return ir.Tensor(floats if scale is None else floats * scale)
+
+        self._count += 1
+        name = f"{self.layer}/weights.{self._count}"
+        tensor = ir.LazyTensor(
+            compute, dtype=ir.DataType.FLOAT, shape=ir.Shape(integers.shape), name=name
+        )
+        return ir.val(name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
+
     def to_double(self, value: ir.Value) -> ir.Value:
         """A tensor as float64."""
         return self.op("Cast", value, to=int(ir.DataType.DOUBLE))

@@ -40,9 +40,9 @@ class Kernel:
         """The shape in which per-channel constants broadcast against the result."""
         return (-1,) if self.window is None else (-1, *(1,) * len(self.window.kernel))
 
-    def emit(self, build: Builder, x: ir.Value, w: np.ndarray, bias: np.ndarray) -> ir.Value:
+    def emit(self, build: Builder, x: ir.Value, w: ir.Value, bias: np.ndarray) -> ir.Value:
         """One float32 kernel; ``w`` and ``bias`` take the place of the kernel's own."""
-        constants = [build.constant(w), *([build.constant(bias)] if bias.any() else [])]
+        constants = [w, *([build.constant(bias)] if bias.any() else [])]
         if self.window is None:
             return build.op("Gemm", x, *constants, transB=1)
         return build.op(
@@ -95,7 +95,7 @@ def exact_sum(
     if not x.exact or total.max(initial=0) <= _EXACT:
         return _one_kernel(build, x, kernel, factors, bounds)
     parts = [
-        build.to_double(kernel.emit(build, part, w, np.zeros(0)))
+        build.to_double(kernel.emit(build, part, build.weights(w), np.zeros(0)))
         for part, w in _parts(build, layer, x, kernel)
     ]
     value = parts[0]
@@ -147,11 +147,11 @@ def _one_kernel(
             for factor, bound in zip(factors.flat, bounds.flat, strict=True)
         )
     )
-    w, bias = kernel.integers.astype(np.float32), kernel.bias.astype(np.float32)
+    bias, scale = kernel.bias.astype(np.float32), None
     if folded:
-        scale = factors.astype(np.float32).reshape(-1)
-        w, bias = w * scale.reshape(-1, *(1,) * (w.ndim - 1)), bias * scale
-    value = kernel.emit(build, x.value, w, bias)
+        scale = factors.astype(np.float32).reshape(-1, *(1,) * (kernel.integers.ndim - 1))
+        bias = bias * scale.reshape(-1)
+    value = kernel.emit(build, x.value, build.weights(kernel.integers, scale), bias)
     return Accumulator(value, bounds, factors, x.parts, folded=folded, exact=x.exact)
 
 
