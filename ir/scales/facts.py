@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,19 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     * ``source_step``, ``clip``: the source's step and range, in real terms; ``rounding``: its mode;
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
     * ``bias_error``: half a unit of the bias, in units of the result;
-    * ``requantised``: true where weight integers were rounded anew;
+    * ``requantised``: true where weight integers were rounded anew, or a sign may be another;
+    * ``sign``: true for a graph input of which the host takes the sign;
     * ``gain_errors``: where a convolution sums two maps, by operand, how much its gain is off, in
       units of the result per unit of the operand.
     """
     makers = {layer.output.name: layer for layer in network.layers}
     records = {record.name: record for record in context.records if record.kind == "map"}
     weights = {record.name: record for record in context.records if record.kind == "weight"}
+    inexact = {
+        record.name
+        for record in context.records
+        if record.kind != "map" and record.fidelity is not Fidelity.EXACT
+    }
     facts: dict[str, dict[str, Any]] = {}
     tensors = {
         value.name: use.node.outputs[0].name or ""
@@ -46,6 +52,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "tensor": tensor,
             **_source(records[tensor]),
         }
+        if tensor in context.signs:
+            facts[source.name]["sign"] = True
     for layer in network.layers:
         name = layer.output.name
         record = records.get(name)
@@ -62,13 +70,37 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         if errors is not None:
             facts[name]["step_errors"] = errors
         if layer.weights is not None and layer.weights.bias is not None:
-            facts[name]["bias_error"] = float(max(layer.multipliers)) / 2
+            facts[name]["bias_error"] = _largest_multiplier(layer) / 2
         if weight is not None and weight.fidelity is Fidelity.REQUANTISED:
             facts[name]["requantised"] = True
+        if name in context.signs:
+            facts[name].pop("rounding", None)  # ours, and it moves no sign
+            if _doubtful(layer, context, facts, inexact):
+                facts[name]["requantised"] = True
         if layer.inputs[0].name in context.sums:
             operands = makers[layer.inputs[0].name].inputs
             facts[name]["gain_errors"] = _gain_errors(layer, operands, facts)
     return facts
+
+
+def _doubtful(
+    layer: Layer, context: Context, facts: Mapping[str, Mapping[str, Any]], inexact: Collection[str]
+) -> bool:
+    """True if a sign, or a map on the way to one, may not be the source's.
+
+    Args:
+        layer: what makes the map.
+        context: knows signs and thresholds.
+        facts: of the maps before.
+        inexact: names of weights and biases that are not the source's.
+    """
+    before = facts[layer.inputs[0].name]
+    if before["class"] == Fidelity.DERIVED and layer.inputs[0].name in context.signs:
+        return "requantised" in before
+    if layer.node.name not in context.thresholds:
+        return False
+    own = {f"{layer.node.name}/weights", f"{layer.node.name}/bias"}
+    return before["class"] != Fidelity.EXACT or bool(own & set(inexact))
 
 
 def _source(record: TensorRecord) -> dict[str, Any]:
@@ -95,6 +127,12 @@ def _gain_errors(
             gain - facts[operand.name]["real_step"] / result
         )
     return errors
+
+
+def _largest_multiplier(layer: Layer) -> float:
+    assert layer.weights is not None
+    step = float(layer.inputs[0].step / layer.output.step)
+    return float(layer.weights.scales.max(initial=0.0)) * step
 
 
 def _step_errors(record: TensorRecord) -> list[float] | None:

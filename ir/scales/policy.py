@@ -59,7 +59,7 @@ def policy_of(context: Context) -> Policy:
 
 
 def _absorb(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
-    needy = needs_samples(grouping, context.target)
+    needy = needs_samples(grouping, context.target, calibrated=context.calibration is not None)
     if not needy:
         return solve(grouping, context.target, {})
     observed = _observed(model, needy, context)

@@ -69,6 +69,14 @@ def solve(grouping: Grouping, target: Target, samples: Samples) -> Plan:
     return {group: solve_group(group, target, samples) for group in grouping.groups}
 
 
+def solve_signs(grouping: Grouping, target: Target) -> Plan:
+    """The natural steps of groups of signs, which every policy keeps."""
+    nothing: Samples = {}
+    return {
+        group: solve_group(group, target, nothing) for group in grouping.groups if group.natural
+    }
+
+
 def align(plan: Plan, grouping: Grouping) -> Plan:
     """Shifts groups by powers of two until tied step classes have one hardware step.
 
@@ -181,15 +189,21 @@ def shared(group: Group) -> bool:
     return len(group.classes) > 1
 
 
-def needs_samples(grouping: Grouping, target: Target) -> list[Group]:
+def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> list[Group]:
     """The groups whose choice depends on data.
 
     Those are groups in which some map cannot have its natural step, and low-bit maps, which may
-    keep their integers (saturating later than the source) or the source's clipping range.
+    keep their integers (saturating later than the source) or the source's clipping range. Random
+    inputs say nothing about one map's range, so without calibration data only groups whose maps
+    contend for a base need them.
     """
     nothing: Samples = {}
     needy = []
     for group in grouping.groups:
+        if not (calibrated or shared(group)):
+            continue
+        if group.natural:
+            continue
         plan = solve_group(group, target, nothing)
         for item in group.classes:
             limits = hardware_range(item, target)
