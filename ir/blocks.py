@@ -54,7 +54,7 @@ class BlockTensor(ir.LazyTensor):
         for rows in _slices(self.shape.numpy()):
             yield rows, self.rows(rows)
 
-    def _whole(self) -> ir.Tensor:
+    def _whole(self) -> ir.TensorProtocol:
         array = np.empty(self.shape.numpy(), self.dtype.numpy())
         for rows, block in self.blocks():
             array[rows] = block
@@ -93,6 +93,12 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol:
     if value is None or value.const_value is None:
         raise ValueError(f"{value.name if value else 'a missing input'!r} is no constant")
     return value.const_value
+
+
+def shape_tuple(constant: ir.TensorProtocol | np.ndarray) -> tuple[int, ...]:
+    """The shape of a constant."""
+    shape = constant.shape
+    return tuple(shape) if isinstance(shape, tuple) else tuple(map(int, shape.numpy()))
 
 
 def forget(array: np.ndarray) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import tensor_of
+from dlaconv.ir.blocks import shape_tuple, tensor_of
 from dlaconv.ir.formats import PowerOfTwo, ReciprocalDyadic
 from dlaconv.ir.graph import (
     is_op,
@@ -85,7 +85,7 @@ class Weights:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the integers."""
-        return tuple(int(size) for size in self.tensor.shape.numpy())
+        return shape_tuple(self.tensor)
 
     @cached_property
     def integers(self) -> np.ndarray:
@@ -331,7 +331,7 @@ class _NetworkReader:
         if holder is None or not dialect.is_dequantize(holder):
             raise ValueError(f"{node.name!r}: the weights are no integers")
         tensor = tensor_of(holder.inputs[0])
-        channels = (int(tensor.shape.numpy()[0]),)
+        channels = shape_tuple(tensor)[:1]
         scales = grid_steps(np.broadcast_to(dialect.step_of(holder).reshape(-1), channels))
         if is_optional_input_absent(node, 2):
             return Weights(tensor, scales, None)

@@ -75,7 +75,7 @@ def _without_large(model: ir.Model) -> tuple[onnx.ModelProto, list[tuple[int, ir
             tensor.name = value.name
             large.append((index, tensor))
             value.const_value = ir.ExternalTensor(
-                "", None, None, tensor.dtype, shape=tensor.shape, name=value.name or ""
+                "", None, None, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
             )
     proto: onnx.ModelProto = ir.to_proto(copy)
     for index, _ in large:

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.blocks import BlockTensor, forget, row_blocks, rows_of
+from dlaconv.ir.blocks import BlockTensor, forget, row_blocks, rows_of, shape_tuple
 from dlaconv.ir.layers import grid_steps
 from dlaconv.ir.target import Interval
 
@@ -58,7 +58,7 @@ class DecodedWeights:
     @property
     def shape(self) -> tuple[int, ...]:
         """``[O, I/group, kh, kw]`` or ``[O, K]``."""
-        return tuple(int(size) for size in self.stored.shape)
+        return shape_tuple(self.stored)
 
     @property
     def steps(self) -> np.ndarray:
@@ -85,7 +85,8 @@ class DecodedWeights:
             block = rows_of(self.stored, rows)
             _, nearest, _ = self._decode(rows, block)
             forget(block)
-            return np.clip(nearest, *limits).astype(np.int8).reshape(block.shape)
+            clipped: np.ndarray = np.clip(nearest, *limits).astype(np.int8)
+            return clipped.reshape(block.shape)
 
         return BlockTensor(decode, ir.DataType.INT8, self.shape, name)
 
@@ -135,9 +136,15 @@ class WeightFacts:
     def empty(cls, usable: np.ndarray) -> WeightFacts:
         """Facts of channels without any weight."""
         count = len(usable)
-        flags, numbers = ([np.zeros(count, kind) for _ in range(2)] for kind in (bool, np.int64))
-        total = np.zeros(count, np.int64)
-        return cls(usable, np.zeros(count), *flags, *numbers, total)
+        return cls(
+            usable,
+            residual=np.zeros(count),
+            vanished=np.zeros(count, bool),
+            lost=np.zeros(count, bool),
+            low=np.zeros(count, np.int64),
+            high=np.zeros(count, np.int64),
+            total=np.zeros(count, np.int64),
+        )
 
     def note(
         self, rows: slice, units: np.ndarray, nearest: np.ndarray, distance: np.ndarray
@@ -200,7 +207,7 @@ def decode_weights(weights: Rows, scales: np.ndarray, convention: str) -> Decode
     Raises:
         ValueError: if the number of scales is not the number of output channels.
     """
-    shape = tuple(weights.shape)
+    shape = shape_tuple(weights)
     if not shape or scales.shape != shape[:1]:
         channels = shape[0] if shape else 0
         raise ValueError(f"{scales.size} scales for {channels} output channels")

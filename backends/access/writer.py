@@ -167,7 +167,8 @@ def _grid_tensor(name: str, weights: Weights) -> BlockTensor:
     integers = stored if isinstance(stored, BlockTensor) else stored.numpy()
 
     def rows(part: slice) -> np.ndarray:
-        return (rows_of(integers, part) * scales[part]).astype(np.float32)
+        reals: np.ndarray = rows_of(integers, part) * scales[part]
+        return reals.astype(np.float32)
 
     return BlockTensor(rows, ir.DataType.FLOAT, shape, name)
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import row_blocks, tensor_of
+from dlaconv.ir.blocks import row_blocks, shape_tuple, tensor_of
 from dlaconv.ir.graph import input_array, ints_attribute, is_constant, producer, shape_of
 from dlaconv.ir.passes.linear_ops import channel_steps
 
@@ -52,6 +52,9 @@ class IntervalBounds:
     def _bound(self, value: ir.Value, exactly: bool) -> Bound:
         node = producer(value)
         needs = _needs(value, exactly)
+        if node is not None and dialect.is_bipolar(node):
+            step = float(dialect.step_of(node).max())
+            return -step, step
         if node is None or not needs:
             return UNKNOWN
         sources = [self._known[need] for need in needs]
@@ -121,7 +124,7 @@ def _signed_sums(value: ir.Value | None) -> tuple[np.ndarray, np.ndarray] | None
     if steps is None:
         return None
     tensor = tensor_of(value)
-    positive, negative = np.zeros((2, int(tensor.shape.numpy()[0])))
+    positive, negative = np.zeros((2, shape_tuple(tensor)[0]))
     for rows, block in row_blocks(tensor):
         flat = block.reshape(len(block), -1)
         kind = np.int64 if flat.dtype.kind == "i" else np.float64
