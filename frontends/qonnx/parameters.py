@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.handlers import Import
-from dlaconv.ir.graph import input_array, is_optional_input_absent
+from dlaconv.ir.graph import input_array, is_constant, is_optional_input_absent
 from dlaconv.ir.rounding import Rounding
 
 _MOST_BITS = 32
@@ -112,11 +112,16 @@ def scale(node: ir.Node, index: int, state: Import, what: str = "scale") -> np.n
 
 
 def zero_point(node: ir.Node, index: int, state: Import) -> np.ndarray | None:
-    """A zero point: whole numbers; shape ``[]`` if it is one number."""
+    """A zero point; shape ``[]`` if it is one number.
+
+    Whole numbers on maps. Constants may have any: their values are known, so nothing is lost.
+    """
     array = constant(node, index, "zero point", state)
     if array is None:
         return None
-    wrong = ~np.isfinite(array) | (np.rint(array) != array)
+    wrong = ~np.isfinite(array)
+    if not is_constant(node.inputs[0]):
+        wrong |= np.rint(array) != array
     if wrong.any():
         state.refuse(
             node,

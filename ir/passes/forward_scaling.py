@@ -75,7 +75,7 @@ def _representable(node: ir.Node, factor: float) -> bool:
     if not dialect.is_quantize(node):
         return True
     step, limits = dialect.quantisation_of(node).scalar_step / factor, np.finfo(np.float32)
-    return bool(limits.tiny <= step <= limits.max)
+    return float(limits.tiny) <= step <= float(limits.max)
 
 
 def _rescale(node: ir.Node, factor: float, graph: ir.Graph) -> None:

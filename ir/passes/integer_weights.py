@@ -62,8 +62,9 @@ def _replace(node: ir.Node, graph: ir.Graph, context: Context) -> None:
             Rewrite(
                 "integer_weights",
                 provenance.location(node, None).layer,
-                f"the weights '{name}' have no single step per output channel, or integers above "
-                "24 bits; they are treated as float weights and quantised anew",
+                f"the weights '{name}' have no single step per output channel, a zero point "
+                "between integers, or integers above 24 bits; they are treated as float weights "
+                "and quantised anew",
                 exact=False,
             )
         )
