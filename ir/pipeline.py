@@ -62,6 +62,8 @@ class Context:
         bounded: those of them whose step is an interval bound, for want of data.
         sums: names of Concat results that only a weighted sum reads.
         gains: names of layers of ours that only scale: their weights are zeros and one gain.
+        thresholds: names of layers with weights of whose result only the sign counts.
+        signs: names of maps that hold signs, or are saturated on the way to one.
         compensated: names of maps whose bias makes up for the source's rounding mode.
         records: what became of each tensor, filled by the scale stage.
         gammas: hardware value over real value of each map, filled by the scale stage.
@@ -83,6 +85,8 @@ class Context:
     bounded: list[str] = field(default_factory=list)
     sums: set[str] = field(default_factory=set)
     gains: set[str] = field(default_factory=set)
+    thresholds: set[str] = field(default_factory=set)
+    signs: set[str] = field(default_factory=set)
     compensated: set[str] = field(default_factory=set)
     records: list[TensorRecord] = field(default_factory=list)
     gammas: dict[str, float] = field(default_factory=dict)

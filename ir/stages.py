@@ -96,6 +96,14 @@ def _rounded_once(node: ir.Node) -> bool:
     return False
 
 
+def _host_sign(node: ir.Node) -> bool:
+    if not dialect.is_bipolar(node):
+        return True
+    x, nodes = node.inputs[0], consumers(node.outputs[0])
+    read = x is not None and x.is_graph_input()
+    return read and len(nodes) == 1 and dialect.is_quantize(nodes[0])
+
+
 def _integers_with_steps(node: ir.Node) -> bool:
     if not is_op(node, "Conv", "Gemm"):
         return True
@@ -139,7 +147,10 @@ SPEC: dict[Stage, tuple[Row, ...]] = {
         ("shapes change by Reshape with a constant shape", _one_shape_op),
         ("no Identity, Dropout or Constant node is left", _no_copy),
     ),
-    Stage.LEGAL: (("each result of a layer goes to one quantise node", _rounded_once),),
+    Stage.LEGAL: (
+        ("each result of a layer goes to one quantise node", _rounded_once),
+        ("signs are taken of graph inputs only", _host_sign),
+    ),
     Stage.SCALED: (
         ("map steps are powers of two", _power_of_two),
         ("weights are int8 and biases int32, with their steps", _integers_with_steps),

@@ -148,6 +148,8 @@ def _port(
     }
     if feed:
         port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {low}, {high})"
+        if maps.get(stored.name, {}).get("sign") is True:
+            port["feed"] = f"{dtype} = {high} if x >= 0 else {low}"
     else:
         port["read"] = f"real = {dtype} * {real:.9g}"
     return port

@@ -208,7 +208,8 @@ def quantise_inputs(
 ) -> dict[str, np.ndarray]:
     """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given.
 
-    Floats are clipped where the source clips them, see `fed_range`.
+    Floats are clipped where the source clips them, see `fed_range`. Where the source begins with a
+    sign, the host takes it.
     """
     import numpy as np
 
@@ -219,8 +220,12 @@ def quantise_inputs(
         values = feeds[stored.name]
         if values.dtype.kind == "f":
             step = real_step(facts, stored)
-            values = round_array(values.astype(np.float64) / step, rounding)
-            values = np.clip(values, *fed_range(facts, stored))
+            low, high = fed_range(facts, stored)
+            if facts.get(stored.name, {}).get("sign") is True:
+                values = np.where(values >= 0, high, low)
+            else:
+                values = round_array(values.astype(np.float64) / step, rounding)
+                values = np.clip(values, low, high)
         found[stored.name] = np.clip(values, stored.qmin, stored.qmax).astype(np.int64)
     return found
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import (
+    bypass,
     consumers,
     drop_unread,
     insert_before,
@@ -26,6 +27,7 @@ from dlaconv.ir.scales.groups import Grouping, MapVariable, StepClass
 from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.records import bias_record, map_record, weight_record
 from dlaconv.ir.scales.solver import Plan
+from dlaconv.ir.scales.thresholds import scale_threshold
 from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights, scale_gains
 
 _CENTRE = {
@@ -66,6 +68,9 @@ class _Applier:
             for item in group.classes:
                 for variable in item.maps:
                     self._map(variable, item)
+        for node in self.model.graph:
+            if dialect.is_bipolar(node):  # the host takes the sign
+                bypass(node)
         drop_unread(self.model.graph)  # the source's weights and steps
 
     def _steps(self, item: StepClass) -> tuple[float, float]:
@@ -95,7 +100,9 @@ class _Applier:
         scaling = LinearScaling(step_in, step_out, gamma_in, gamma_out)
         bias = self._bias(node, result)
         target = self.context.target
-        if node.name in self.context.gains:  # an identity, sum or average of ours
+        ours = node.name in self.context.gains
+        threshold = node.name in self.context.thresholds
+        if ours and not threshold:  # an identity, sum or average
             self._scale_gains(node, source, bias, scaling)
             return
         holder = producer(node.inputs[1])
@@ -105,8 +112,14 @@ class _Applier:
             steps = _per_channel(dialect.step_of(holder), len(values))
         else:
             values = dialect.array_of(node.inputs[1])
-        scaled = self.policy.weights(values, steps, bias, scaling, target, self.grid)
+        if threshold:
+            assert bias is not None
+            scaled = scale_threshold(values, steps, bias, scaling, target, self.grid)
+        else:
+            scaled = self.policy.weights(values, steps, bias, scaling, target, self.grid)
         self._replace_constants(node, scaled, scaling)
+        if ours:
+            return
         layer = provenance.location(node).layer
         self.context.records.append(weight_record(node, layer, steps, scaled))
         if scaled.bias is not None:

@@ -11,7 +11,7 @@ from dlaconv.ir.scales.apply import apply_plan
 from dlaconv.ir.scales.groups import Grouping, group_maps
 from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.policy import policy_of
-from dlaconv.ir.scales.solver import Plan, align
+from dlaconv.ir.scales.solver import Plan, align, solve_signs
 
 
 @ir_pass(tolerance=None)
@@ -23,7 +23,8 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     """
     context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
     grouping = group_maps(model, constraints_of(context))
-    plan = align(policy_of(context).plan(model, grouping, context), grouping)
+    plan = policy_of(context).plan(model, grouping, context) | solve_signs(grouping, context.target)
+    plan = align(plan, grouping)
     _warn_of_ratios(model, grouping, plan, context)
     apply_plan(model, grouping, plan, context)
 

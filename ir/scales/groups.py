@@ -36,12 +36,15 @@ class MapVariable:
         derived: True if the source does not quantise it.
         loose: True if its range need not be covered whole: calibration data says what is used, or
             the range is a bound.
+        sign: True if it holds signs, or is saturated on the way to one: its values do not say
+            what step it needs.
     """
 
     node: ir.Node
     source: Quantisation
     derived: bool
     loose: bool = False
+    sign: bool = False
 
     @property
     def name(self) -> str:
@@ -85,6 +88,11 @@ class Group:
         """Every map of the group."""
         return [variable for item in self.classes for variable in item.maps]
 
+    @property
+    def natural(self) -> bool:
+        """True if no policy may change the natural steps: all maps are signs."""
+        return all(variable.sign for variable in self.maps)
+
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
@@ -113,6 +121,7 @@ class Constraints:
         derived: names of maps that the source does not quantise.
         calibrated: the user gave data.
         sums: names of Concat results that only a weighted sum reads.
+        signs: names of maps that hold signs, or are saturated on the way to one.
         cut: nodes that would share gamma and are to be looked at as if they did not.
     """
 
@@ -121,6 +130,7 @@ class Constraints:
     derived: Collection[str] = ()
     calibrated: bool = False
     sums: Collection[str] = ()
+    signs: Collection[str] = ()
     cut: Collection[ir.Node] = ()
 
 
@@ -160,7 +170,10 @@ class _Relations:
         result, source = node.outputs[0], node.inputs[0]
         derived = (result.name or "") in constraints.derived
         loose = derived or constraints.calibrated
-        self.variables.append(MapVariable(node, dialect.quantisation_of(node), derived, loose))
+        sign = (result.name or "") in constraints.signs
+        self.variables.append(
+            MapVariable(node, dialect.quantisation_of(node), derived, loose, sign)
+        )
         self.stored[result] = result
         if constraints.pin_io and source is not None and source.is_graph_input():
             self.pinned.append(result)

@@ -56,6 +56,7 @@ def constraints_of(context: Context) -> Constraints:
         derived=context.derived,
         calibrated=context.calibration is not None,
         sums=context.sums,
+        signs=context.signs,
     )
 
 

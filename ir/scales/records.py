@@ -43,6 +43,8 @@ def map_record(
     if fidelity is Fidelity.EXACT and not _rounds_alike(variable, context):
         fidelity = Fidelity.RESCALED
         note = f"the source rounds with {source.rounding}, the hardware with {context.rounding}"
+    if variable.sign and not variable.derived and fidelity is Fidelity.EXACT:
+        note = "a sign, +1 or -1"
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"
     return TensorRecord(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dlaconv.ir.passes.legal.derive_maps import derive_maps
+from dlaconv.ir.passes.legal.hoist_signs import hoist_signs
 from dlaconv.ir.passes.legal.implicit_relu import implicit_relu
 from dlaconv.ir.passes.legal.known_operators import known_operators
 from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
 from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.legal.requantise import requantise
 from dlaconv.ir.passes.legal.returned_inputs import returned_inputs
+from dlaconv.ir.passes.legal.sign_activations import sign_activations
 from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Pass
 
 LEGAL: tuple[Pass, ...] = (
+    # removes clips and tables that known_operators would refuse
+    hoist_signs,
     # refuses what no later pass could carry, all of it in one run
     known_operators,
     # before requantise, which would put an operator between the layer and its activation
@@ -27,6 +31,8 @@ LEGAL: tuple[Pass, ...] = (
     # raw uses get their map before single_use counts the uses of each unrounded value
     derive_maps,
     single_use,
+    # behind both: each sign has a layer for itself, and that layer's input a step
+    sign_activations,
 )
 
 __all__ = ["LEGAL"]

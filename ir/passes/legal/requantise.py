@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import insert_before, is_op, shape_of
+from dlaconv.ir.graph import attribute, insert_before, is_op, shape_of
 from dlaconv.ir.layers import SAME_SCALE
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 
@@ -23,18 +23,31 @@ def requantise(model: ir.Model, context: Context) -> None:
     layer where the map has no height and width. Its integers are exact; if the ratio of the two
     steps is a power of two, so is its scale.
     """
+    for node in stored_quantisers(model):
+        x = node.inputs[0]
+        assert x is not None
+        insert_identity(node, x, context)
+
+
+def stored_quantisers(model: ir.Model) -> list[ir.Node]:
+    """The quantise nodes that read a stored map, producers first."""
     stored: set[ir.Value] = set()
-    for node in list(model.graph):
+    found = []
+    for node in model.graph:
         if dialect.is_quantize(node):
-            x = node.inputs[0]
-            assert x is not None
-            if x in stored:
-                insert_identity(node, x, context)
+            if node.inputs[0] in stored:
+                found.append(node)
             stored.add(node.outputs[0])
-        elif _moves_integers(node) and all(
-            value in stored for value in node.inputs if value is not None and not value.const_value
+        elif dialect.is_bipolar(node) or (
+            _moves_integers(node)
+            and all(
+                value in stored
+                for value in node.inputs
+                if value is not None and not value.const_value
+            )
         ):
             stored.add(node.outputs[0])
+    return found
 
 
 def _moves_integers(node: ir.Node) -> bool:
@@ -43,22 +56,40 @@ def _moves_integers(node: ir.Node) -> bool:
 
 def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
     """Puts an identity layer between a stored map and the quantiser that reads it."""
-    shape = shape_of(x) or ()
     name = f"{node.name}/requantise"
+    nodes = identity_layer(x, name)
+    insert_before(node, *nodes)
+    node.replace_input_with(0, nodes[-1].outputs[0])
+    context.gains.add(name)
+    layer = provenance.location(node).layer
+    word = layer_words(nodes[-1])
+    context.rewrites.append(
+        Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation")
+    )
+
+
+def identity_layer(
+    x: ir.Value, name: str, *, step: float = 1.0, bias: float = 0.0
+) -> list[ir.Node]:
+    """New nodes that multiply a map by ``step`` and add ``bias``; the last one is the layer.
+
+    Args:
+        x: the map, ``[N, C, ...]``.
+        name: the layer's name.
+        step: what the weights' integers, ones, are worth.
+        bias: real bias of every channel; none if it is zero.
+    """
+    shape = shape_of(x) or ()
     attributes: dict[str, int | tuple[int, ...]]
-    if len(shape) == 2:
-        weights = np.eye(shape[1], dtype=np.int8)
-        op_type, attributes = "Gemm", {"transB": 1}
-        word = "fully connected"
-    else:
-        spatial = len(shape) - 2
-        depthwise = spatial > 0 and min(shape[2:]) >= _SMALLEST_DEPTHWISE_MAP
-        channels = shape[1]
-        kernel = (1,) * spatial
+    channels, spatial = shape[1], len(shape) - 2
+    kernel = (1,) * spatial
+    weights = np.eye(channels, dtype=np.int8)
+    op_type, attributes = "Gemm", {"transB": 1}
+    if spatial:
+        depthwise = min(shape[2:]) >= _SMALLEST_DEPTHWISE_MAP
         if depthwise:
-            weights = np.ones((channels, 1, *kernel), np.int8)
-        else:
-            weights = np.eye(channels, dtype=np.int8).reshape(channels, channels, *kernel)
+            weights = np.ones((channels, 1), np.int8)
+        weights = weights.reshape(*weights.shape, *kernel)
         op_type = "Conv"
         attributes = {
             "kernel_shape": kernel,
@@ -67,20 +98,23 @@ def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
             "pads": (0,) * (2 * spatial),
             "group": channels if depthwise else 1,
         }
-        word = "depth-wise 1x1" if depthwise else "1x1"
     holder = dialect.dequantize(
         dialect.constant(f"{name}/weight", weights),
-        np.ones((len(weights),) + (1,) * (weights.ndim - 1), np.float32),
+        np.full((channels,) + (1,) * (weights.ndim - 1), step, np.float32),
         name=f"{name}/weights",
         output=f"{name}/W",
     )
-    identity = ir.node(op_type, [x, holder.outputs[0]], attributes, name=name)
-    result = identity.outputs[0]
+    inputs = [x, holder.outputs[0]]
+    if bias:
+        inputs.append(dialect.constant(f"{name}/bias", np.full(channels, bias, np.float32)))
+    layer = ir.node(op_type, inputs, attributes, name=name)
+    result = layer.outputs[0]
     result.name, result.shape, result.dtype = f"{name}/out", x.shape, ir.DataType.FLOAT
-    insert_before(node, holder, identity)
-    node.replace_input_with(0, result)
-    context.gains.add(name)
-    layer = provenance.location(node).layer
-    context.rewrites.append(
-        Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation")
-    )
+    return [holder, layer]
+
+
+def layer_words(layer: ir.Node) -> str:
+    """The form of an identity layer, in words."""
+    if is_op(layer, "Gemm"):
+        return "fully connected"
+    return "depth-wise 1x1" if attribute(layer, "group", 1) != 1 else "1x1"
