@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +16,35 @@ _KEPT_VALUES = 1 << 16
 """Values of one map that are kept per run, so memory does not grow with the map."""
 
 
-def random_inputs(model: ir.Model, count: int, seed: int) -> dict[str, np.ndarray]:
+class RandomInputs(Mapping[str, np.ndarray]):
+    """Seeded inputs by graph input, drawn when the first of them is asked for."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        ranges: Mapping[str, tuple[float, float]],
+        count: int,
+        seed: int,
+    ) -> None:
+        """See `random_inputs_of`."""
+        self._names = tuple(shapes)
+        self._draw = partial(random_inputs_of, dict(shapes), dict(ranges), count, seed)
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return self._draw()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def random_inputs(model: ir.Model, count: int, seed: int) -> RandomInputs:
     """Seeded inputs that use the range of each graph input's quantiser.
 
     Half of the samples are normal with a third of the range as deviation, half are uniform, both
@@ -33,7 +62,7 @@ def random_inputs(model: ir.Model, count: int, seed: int) -> dict[str, np.ndarra
             raise ValueError(f"the shape of input {value.name!r} is not static")
         shapes[value.name or ""] = shape
     ranges = {value.name or "": _range(value) for value in model.graph.inputs}
-    return random_inputs_of(shapes, ranges, count, seed)
+    return RandomInputs(shapes, ranges, count, seed)
 
 
 def random_inputs_of(

@@ -118,7 +118,7 @@ def _gain_errors(
     weights = layer.weights
     assert weights is not None
     first = weights.integers[0].reshape(-1)
-    unit = float(layer.multipliers[0])
+    unit = float(weights.scales[0]) * float(layer.inputs[0].step / layer.output.step)
     result = facts[layer.output.name]["real_step"]
     errors: dict[str, float] = {}
     for operand, start in zip(operands, (0, first.size // 2), strict=True):
