@@ -1,4 +1,7 @@
-"""QONNX's operators as its documentation and executor define them, in NumPy (float32)."""
+"""QONNX's operators as its documentation and executor define them, in NumPy (float32).
+
+``ROUND_TO_ZERO`` and ``DPU`` are Brevitas' own, as its ``round_to_zero`` and ``dpu_round`` compute.
+"""
 
 import numpy as np
 
@@ -12,6 +15,10 @@ def rounded(values, mode):
         "FLOOR": lambda: np.floor(values),
         "UP": lambda: sign * np.ceil(magnitude),
         "DOWN": lambda: np.fix(values),
+        "ROUND_TO_ZERO": lambda: sign * np.floor(magnitude),
+        "DPU": lambda: np.where(
+            (values < 0) & (values - np.floor(values) == 0.5), np.ceil(values), np.round(values)
+        ),
         "HALF_UP": lambda: sign * np.floor(magnitude + np.float32(0.5)),
         "HALF_DOWN": lambda: sign * np.ceil(magnitude - np.float32(0.5)),
     }[mode.upper()]()
