@@ -192,26 +192,24 @@ def shared(group: Group) -> bool:
 def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> list[Group]:
     """The groups whose choice depends on data.
 
-    Those are groups in which some map cannot have its natural step, and low-bit maps, which may
-    keep their integers (saturating later than the source) or the source's clipping range. Random
-    inputs say nothing about one map's range, so without calibration data only groups whose maps
-    contend for a base need them.
+    Those are groups in which some map cannot have its natural step, and maps of another number of
+    bits: low-bit ones may keep their integers (saturating later than the source) or the source's
+    clipping range. A lone 8-bit map has no choice without calibration data.
     """
     nothing: Samples = {}
     needy = []
     for group in grouping.groups:
-        if not (calibrated or shared(group)):
-            continue
-        if group.natural:
-            continue
         plan = solve_group(group, target, nothing)
         for item in group.classes:
             limits = hardware_range(item, target)
             step = plan.step(item)
             if any(
-                abs(step / natural_step(variable.source, limits) - 1) > SAME
-                or _low_bit(variable.source.qmax, limits)
+                _low_bit(variable.source.qmax, limits)
                 or _wide(variable.source.qmax, limits)
+                or (
+                    (calibrated or shared(group))
+                    and abs(step / natural_step(variable.source, limits) - 1) > SAME
+                )
                 for variable in item.maps
             ):
                 needy.append(group)
