@@ -11,7 +11,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from dlaconv.commands.command import (
     merged,
     session_parameters,
 )
+from dlaconv.commands.formats import Format, asked_format, print_sarif
 from dlaconv.commands.options import conflict
 from dlaconv.console import Console
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
@@ -36,6 +36,7 @@ from dlaconv.errors import (
     EXIT_REFUSED,
     EXIT_UNREADABLE,
     EXIT_USAGE,
+    ConversionError,
     DlaconvError,
     InternalError,
     UsageError,
@@ -87,7 +88,8 @@ def run(args: Sequence[str], plugins: Plugins | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         debug = session.debug if session else "--debug" in args
-        return _report_failure(error, console, as_json=_asks_for_json(args), debug=debug)
+        known = session.plugins if session else None
+        return _report_failure(error, console, asked_format(args), known, debug=debug)
     return code if isinstance(code, int) else EXIT_OK
 
 
@@ -200,15 +202,21 @@ def _version(*, value: bool) -> None:
         raise typer.Exit
 
 
-def _report_failure(error: Exception, console: Console, *, as_json: bool, debug: bool) -> int:
+def _report_failure(
+    error: Exception, console: Console, asked: Format, plugins: Plugins | None, *, debug: bool
+) -> int:
     if debug:
         traceback.print_exception(error)
     diagnostics, code = _explained(error)
-    if as_json:
-        from dlaconv import __version__
+    with contextlib.suppress(OSError):  # it may be standard output that failed
+        if asked is Format.SARIF:
+            # a refused network has been looked at: these are findings
+            failed = not isinstance(error, ConversionError)
+            print_sarif(console, plugins, diagnostics, code, failed=failed)
+        elif asked is Format.JSON:
+            from dlaconv import __version__
 
-        found = [item.as_json() for item in diagnostics]
-        with contextlib.suppress(OSError):  # it may be standard output that failed
+            found = [item.as_json() for item in diagnostics]
             console.json({"dlaconv": __version__, "exit_code": code, "diagnostics": found})
     console.diagnostics(diagnostics)
     if isinstance(error, UserError) and error.advice:
@@ -242,10 +250,6 @@ def _explained(error: Exception) -> tuple[Diagnostics, int]:
         help="run it again with --debug and send the traceback with your report",
     )
     return Diagnostics([bug]), EXIT_INTERNAL
-
-
-def _asks_for_json(args: Sequence[str]) -> bool:
-    return "--json" in args or "--format=json" in args or ("--format", "json") in pairwise(args)
 
 
 def _examples(command: Command) -> str | None:

@@ -141,7 +141,11 @@ def test_only_the_command_line_imports_the_driver():
         for item in found
         if within(item.name, DRIVER) and not within(name, DRIVER) and not item.for_types
     }
-    assert users <= {"dlaconv.api", "dlaconv.commands.inspection"}
+    assert users <= {
+        "dlaconv.api",
+        "dlaconv.commands.formats",
+        "dlaconv.commands.inspection",
+    }
 
 
 def reached_at_once(*start):

@@ -60,11 +60,12 @@ class Command:
         return self.text.partition("\n")[0]
 
 
-_MESSAGES = "Messages"
+MESSAGES = "Messages"
+"""The group of options about what is printed; last in every help."""
 
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_MESSAGES),
+    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=MESSAGES),
 ]
 Verbose = Annotated[
     bool,
@@ -72,19 +73,19 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         help="Also print notes, timings and what is wrong with plugins.",
-        rich_help_panel=_MESSAGES,
+        rich_help_panel=MESSAGES,
     ),
 ]
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", help="Show the Python traceback of an error.", rich_help_panel=_MESSAGES
+        "--debug", help="Show the Python traceback of an error.", rich_help_panel=MESSAGES
     ),
 ]
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print one JSON document on standard output.", rich_help_panel=_MESSAGES
+        "--json", help="Print one JSON document on standard output.", rich_help_panel=MESSAGES
     ),
 ]
 
@@ -168,7 +169,7 @@ def merged(*groups: Sequence[Parameter]) -> tuple[Parameter, ...]:
 
 def _is_about_messages(parameter: Parameter) -> bool:
     info = info_of(parameter)
-    return info is not None and info.rich_help_panel == _MESSAGES
+    return info is not None and info.rich_help_panel == MESSAGES
 
 
 def session_parameters() -> tuple[Parameter, ...]:

@@ -20,6 +20,7 @@ from dlaconv.commands.command import (
     merged,
     parameters_of,
 )
+from dlaconv.commands.formats import Format, OutputFormat, chosen_format, print_sarif
 from dlaconv.commands.options import Output, conversion_options
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 
@@ -48,7 +49,8 @@ def from_command(frontend: Frontend) -> Command:
     names = {parameter.name for parameter in shared}
 
     def run(session: Session, **values: Any) -> int:
-        output, as_json = values.pop("output"), values.pop("as_json")
+        output = values.pop("output")
+        chosen = chosen_format(values.pop("output_format"), as_json=values.pop("as_json"))
         options = conversion_options(**{n: values.pop(n) for n in names})
         source = values.pop(own[0].name)
         with session.console.working("converting"):
@@ -60,7 +62,7 @@ def from_command(frontend: Frontend) -> Command:
                 plugins=session.plugins,
                 **values,
             )
-        return finish(session, conversion, as_json=as_json)
+        return finish(session, conversion, chosen, source)
 
     manual = inspect.getdoc(frontend.load) or ""
     details = _before_sections(manual)
@@ -77,7 +79,9 @@ def from_command(frontend: Frontend) -> Command:
     )
 
 
-def _output_options(*, output: Output, as_json: Json = False) -> None: ...
+def _output_options(
+    *, output: Output, output_format: OutputFormat = None, as_json: Json = False
+) -> None: ...
 
 
 def convert(
@@ -91,6 +95,7 @@ def convert(
         str | None,
         typer.Option("--from", metavar="NAME", help="The format, instead of recognising it."),
     ] = None,
+    output_format: OutputFormat = None,
     as_json: Json = False,
     **options: Any,
 ) -> int:
@@ -99,6 +104,7 @@ def convert(
     Takes the shared options of a conversion; `dlaconv from-NAME` has the options of one format
     besides.
     """
+    chosen = chosen_format(output_format, as_json=as_json)
     with session.console.working("converting"):
         conversion = api.convert(
             files,
@@ -107,22 +113,25 @@ def convert(
             options=conversion_options(**options),
             plugins=session.plugins,
         )
-    return finish(session, conversion, as_json=as_json)
+    return finish(session, conversion, chosen, files[0])
 
 
-def finish(session: Session, conversion: Conversion, *, as_json: bool) -> int:
+def finish(session: Session, conversion: Conversion, chosen: Format, source: Path) -> int:
     """Prints what came of a conversion and returns the exit code."""
     from dlaconv.summary import summary
 
     console = session.console
+    verification = conversion.report.get("verification")
+    failed = verification is not None and not verification["passed"]
+    code = EXIT_REFUSED if failed or conversion.output is None else EXIT_OK
     console.diagnostics(conversion.diagnostics)
-    if as_json:
+    if chosen is Format.SARIF:
+        print_sarif(console, session.plugins, conversion.diagnostics, code, file=source)
+    elif chosen is Format.JSON:
         console.json(conversion.report)
     else:
         console.result(summary(conversion.report, verbose=console.verbose))
-    verification = conversion.report.get("verification")
-    failed = verification is not None and not verification["passed"]
-    return EXIT_REFUSED if failed or conversion.output is None else EXIT_OK
+    return code
 
 
 def commands() -> list[Command]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +9,10 @@ import typer
 
 from dlaconv import api
 from dlaconv.commands.command import INSPECT, Command, Json, Session, command
-from dlaconv.commands.options import Target, conflict
+from dlaconv.commands.formats import Format, OutputFormat, chosen_format, print_sarif
+from dlaconv.commands.options import Target
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from dlaconv.files import require_file
-
-
-class Format(enum.StrEnum):
-    """``--format``."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def check(
@@ -27,10 +20,7 @@ def check(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A fixed-point ONNX file.")],
     target: Target = None,
-    output_format: Annotated[
-        Format | None,
-        typer.Option("--format", help="How to print the findings; text unless given."),
-    ] = None,
+    output_format: OutputFormat = None,
     as_json: Json = False,
 ) -> int:
     """Check a fixed-point ONNX file against the rules of the hardware.
@@ -38,18 +28,20 @@ def check(
     Names each violation with its rule, its node and what to do. Ends with 1 if there is an error,
     with 0 if there are warnings only.
     """
-    if as_json and output_format is Format.TEXT:
-        raise UsageError(conflict("--json and --format text", "they ask for two formats"))
     from dlaconv.summary import check_json, check_summary
 
+    chosen = chosen_format(output_format, as_json=as_json)
     result = api.check(file, target=target, plugins=session.plugins)
+    code = EXIT_REFUSED if result.diagnostics.errors else EXIT_OK
     document = check_json(result, file)
-    if as_json or output_format is Format.JSON:
+    if chosen is Format.SARIF:
+        print_sarif(session.console, session.plugins, result.diagnostics, code, file=file)
+    elif chosen is Format.JSON:
         session.console.json(document)
     else:
         session.console.diagnostics(result.diagnostics)
         session.console.result(check_summary(document, verbose=session.console.verbose))
-    return EXIT_REFUSED if result.diagnostics.errors else EXIT_OK
+    return code
 
 
 def rule(
@@ -137,7 +129,15 @@ def plugins(session: Session, *, as_json: Json = False) -> int:
 def commands() -> list[Command]:
     """The commands of this module."""
     return [
-        command("check", check, panel=INSPECT, examples=("dlaconv check net.dla.onnx",)),
+        command(
+            "check",
+            check,
+            panel=INSPECT,
+            examples=(
+                "dlaconv check net.dla.onnx",
+                "dlaconv check net.dla.onnx --format sarif > net.sarif",
+            ),
+        ),
         command("rule", rule, panel=INSPECT, examples=("dlaconv rule IO-3", "dlaconv rule DLA301")),
         command("ops", ops, panel=INSPECT, examples=("dlaconv ops --json",)),
         command("plugins", plugins, panel=INSPECT),
