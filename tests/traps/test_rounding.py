@@ -87,7 +87,7 @@ def test_a_mode_that_says_no_integer_is_refused(tmp_path, mode):
 
 
 def test_an_odd_zero_point_turns_ties_around(tmp_path):
-    """QONNX adds the zero point before it rounds, QuantizeLinear behind: odd ones differ at ties."""
+    """QONNX adds the zero point before it rounds, QuantizeLinear behind: ties differ."""
     x = np.array([[0.5, 1.5, 2.5, 0.75]], np.float32)
     node = quant("x", "y", signed=0)
     model = network([node], parameters(scale=1.0, zero=1), {"x": [1, 4]})
