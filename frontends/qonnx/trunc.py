@@ -41,10 +41,11 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding, round_exact
 
-_KEEPS_SIGN = (
-    "AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "ReduceMean", "ReduceSum",
+_KEEPS_BOUNDS = (
+    "AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool", "ReduceMean", "Relu",
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity",
 )  # fmt: skip
+_MOST = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class _Trunc:
     signed: bool
     narrow: bool
     rounding: Rounding
+    largest: int = _MOST
+    """Of the fine integers, as far as can be seen."""
 
 
 def trunc(node: ir.Node, state: Import) -> None:
@@ -97,9 +100,10 @@ def _version_1(node: ir.Node, state: Import) -> _Trunc | None:
     if out_bits > in_bits:
         _refuse_growth(node, in_bits, out_bits, state)
         return None
-    signed = not _never_negative(node.inputs[0])
+    low, high = _bounds(node.inputs[0])
     factor = 2.0 ** (in_bits - out_bits)
-    return _Trunc(scale, 0.0, in_bits, out_bits, factor, scale, signed, False, rounding)
+    largest = round(min(high / float(scale), _MOST))
+    return _Trunc(scale, 0.0, in_bits, out_bits, factor, scale, low < 0, False, rounding, largest)
 
 
 def _version_2(node: ir.Node, state: Import) -> _Trunc | None:
@@ -216,26 +220,45 @@ def _fine_bits(numbers: _Trunc) -> int:
 def _largest(numbers: _Trunc) -> int:
     """The largest coarse integer of v1, which does not clip: rounding up may exceed its bits."""
     _, top = integer_range(numbers.in_bits, signed=numbers.signed)
+    top = min(top, numbers.largest)
     return round_exact(Fraction(top) / Fraction(numbers.factor), numbers.rounding)
 
 
-def _never_negative(value: ir.Value | None) -> bool:
-    """True if a value cannot be negative, as far as can be seen; v1 does not say."""
+def _bounds(value: ir.Value | None) -> tuple[float, float]:
+    """Smallest and largest value, as far as can be seen; infinite where it cannot.
+
+    What stands between a value and the quantiser that bounds it only moves, averages, rectifies or
+    scales, so the bounds follow from one factor.
+    """
+    factor, low, high, rectified = 1.0, -math.inf, math.inf, False
     while (node := producer(value)) is not None:
         if dialect.is_quantize(node):
-            return not dialect.quantisation_of(node).signed
-        if node.op_type in {"Quant", "IntQuant"} and "signed" in node.attributes:
-            return bool(node.attributes["signed"].value == 0)
-        if is_op(node, "Relu", "Sigmoid", "Softmax", "Abs"):
-            return True
+            quantisation = dialect.quantisation_of(node)
+            ends = [
+                (end - quantisation.zero_point) * quantisation.step
+                for end in (quantisation.qmin, quantisation.qmax)
+            ]
+            low, high = float(ends[0].min()), float(ends[1].max())
+        elif is_op(node, "Sigmoid", "Softmax"):
+            low, high = 0.0, 1.0
+        elif is_op(node, "Abs"):
+            low = 0.0
+        if low > -math.inf:
+            break
+        rectified = rectified or is_op(node, "Relu")
         if is_op(node, "Mul", "Div"):
-            factor = input_array(node, 1)
-            if factor is None or not (factor > 0).all():
-                return False
-        elif not is_op(node, *_KEEPS_SIGN):
-            return False
+            array = input_array(node, 1)
+            if array is None or not (array > 0).all():
+                break
+            number = float(array.max() if is_op(node, "Mul") else 1 / array.min())
+            factor *= number
+        elif is_op(node, "ReduceSum"):
+            factor = math.inf
+        elif not is_op(node, *_KEEPS_BOUNDS):
+            break
         value = node.inputs[0]
-    return False
+    low, high = (end * factor if end else end for end in (min(low, 0.0), max(high, 0.0)))
+    return (0.0 if rectified else low), high
 
 
 def _scalar(node: ir.Node, array: np.ndarray | None, what: str, state: Import) -> np.float32 | None:

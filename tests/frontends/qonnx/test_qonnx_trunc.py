@@ -152,3 +152,30 @@ def test_version_1_refuses_what_it_cannot_say(tmp_path, changes, rule):
 def test_another_number_of_inputs_is_refused(tmp_path, count):
     node = trunc("x", "y", *["s"] * (count - 1))
     assert rules(load(tmp_path, network([node], numbers(s=1))).diagnostics) == ["DLA103"]
+
+
+def largest_integer(tmp_path, source, area=9):
+    """The largest coarse integer of version 1 behind an average of ``source`` times its area."""
+    nodes = [
+        *source,
+        helper.make_node("AveragePool", ["q"], ["p"], kernel_shape=[3, 3]),
+        helper.make_node("Mul", ["p", "area"], ["m"]),
+        trunc("m", "y", "s", "z", "i", "o", rounding_mode="ROUND"),
+    ]
+    constants = numbers(s=0.25, z=0, i=12, o=8, area=area, b=8)
+    imported = load(tmp_path, network(nodes, constants))
+    *_, last = (node for node in imported.model.graph if dialect.is_quantize(node))
+    return dialect.quantisation_of(last).qmax
+
+
+def test_version_1_is_bounded_by_the_quantiser_before_it(tmp_path):
+    """2047/16 rounds to 128, which no signed 8 bits hold; but nothing exceeds 9 * 127."""
+    signed = [quant("x", "q", "s", "z", "b")]
+    unsigned = [quant("x", "q", "s", "z", "b", signed=0)]
+    rectified = [quant("x", "n", "s", "z", "b"), helper.make_node("Relu", ["n"], ["q"])]
+    unknown = [helper.make_node("Tanh", ["x"], ["q"])]
+    assert largest_integer(tmp_path, signed) == round(9 * 127 / 16)
+    assert largest_integer(tmp_path, unsigned) == round(9 * 255 / 16)
+    assert largest_integer(tmp_path, rectified) == round(9 * 127 / 16)
+    assert largest_integer(tmp_path, unknown) == 128
+    assert largest_integer(tmp_path, signed, area=-9) == 128
