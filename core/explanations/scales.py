@@ -55,4 +55,14 @@ SCALES = (
         "--io pin.",
         Severity.WARNING,
     ),
+    Explanation(
+        "DLA211",
+        "clipped-input",
+        "Calibration data lie beyond the integers of a graph input (SC-11 of the guide's rules).",
+        "What the host cannot feed, the network never sees; data that are not scaled as in "
+        "training look the same.",
+        "Check the scaling of the data. Else use --scale-policy ceil, or a quantiser that covers "
+        "them in the source.",
+        Severity.WARNING,
+    ),
 )

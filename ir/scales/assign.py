@@ -8,6 +8,7 @@ from dlaconv.ir import provenance
 from dlaconv.ir.calibration.samples import random_inputs
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.scales.apply import apply_plan
+from dlaconv.ir.scales.clipped_inputs import warn_of_clipped_inputs
 from dlaconv.ir.scales.groups import Grouping, group_maps
 from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.policy import policy_of
@@ -26,6 +27,7 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     plan = policy_of(context).plan(model, grouping, context) | solve_signs(grouping, context.target)
     plan = align(plan, grouping)
     _warn_of_ratios(model, grouping, plan, context)
+    warn_of_clipped_inputs(model, grouping, plan, context)
     apply_plan(model, grouping, plan, context)
 
 

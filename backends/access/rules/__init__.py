@@ -3,8 +3,8 @@
 `RULES` is the table of all of them. Ids follow the guide: GR general, IO inputs and maps, CV
 convolution, DW depth-wise convolution, AC activation, PL pooling, FC fully connected, EL
 element-wise, CT concatenation, BN batch norm, MM matrix multiplication, RS ReduceSum, TR reshaping,
-SC scales, AT attributes. SC-8 says which scales may differ and forbids nothing; SC-11 is about
-calibration data, which a file does not hold (the conversion's report counts clipped values).
+SC scales, AT attributes. SC-11 is about calibration data, which a file does not hold: conversions
+report clipped inputs as DLA211.
 """
 
 from dlaconv.backends.access.rules.check import CheckResult, check_model

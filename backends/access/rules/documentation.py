@@ -39,8 +39,8 @@ themselves; `dlaconv rule ID` prints one of them. "Clause" is what the public gu
 where it is silent, our reading is given. All limits come from the target file, so `--target FILE`
 changes the numbers that are checked.
 
-SC-8 says which operators may change the scale and forbids nothing; SC-11 is about clipped
-calibration data, which no file holds: a conversion's report counts them.
+SC-11 of the guide is about calibration data that the input's scale clips. No file holds them, so it
+is no rule; conversions report such inputs as [DLA211](diagnostics.md#dla211-clipped-input).
 """
 
 

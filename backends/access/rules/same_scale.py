@@ -40,7 +40,8 @@ class ScaleChange(NodeRule):
         for index, value in enumerate(node.inputs):
             if value is None or not model.is_map(value):
                 continue
-            stated = model.input_scale(node, index)
+            # Concat states one scale for all of its parts, whatever theirs are
+            stated = None if node.op_type == "Concat" else model.input_scale(node, index)
             before = stated if stated is not None else model.map_scale(value)
             if before is not None and after is not None and differ(before, after):
                 yield self.at(

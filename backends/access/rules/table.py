@@ -41,6 +41,7 @@ from dlaconv.backends.access.rules.map_size import OversizedMap
 from dlaconv.backends.access.rules.matmul_operands import ConstantMatMul
 from dlaconv.backends.access.rules.max_pool_kernel import MaxPoolKernel
 from dlaconv.backends.access.rules.moved_batch import MovedBatch
+from dlaconv.backends.access.rules.operand_scales import DistantOperandScales
 from dlaconv.backends.access.rules.operators import UnsupportedOperator
 from dlaconv.backends.access.rules.opset import UnexpectedOpset
 from dlaconv.backends.access.rules.padding import ConvPadding, DepthwisePadding, PoolPadding
@@ -121,6 +122,7 @@ RULES: tuple[Rule, ...] = (
     BiasOffGrid(),
     ScaleMismatch(),
     ScaleChange(),
+    DistantOperandScales(),
     RequantisationShift(),
     AccumulatorOverflow(),
     LinearAttributes(),

@@ -271,3 +271,27 @@ def test_signed_maps_rounded_to_or_from_zero_are_not_called_exact(rounding):
     record = records(context, "map")[model.graph.outputs[0].name]
     assert record.fidelity is Fidelity.RESCALED
     assert str(rounding) in record.note
+
+
+@pytest.mark.parametrize(
+    ("gain", "warned", "advice"),
+    [(1.0, False, ""), (1.5, True, "scaled as in training"), (255.0, True, "as in training")],
+)
+def test_calibration_data_beyond_the_input_s_range_are_reported(gain, warned, advice):
+    net = Net(0)
+    net.output(net.quantise(net.conv(net.quantise(net.x, net.magnitude(net.x) / 127))))
+    _, context = scaled(net, calibration={"x": net.data * np.float32(gain)}, policy="ceil")
+    found = [item for item in context.diagnostics if item.rule == "DLA211"]
+    assert len(found) == warned
+    assert all(advice in item.help and "of graph input 'x'" in item.message for item in found)
+
+
+def test_an_input_that_the_hardware_alone_clips_is_reported():
+    net = Net(0)
+    net.output(net.quantise(net.conv(net.quantise(net.x, 2.0**-5 * 1.4))))
+    data = np.full((1, 16, 8, 8), 5.5, np.float32)  # 125.7 units of the source, 176 of 2^-5
+    _, context = scaled(net, calibration={"x": data}, policy="nearest")
+    (found,) = [item for item in context.diagnostics if item.rule == "DLA211"]
+    assert "100.00% of the calibration data" in found.message
+    assert "the source clips 0.00%" in found.message
+    assert "covers them" in found.help

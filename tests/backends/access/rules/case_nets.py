@@ -144,3 +144,19 @@ def one_bias() -> ir.Model:
 def factor(log2: int) -> ir.Model:
     """A convolution whose requantisation factor is 2^log2."""
     return one_conv(scales=2.0**-7, input_scale=1.0, output_scale=2.0 ** (-7 - log2))
+
+
+def attention(rows: int, columns: int) -> ir.Model:
+    """A product of matrices, 4 rows of 8 channels, divided by one of ``rows`` x ``columns``."""
+    net = Net()
+    left, right = net.input(1, 4, 4, 6, name="a"), net.input(1, 4, 6, 8, name="b")
+    product = net.op("MatMul", left, right)
+    return net.model(net.op("Div", product, net.input(1, 4, rows, columns, name="sum")))
+
+
+def distant(log2: int) -> ir.Model:
+    """An Add of two maps whose scales are 2^log2 apart."""
+    net = Net()
+    x = net.input(1, 16, 8, 8)
+    left = net.conv(x, scale=2.0**-4)
+    return net.model(net.op("Add", left, net.conv(x, scale=2.0 ** (-4 - log2))))
