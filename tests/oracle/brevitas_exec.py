@@ -1,8 +1,9 @@
 """Exports small Brevitas models with both exporters; belongs to the oracle environment.
 
 ``python brevitas_exec.py FOLDER``: writes ``NAME.legacy.onnx`` and ``NAME.dynamo.onnx`` for each
-layer of `LAYERS`, and ``NAME.npz`` with inputs ``x`` and what Brevitas computes, ``y``. A model
-that an exporter refuses leaves ``NAME.EXPORTER.error.txt``.
+layer of `LAYERS` and `MISEXPORTED`, and ``NAME.npz`` with inputs ``x`` and what Brevitas computes,
+``y``. A model that an exporter refuses leaves ``NAME.EXPORTER.error.txt``. Those of `MISEXPORTED`
+are exported once more as ``NAME.merged``, with rounded weights.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import brevitas.nn as qnn
 import numpy as np
 import torch
 from brevitas.export import export_qonnx
+from brevitas.nn.utils import merge_quant_weights
 from brevitas.quant import (
     Int8ActPerTensorFixedPoint,
     Int8ActPerTensorFloat,
     Int8BiasPerTensorFixedPointInternalScaling,
+    Int8WeightNormL2PerChannelFixedPoint,
     Int8WeightPerChannelFloat,
     Int8WeightPerTensorFixedPoint,
     Int16Bias,
@@ -145,6 +148,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Wrapped(qnn.QuantIdentity(float_to_int_impl_type="round_to_zero")),
         IMAGE,
     ),
+    "rounding_dpu": (lambda: Wrapped(qnn.QuantIdentity(float_to_int_impl_type="dpu")), IMAGE),
+    "rounding_dpu_of_ties": (
+        lambda: Wrapped(
+            nn.AvgPool2d(2),
+            qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint, float_to_int_impl_type="dpu"),
+            **POT,
+        ),
+        IMAGE,
+    ),
     "conv": (lambda: Wrapped(conv(bias=True)), IMAGE),
     "conv_no_bias": (lambda: Wrapped(conv(bias=False)), IMAGE),
     "conv_per_channel": (
@@ -230,22 +242,45 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+MISEXPORTED: dict[str, Callable[[], nn.Module]] = {
+    "weights_floor": lambda: Wrapped(conv(bias=True, weight_float_to_int_impl_type="floor")),
+    "weights_to_zero": lambda: Wrapped(
+        conv(bias=True, weight_float_to_int_impl_type="round_to_zero")
+    ),
+    "weights_normalised": lambda: Wrapped(
+        conv(bias=True, weight_quant=Int8WeightNormL2PerChannelFixedPoint)
+    ),
+}
+"""Weight quantisers that Brevitas exports as if they rounded to nearest."""
+
+
 def make(name: str, folder: Path) -> None:
-    build, shape = LAYERS[name]
+    build, shape = LAYERS[name] if name in LAYERS else (MISEXPORTED[name], IMAGE)
     torch.manual_seed(len(name))
     net = build()
     net.train()
     for _ in range(3):  # activation scales from data
         net(torch.randn(16, *shape[1:]))
     net.eval()
+    with torch.no_grad():
+        for parameter_name, parameter in net.named_parameters():
+            if "weight_quant" in parameter_name:  # as if trained: norms and scales move apart
+                parameter.mul_(0.7)
     x = torch.randn(SAMPLES, *shape[1:])
     with torch.no_grad():
         y = torch.cat([getattr(out := net(one[None]), "value", out) for one in x])
     np.savez(folder / f"{name}.npz", x=x.numpy(), y=y.numpy())
+    export(net, x[:1], folder / name)
+    if name in MISEXPORTED:
+        merge_quant_weights(net, x[:1])
+        export(net, x[:1], folder / f"{name}.merged")
+
+
+def export(net: nn.Module, x: Tensor, stem: Path) -> None:
     for exporter in ("legacy", "dynamo"):
-        path = folder / f"{name}.{exporter}.onnx"
+        path = stem.with_name(f"{stem.name}.{exporter}.onnx")
         try:
-            export_qonnx(net, args=x[:1], export_path=str(path), dynamo=exporter == "dynamo")
+            export_qonnx(net, args=x, export_path=str(path), dynamo=exporter == "dynamo")
         except Exception:
             path.unlink(missing_ok=True)
             path.with_suffix(".error.txt").write_text(traceback.format_exc())
@@ -253,7 +288,7 @@ def make(name: str, folder: Path) -> None:
 
 def main() -> None:
     """Makes the files of every layer."""
-    for name in LAYERS:
+    for name in (*LAYERS, *MISEXPORTED):
         make(name, Path(sys.argv[1]))
 
 
