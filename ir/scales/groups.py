@@ -119,6 +119,7 @@ class Constraints:
         pin_io: gamma is one at graph inputs and outputs.
         signed_maps: the hardware has no unsigned maps.
         derived: names of maps that the source does not quantise.
+        bounded: those of them whose range is an interval bound.
         calibrated: the user gave data.
         sums: names of Concat results that only a weighted sum reads.
         signs: names of maps that hold signs, or are saturated on the way to one.
@@ -128,6 +129,7 @@ class Constraints:
     pin_io: bool
     signed_maps: bool
     derived: Collection[str] = ()
+    bounded: Collection[str] = ()
     calibrated: bool = False
     sums: Collection[str] = ()
     signs: Collection[str] = ()
@@ -169,7 +171,7 @@ class _Relations:
     def add_variable(self, node: ir.Node, constraints: Constraints) -> None:
         result, source = node.outputs[0], node.inputs[0]
         derived = (result.name or "") in constraints.derived
-        loose = derived or constraints.calibrated
+        loose = constraints.calibrated or (result.name or "") in constraints.bounded
         sign = (result.name or "") in constraints.signs
         self.variables.append(
             MapVariable(node, dialect.quantisation_of(node), derived, loose, sign)

@@ -54,6 +54,7 @@ def constraints_of(context: Context) -> Constraints:
         pin_io=context.io == "pin",
         signed_maps=context.target.signed_maps,
         derived=context.derived,
+        bounded=context.bounded,
         calibrated=context.calibration is not None,
         sums=context.sums,
         signs=context.signs,
