@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-_ELEMENTS = 1 << 17
+_ELEMENTS = 1 << 16
 """Elements of a block, unless one row alone has more."""
 Block = tuple[slice, np.ndarray]
 """Where rows lie on the first axis of a tensor, and the rows."""

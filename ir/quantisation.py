@@ -100,7 +100,9 @@ class Quantisation:
         Args:
             values: a tensor against which ``step`` broadcasts.
         """
-        scaled = values / self.step.astype(values.dtype) + self.zero_point.astype(values.dtype)
+        scaled = values / self.step.astype(values.dtype)
+        if not self.symmetric:
+            scaled = scaled + self.zero_point.astype(values.dtype)
         if self.bits > 24:
             scaled = scaled.astype(np.float64)
         clipped: FloatArray = np.clip(round_array(scaled, self.rounding), self.qmin, self.qmax)

@@ -32,6 +32,7 @@ CONVENTION_KEY = "dlaconv.scale_convention"
 RESIDUAL_TOLERANCE = 1e-3
 """How far, in units, a stored value may be from an integer: the grid is inexact in float32."""
 _RELATIVE_TOLERANCE = 2.0**-20  # float32 rounding of a value and of its two scales
+_FLOAT32_NOISE = 1e-4  # units; above what float32 makes of an integer below 2^8
 _DOUBLE_ERROR = 2.0**-50
 _LARGEST_INTEGER = 2**40  # beyond any accumulator; keeps the cast to int64 defined
 
@@ -74,7 +75,8 @@ class DecodedWeights:
     def integers(self) -> np.ndarray:
         """All integers, int64."""
         integers = np.empty(self.shape, np.int64)
-        for rows, _, nearest, _ in self._blocks():
+        for rows, units in self._units():
+            nearest, _ = _nearest(units)
             integers[rows] = nearest.reshape(integers[rows].shape)
         return integers
 
@@ -83,9 +85,11 @@ class DecodedWeights:
 
         def decode(rows: slice) -> np.ndarray:
             block = rows_of(self.stored, rows)
-            _, nearest, _ = self._decode(rows, block)
+            nearest = np.rint(_units(block, self.scales[rows], self.convention))
             forget(block)
-            clipped: np.ndarray = np.clip(nearest, *limits).astype(np.int8)
+            if not np.isfinite(nearest.sum()):
+                nearest[~np.isfinite(nearest)] = 0
+            clipped: np.ndarray = np.clip(nearest, *limits, out=nearest).astype(np.int8)
             return clipped.reshape(block.shape)
 
         return BlockTensor(decode, ir.DataType.INT8, self.shape, name)
@@ -94,18 +98,14 @@ class DecodedWeights:
     def facts(self) -> WeightFacts:
         """What rules need of the integers."""
         facts = WeightFacts.empty(self.usable)
-        for rows, units, nearest, distance in self._blocks():
-            facts.note(rows, units, nearest, distance)
+        for rows, units in self._units():
+            facts.note(rows, units)
         return facts
 
-    def _blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    def _units(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Stored values in units, ``[rows, rest]``."""
         for rows, block in row_blocks(self.stored):
-            yield rows, *self._decode(rows, block)
-
-    def _decode(self, rows: slice, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Stored values in units ``[rows, rest]``, the nearest integers, and the distances."""
-        units = _units(block, self.scales[rows], self.convention)
-        return units, *_nearest(units)
+            yield rows, _units(block, self.scales[rows], self.convention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,18 +146,29 @@ class WeightFacts:
             total=np.zeros(count, np.int64),
         )
 
-    def note(
-        self, rows: slice, units: np.ndarray, nearest: np.ndarray, distance: np.ndarray
-    ) -> None:
-        """Fills in the channels of one block."""
-        if not nearest.shape[1]:
+    def note(self, rows: slice, units: np.ndarray) -> None:
+        """Fills in the channels of one block, ``[rows, rest]`` in units."""
+        if not units.shape[1]:
             return
+        nearest = np.rint(units)
+        low, high = nearest.min(axis=1), nearest.max(axis=1)
+        # nan and inf stay in minimum and maximum
+        if not (np.maximum(-low, high) < _LARGEST_INTEGER).all():
+            nearest, distance = _nearest(units)
+            low, high = nearest.min(axis=1), nearest.max(axis=1)
+        else:
+            distance = np.subtract(units, nearest)
+            np.abs(distance, out=distance)
         self.residual[rows] = residual = distance.max(axis=1)
-        self.low[rows], self.high[rows] = nearest.min(axis=1), nearest.max(axis=1)
-        self.total[rows] = np.abs(nearest).sum(axis=1)
-        self.lost[rows] = lost = ((nearest == 0) & (units != 0)).any(axis=1)
-        zero = (self.low[rows] == 0) & (self.high[rows] == 0)
-        self.vanished[rows] = lost & zero & np.isfinite(residual)
+        self.low[rows], self.high[rows] = low, high
+        self.total[rows] = np.abs(nearest).sum(axis=1, dtype=np.float64)
+        empty = (low == 0) & (high == 0)
+        doubtful = empty | (residual > _FLOAT32_NOISE)  # elsewhere only zero can become zero
+        if doubtful.any():
+            lost = np.zeros(len(units), bool)
+            lost[doubtful] = ((nearest[doubtful] == 0) & (units[doubtful] != 0)).any(axis=1)
+            self.lost[rows] = lost
+            self.vanished[rows] = lost & empty & np.isfinite(residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,8 +304,8 @@ def _units(block: np.ndarray, scales: np.ndarray, convention: str) -> np.ndarray
     """Stored values in units of their channel, ``[rows, rest]``; inf for an unusable scale."""
     rows = block.reshape(len(scales), -1)
     usable = usable_scales(scales)
-    safe = np.where(usable, scales, 1.0)[:, None]
-    with np.errstate(over="ignore"):
+    safe = np.where(usable, scales, 1.0)[:, None].astype(rows.dtype)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         units: np.ndarray = rows / safe if convention == GUIDE else rows * safe
     units[~usable] = np.inf
     return units
