@@ -167,7 +167,8 @@ class RandomGraph:
         weight = self.constant(self.rng.normal(0, 0.4, shape))
         bits = int(self.any_of(2, 4, 8))
         flags = {"signed": 1, "narrow": int(self.rng.random() < 0.7), **self.mode()}
-        inputs = [weight, self.constant(scale), self.constant(0), self.bits_constant(bits)]
+        zero = float(self.any_of(0, 0, 0, 3, -2, 0.5))  # between two integers, too
+        inputs = [weight, self.constant(scale), self.constant(zero), self.bits_constant(bits)]
         inputs = [x, self.node("Quant", inputs, Grid(), domain=self.domain, **flags)]
         del self.values[inputs[1]]
         if self.rng.random() < 0.6:

@@ -6,9 +6,13 @@ The expected numbers never come from the code under test: quantisers are those o
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
 
 import dlaconv
 from dlaconv.errors import UserError
@@ -21,6 +25,8 @@ from dlaconv.options import Options
 from tests.frontends.builders import save
 
 IMAGE = {"x": [1, 3, 8, 8]}
+COLLECT = "DLACONV_COLLECT_TRAPS"
+"""Names a folder that every network with its samples and expected outputs is put into."""
 
 
 def stages(folder, model, **samples):
@@ -45,12 +51,31 @@ def _outputs(model, samples):
 
 def assert_computes(folder, model, *expected, relative=0.0, **samples):
     """Both stages compute the expected outputs, bit by bit or within a share of their peak."""
+    if folder_of_all := os.environ.get(COLLECT):
+        _collect(Path(folder_of_all), model, expected, samples)
     for stage, outputs in stages(folder, model, **samples).items():
         assert len(outputs) == len(expected)
         for got, wanted in zip(outputs, expected, strict=True):
             assert got.shape == wanted.shape, stage
             error = np.abs(got.astype(np.float64) - wanted).max(initial=0)
             assert error <= relative * np.abs(wanted).max(initial=0), f"{stage}: off by {error}"
+
+
+def _collect(folder, model, expected, samples):
+    """Stores a network under the name of its test."""
+    test = re.sub(r"[^A-Za-z0-9_]+", "-", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1])
+    name = f"{test.removesuffix('-call-')}.{len(list(folder.glob('*.onnx')))}"
+    shaped = onnx.ModelProto()
+    shaped.CopyFrom(model)  # qonnx wants every shape declared
+    imported = dlaconv.load(save(folder, model, f"{name}.onnx"), "qonnx").model
+    inner = [value for node in imported.graph for value in node.outputs]
+    for value in (value for value in inner if not value.is_graph_output()):
+        info = onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, value.shape)
+        shaped.graph.value_info.append(info)
+    save(folder, shaped, f"{name}.onnx")
+    np.savez(folder / f"{name}.inputs.npz", **samples)
+    names = [value.name for value in model.graph.output]
+    np.savez(folder / f"{name}.expected.npz", **dict(zip(names, expected, strict=True)))
 
 
 @dataclass

@@ -23,7 +23,18 @@ CONVOLVED = int_quant(
 """The quantised result of the first convolution, channels first."""
 
 
+DEFAULTS = {
+    "Conv": {"dilations": [1, 1], "group": 1},
+    "MaxPool": {"dilations": [1, 1], "ceil_mode": 0},
+    "AveragePool": {},
+}
+
+
 def last(op, inputs, output, **attributes):
+    """A channels-last node; windows are written out, as qonnx wants them."""
+    if "kernel_shape" in attributes:
+        window = {"strides": [1, 1], "pads": [0] * 4, **DEFAULTS[op]}
+        attributes = {**window, **attributes}
     return helper.make_node(op, inputs, [output], name=f"{op}_{output}", domain=LAST, **attributes)
 
 

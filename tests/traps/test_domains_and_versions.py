@@ -25,6 +25,7 @@ def bipolar(x, y, scale="s", domain=QONNX):
 
 
 def trunc(x, y, *inputs, domain=QONNX, **attributes):
+    attributes = {"rounding_mode": "FLOOR", **attributes}
     return helper.make_node("Trunc", [x, *inputs], [y], name="trunc", domain=domain, **attributes)
 
 
@@ -81,7 +82,12 @@ def test_the_inputs_of_trunc_tell_its_version_whatever_is_imported(tmp_path, dom
         for name, value in {"s": 0.25, "z": 0, "i": 10, "o": 8, "t": 1.0}.items()
     }
     old = network([trunc("x", "y", "s", "z", "i", "o")], constants, VECTOR, domains=domains)
-    new = network([trunc("x", "y", "s", "z", "i", "t", "o")], constants, VECTOR, domains=domains)
+    new = network(
+        [trunc("x", "y", "s", "z", "i", "t", "o", signed=1, narrow=0)],
+        constants,
+        VECTOR,
+        domains=domains,
+    )
     assert trunc_v1(x, 0.25, 10, 8)[0, 0] == 2.5
     assert trunc_v2(x, 0.25, 0, 1.0, 8)[0, 0] == 10
     assert_computes(tmp_path, old, np.full((1, 16), 2.5, np.float32), x=x)
@@ -137,15 +143,8 @@ def test_files_are_written_in_a_version_that_everything_reads(tmp_path, ir_versi
 def test_channels_last_operators_follow_the_standard_opset(tmp_path):
     """Their domain is imported as version 1 or not at all; the operators are those of opset 18."""
     domain = "qonnx.custom_op.channels_last"
-    pool = helper.make_node(
-        "MaxPool",
-        ["q"],
-        ["y"],
-        domain=domain,
-        kernel_shape=[2, 2],
-        strides=[2, 2],
-        dilations=[1, 1],
-    )
+    window = {"kernel_shape": [2, 2], "strides": [2, 2], "dilations": [1, 1], "pads": [0] * 4}
+    pool = helper.make_node("MaxPool", ["q"], ["y"], domain=domain, ceil_mode=0, **window)
     x = grid(2, 8, 8, 3, step=0.25)
     expected = x.reshape(2, 4, 2, 4, 2, 3).max(axis=(2, 4))
     for domains in ([(domain, 1)], []):
