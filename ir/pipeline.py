@@ -62,6 +62,8 @@ class Context:
         bounded: those of them whose step is an interval bound, for want of data.
         sums: names of Concat results that only a weighted sum reads.
         gains: names of layers of ours that only scale: their weights are zeros and one gain.
+        channel_ratios: what the values of maps were multiplied by, per channel, by name; arrays of
+            the map's rank.
         thresholds: names of layers with weights of whose result only the sign counts.
         signs: names of maps that hold signs, or are saturated on the way to one.
         compensated: names of maps whose bias makes up for the source's rounding mode.
@@ -85,6 +87,7 @@ class Context:
     bounded: list[str] = field(default_factory=list)
     sums: set[str] = field(default_factory=set)
     gains: set[str] = field(default_factory=set)
+    channel_ratios: dict[str, np.ndarray] = field(default_factory=dict)
     thresholds: set[str] = field(default_factory=set)
     signs: set[str] = field(default_factory=set)
     compensated: set[str] = field(default_factory=set)
@@ -157,7 +160,6 @@ class Pipeline:
                 start = time.perf_counter()
                 _LOG.info("%s", step.name.replace("_", " "))
                 step(model, context)
-                dialect.install(model)
                 self._verify(model, reached, step.name)
                 seconds = time.perf_counter() - start
                 self.timings[step.name] = self.timings.get(step.name, 0.0) + seconds
@@ -165,6 +167,7 @@ class Pipeline:
             last = passes[-1].name if passes else stage.value
             self._verify(model, stage, last)
             reached = stage
+        dialect.install(model)
 
     def _verify(self, model: ir.Model, stage: Stage, name: str) -> None:
         for node, problem in broken_invariants(model, stage):

@@ -84,6 +84,8 @@ def _is_row(row: Any) -> bool:
     errors = row.get("step_errors", [])
     gains = row.get("gain_errors", {})
     bias = row.get("bias_error", 0.0)
+    channels = row.get("channel_ratios", {"ratios": []})
+    ratios = channels.get("ratios") if isinstance(channels, dict) else None
     return (
         all(type(value) is int and abs(value) < 1 << 16 for value in integers)
         and all(_is_number(step) and step > 0 for step in steps)
@@ -91,6 +93,8 @@ def _is_row(row: Any) -> bool:
         and len(clip) == 2
         and isinstance(errors, list)
         and isinstance(gains, dict)
+        and isinstance(ratios, list)
+        and all(_is_number(ratio) and ratio > 0 for ratio in ratios)
         and all(_is_number(value) for value in (bias, *clip, *errors, *gains.values()))
     )
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.reading import load_target, read_network, read_samples
-from dlaconv.driver.verification import quantise_inputs, real_step, verify_network
+from dlaconv.driver.verification import (
+    channel_ratios,
+    quantise_inputs,
+    real_step,
+    verify_network,
+)
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -54,8 +59,11 @@ def run_file(
     stacked = {name: np.concatenate(arrays) for name, arrays in results.items()}
     if not as_float:
         return stacked
-    steps = {name: real_step(facts, stored) for name, stored in network.maps.items()}
-    steps |= {name: real_step(facts, stored) for name, stored in network.outputs}
+    maps = network.maps | dict(network.outputs)
+    steps = {
+        name: real_step(facts, stored) / channel_ratios(facts.get(stored.name, {}), stored.shape)
+        for name, stored in maps.items()
+    }
     return {name: (array * steps[name]).astype(np.float32) for name, array in stacked.items()}
 
 

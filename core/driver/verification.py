@@ -147,6 +147,7 @@ def verify_network(
     known = _value_names(reference)
     rows: dict[str, MapRow] = {}
     sources: dict[str, _Source] = {}
+    ratios: dict[str, np.ndarray] = {}
     for name, stored in network.maps.items():
         fact = facts.get(name, {})
         source = _source_of(str(fact.get("tensor", name)), known)
@@ -168,6 +169,7 @@ def verify_network(
             float(fact.get("bias_error", 0.0)),
         )
         rows[name] = MapRow(about)
+        ratios[name] = channel_ratios(fact, stored.shape)
         sources[name] = source
     names = list(rows)
     inputs_of_reference = {value.name for value in reference.graph.inputs}
@@ -181,7 +183,7 @@ def verify_network(
         count += 1
         real = executor.run(feeds) | feeds
         wanted = {
-            name: in_units(sources[name].of(real), row.about.real_step)
+            name: in_units(sources[name].of(real) * ratios[name], row.about.real_step)
             for name, row in rows.items()
         }
         integers = quantise_inputs(network, feeds, facts, mode)
@@ -260,6 +262,21 @@ def in_units(values: np.ndarray, step: float) -> np.ndarray:
 def real_step(facts: Facts, stored: Map) -> float:
     """Real value of one unit of a map; the hardware's step where nothing else is known."""
     return float(facts.get(stored.name, {}).get("real_step", stored.step))
+
+
+def channel_ratios(fact: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """What the source's values of a map are multiplied by, to broadcast against the map.
+
+    Ones unless the source has a step per channel there; what does not fit the shape is ignored.
+    """
+    import numpy as np
+
+    given = fact.get("channel_ratios", {})
+    axis, listed = given.get("axis"), given.get("ratios", [])
+    if axis not in range(len(shape)) or shape[axis] != len(listed):
+        return np.ones(())
+    found: np.ndarray = np.array(listed, np.float64)
+    return found.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ SCALES = (
     Explanation(
         "DLA203",
         "per-channel-activation",
-        "A feature map has a step or a zero point per channel.",
-        "The hardware has one power-of-two step for a whole map.",
-        "Quantise activations per tensor.",
+        "A feature map has a step per channel that the weights around it cannot take over, or a zero "
+        "point per channel.",
+        "The hardware has one step for a whole map, and one per output channel of weights. Steps of "
+        "input channels can go into depth-wise convolutions always, and into others only where "
+        "their integers times the ratios of the steps are integers that fit.",
+        "Quantise activations per tensor, or per channel in front of depth-wise convolutions only.",
     ),
     Explanation(
         "DLA204",
@@ -43,6 +46,16 @@ SCALES = (
         "A map's step is a bound that nothing can exceed, for want of a quantiser and of data.",
         "Such bounds usually waste several of the 8 bits.",
         "Give sample inputs with --calibrate, or quantise the map in the source.",
+        Severity.WARNING,
+    ),
+    Explanation(
+        "DLA208",
+        "sign-of-rounded",
+        "The sign of a value that the source does not quantise is taken of its 8-bit map.",
+        "Behind a convolution or fully connected layer signs are exact; of any other value the "
+        "hardware has its rounded integers only, so a negative value that rounds to zero becomes "
+        "+1.",
+        "Quantise the value before its sign, or take the sign right behind such a layer.",
         Severity.WARNING,
     ),
     Explanation(

@@ -19,6 +19,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
 
     Maps that an operator only moves have the class of what it moves. Where they apply:
 
+    * ``channel_ratios``: ``axis`` and ``ratios`` along it, where the source has a step per channel:
+      one unit of a channel is worth the real step over its ratio;
     * ``tensor``: the source's name of a quantised graph input;
     * ``source_step``, ``clip``: the source's step and range, in real terms; ``rounding``: its mode;
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
@@ -63,6 +65,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "class": str(record.fidelity) if record else inherited,
             "layer": provenance.location(layer.node).layer,
         }
+        if (ratio := context.channel_ratios.get(name)) is not None:
+            facts[name]["channel_ratios"] = _channels(ratio, layer.output.shape)
         if record is not None:
             facts[name] |= _source(record)
         weight = weights.get(f"{layer.node.name}/weights")
@@ -101,6 +105,12 @@ def _doubtful(
         return False
     own = {f"{layer.node.name}/weights", f"{layer.node.name}/bias"}
     return before["class"] != Fidelity.EXACT or bool(own & set(inexact))
+
+
+def _channels(ratio: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
+    axis = next((index for index, size in enumerate(ratio.shape) if size > 1), 1)
+    values = np.broadcast_to(ratio.reshape(-1), (shape[axis],))
+    return {"axis": axis, "ratios": [float(f"{value:.9g}") for value in values]}
 
 
 def _source(record: TensorRecord) -> dict[str, Any]:

@@ -45,6 +45,9 @@ def map_record(
         note = f"the source rounds with {source.rounding}, the hardware with {context.rounding}"
     if variable.sign and not variable.derived and fidelity is Fidelity.EXACT:
         note = "a sign, +1 or -1"
+    if (ratio := context.channel_ratios.get(variable.name)) is not None:
+        ends = f"{real / float(ratio.max()):.6g} to {real / float(ratio.min()):.6g}"
+        note = f"a step per channel in the source: one unit is worth {ends}"
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"
     return TensorRecord(

@@ -45,7 +45,7 @@ TABLE = {
     "around_floor": Outcome(1, 1),
     "asym_zp": Outcome(0, 2),
     "bias_float": Outcome(1, 1),
-    "bipolar_mlp": refused("no sign activation", "DLA301"),
+    "bipolar_mlp": Outcome(2, derived=2, breaks=()),
     "eltadd_cat": Outcome(5, 1),
     "mobilenet_tiny_truncavg": Outcome(0, 7, breaks=("DW-2", "IO-3")),
     "perchannel_float": Outcome(0, 4, breaks=("DW-2", "IO-3")),
@@ -62,7 +62,7 @@ TABLE = {
     "real/qonnx2mdc_mnist": refused("the input has no quantiser: give --calibrate", "DLA205"),
     "real/qonnx_espcn_nn_resize_quant": refused("no Resize", "DLA301"),
     "real/qonnx_floatquant_act_weight_fp8": refused("no floating point", "DLA102"),
-    "real/zoo_TFC_1W1A": refused("no sign activation, no Mul, no Sub", "DLA301"),
+    "real/zoo_TFC_1W1A": refused("no Mul, no Sub (in front of the first sign)", "DLA301"),
     "real/zoo_qkeras_jettagging": refused("no Softmax", "DLA301"),
 }
 """By network; the exporters' files of one network have one outcome. ``rescaled`` counts maps of
@@ -137,6 +137,20 @@ def test_signed_power_of_two_networks_keep_every_integer(name, tmp_path):
     assert len(rows) >= 5
     assert {row["class"] for row in rows} == {"exact"}
     assert sum(row["accumulated"]["differing"] for row in rows) == 0
+
+
+SIGNS = ["bipolar_mlp"]
+
+
+@pytest.mark.parametrize("name", [name for name in files() if network_of(name) in SIGNS])
+def test_networks_of_signs_keep_every_sign(name, tmp_path):
+    for rounding in ("half-even", "floor", "down"):
+        report = convert(name, tmp_path, samples=64, rounding=rounding).report
+        rows = [row for row in report["verification"]["maps"] if row["class"] != "derived"]
+        assert len(rows) == 2
+        assert {row["class"] for row in rows} == {"exact"}
+        assert sum(row["accumulated"]["differing"] for row in rows) == 0
+        assert {row["real_step"] for row in rows} == {1.0}
 
 
 UNSIGNED = [

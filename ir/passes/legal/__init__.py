@@ -6,6 +6,7 @@ from dlaconv.ir.passes.legal.derive_maps import derive_maps
 from dlaconv.ir.passes.legal.hoist_signs import hoist_signs
 from dlaconv.ir.passes.legal.implicit_relu import implicit_relu
 from dlaconv.ir.passes.legal.known_operators import known_operators
+from dlaconv.ir.passes.legal.per_channel_maps import per_channel_maps
 from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
 from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.legal.requantise import requantise
@@ -17,6 +18,8 @@ from dlaconv.ir.pipeline import Pass
 LEGAL: tuple[Pass, ...] = (
     # removes clips and tables that known_operators would refuse
     hoist_signs,
+    # before everything that reads the step of a map; what it cannot do is an error
+    per_channel_maps,
     # refuses what no later pass could carry, all of it in one run
     known_operators,
     # before requantise, which would put an operator between the layer and its activation

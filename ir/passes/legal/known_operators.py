@@ -21,7 +21,7 @@ def known_operators(model: ir.Model, context: Context) -> None:
     Limits of size are rules and come later; what is refused here has no meaning on the hardware.
 
     Raises:
-        ConversionError: listing every such node.
+        ConversionError: listing every such node, and the errors of the passes before.
     """
     problems = _port_problems(model)
     for node in model.graph:
@@ -33,7 +33,7 @@ def known_operators(model: ir.Model, context: Context) -> None:
                     rule, name, message, location=provenance.location(node, model), help=help_
                 )
             )
-    if problems:
+    if problems or context.diagnostics.errors:
         raise ConversionError([*context.diagnostics, *problems])
 
 
@@ -77,16 +77,7 @@ def _fixed(value: ir.Value) -> bool:
 
 
 def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
-    if dialect.is_quantize(node):
-        if not dialect.quantisation_of(node).per_tensor:
-            return (
-                "DLA203",
-                "per-channel-activation",
-                "the map has a step or zero point per channel; the hardware has one per map",
-                "quantise activations per tensor",
-            )
-        return None
-    if dialect.is_dequantize(node) or dialect.is_bipolar(node):
+    if dialect.is_quantize(node) or dialect.is_dequantize(node) or dialect.is_bipolar(node):
         return None
     if not is_op(node, *_SUPPORTED):
         domain = f"{node.domain}::" if node.domain else ""

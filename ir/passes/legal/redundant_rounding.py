@@ -47,7 +47,7 @@ def redundant_rounding(model: ir.Model, context: Context) -> None:
 
 def _on_grid(average: ir.Node, quantisation: Quantisation) -> bool:
     source = _quantisation_before(average.inputs[0])
-    count = _window(average)
+    count = values_averaged(average)
     if source is None or count is None or not (source.per_tensor and quantisation.per_tensor):
         return False
     if not (source.symmetric and quantisation.symmetric):
@@ -69,7 +69,7 @@ def _quantisation_before(value: ir.Value | None) -> Quantisation | None:
     return dialect.quantisation_of(node)
 
 
-def _window(average: ir.Node) -> int | None:
+def values_averaged(average: ir.Node) -> int | None:
     """Values in each average, None if that varies."""
     if is_op(average, "GlobalAveragePool"):
         shape = shape_of(average.inputs[0]) if average.inputs[0] is not None else None

@@ -41,21 +41,24 @@ def _copy_for_each_use(node: ir.Node, context: Context) -> None:
     if len(uses) < 2:
         return
     for count, use in enumerate(uses[1:], start=1):
-        copy = ir.node(
-            node.op_type,
-            list(node.inputs),
-            dict(node.attributes.items()),
-            name=f"{node.name}/copy{count}",
-        )
-        provenance.inherit(copy, node)
-        twin = copy.outputs[0]
-        twin.name, twin.shape, twin.type = f"{result.name}/copy{count}", result.shape, result.type
-        insert_before(node, copy)
-        use.node.replace_input_with(use.idx, twin)
+        use.node.replace_input_with(use.idx, copy_of(node, f"copy{count}").outputs[0])
     layer = provenance.location(node).layer
     context.rewrites.append(
         Rewrite("single_use", layer, f"computed {len(uses)} times, once for each rounding")
     )
+
+
+def copy_of(node: ir.Node, word: str) -> ir.Node:
+    """A new node beside another one that computes the same; ``word`` tells its name apart."""
+    result = node.outputs[0]
+    copy = ir.node(
+        node.op_type, list(node.inputs), dict(node.attributes.items()), name=f"{node.name}/{word}"
+    )
+    provenance.inherit(copy, node)
+    twin = copy.outputs[0]
+    twin.name, twin.shape, twin.type = f"{result.name}/{word}", result.shape, result.type
+    insert_before(node, copy)
+    return copy
 
 
 def _one_quantiser(value: ir.Value, model: ir.Model, context: Context) -> None:
