@@ -2,7 +2,7 @@
 
 The file states steps in node attributes; here each rounding becomes a quantise node again. Foreign
 files are read too: either scale convention, the guide's demo attribute names, scales off the grid
-(taken as they are). What the attributes cannot say (unsigned maps, the step of an input that only
+(taken as they are; `dlaconv.backends.access.readable` objects). What the attributes cannot say (unsigned maps, the step of an input that only
 an Add reads) is in the metadata of our own files.
 """
 

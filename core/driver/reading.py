@@ -79,12 +79,20 @@ def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[st
 
     Raises:
         UnreadableError: if the file cannot be parsed.
-        ConversionError: if it is no network of the hardware.
+        ConversionError: if it is no network of the hardware, or its integers cannot be told.
     """
+    from dlaconv.backends.access.readable import obstacles
     from dlaconv.backends.access.reader import read_access
     from dlaconv.ir.layers import network_of
 
-    file = read_access(read_access_model(path, target), target)
+    model = read_access_model(path, target)
+    problems = obstacles(model, target)
+    try:
+        file = read_access(model, target)
+    except ConversionError as error:
+        raise ConversionError([*problems, *error.diagnostics]) from None
+    if problems:
+        raise ConversionError(problems)
     try:
         return network_of(file.model), file.maps
     except ValueError as error:
