@@ -7,6 +7,7 @@ keeps every map's magnitude, so quantisers saturate as seldom as in a trained ne
 
 from __future__ import annotations
 
+import argparse
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,3 +189,17 @@ def vgg16(path: Path, *, power_of_two: bool) -> None:
 
 NETWORKS = {"resnet18": resnet18, "vgg16": vgg16}
 """The generators by name of the network."""
+
+
+def main() -> None:
+    """Writes one network: ``python -m benchmarks.networks resnet18 net.onnx [--power-of-two]``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--power-of-two", action="store_true", help="scales are powers of two")
+    options = parser.parse_args()
+    NETWORKS[options.network](options.file, power_of_two=options.power_of_two)
+
+
+if __name__ == "__main__":
+    main()
