@@ -57,6 +57,13 @@ OPERATORS = (
         "Remove the output.",
     ),
     Explanation(
+        "DLA308",
+        "map-without-channels",
+        "A stored map that is quantised again, or of which the sign is taken, has one axis only.",
+        "The layer that does so works on channels: its maps have the shape [1, C] or [1, C, H, W].",
+        "Give it the shape [1, C].",
+    ),
+    Explanation(
         "DLA310",
         "contradicting-shapes",
         "The shapes of the network do not fit each other.",

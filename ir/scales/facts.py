@@ -56,6 +56,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         }
         if tensor in context.signs:
             facts[source.name]["sign"] = True
+        if (ratio := context.channel_ratios.get(tensor)) is not None:
+            facts[source.name]["channel_ratios"] = _channels(ratio, source.shape)
     for layer in network.layers:
         name = layer.output.name
         record = records.get(name)
@@ -77,6 +79,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             facts[name]["bias_error"] = _largest_multiplier(layer) / 2
         if weight is not None and weight.fidelity is Fidelity.REQUANTISED:
             facts[name]["requantised"] = True
+        if record is None and any("requantised" in facts[item.name] for item in layer.inputs):
+            facts[name]["requantised"] = True  # it moves what may be off
         if name in context.signs:
             facts[name].pop("rounding", None)  # ours, and it moves no sign
             if _doubtful(layer, context, facts, inexact):

@@ -199,6 +199,14 @@ def test_host_is_told_to_take_the_sign(tmp_path):
     assert np.array_equal(as_reals, as_integers)
 
 
+def test_signs_fed_by_the_host_may_have_a_scale_per_channel(tmp_path):
+    net = Source(5)
+    net.sign("x", "s0", 2.0 ** -net.random.integers(0, 4, (1, CHANNELS, 1, 1)))
+    net.quant(net.conv("s0", "c1", net.binary("w1", 0.125)), "y", 0.125)
+    report = dlaconv.convert(net.save(tmp_path, "y"), None, options=Options(samples=8)).report
+    assert_all_equal(report, "x", "y")
+
+
 def test_sign_that_may_differ_is_not_counted_as_a_fault(tmp_path):
     net = Source(4)
     net.quant("x", "q0", 0.0231)  # the host feeds powers of two

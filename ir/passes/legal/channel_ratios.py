@@ -21,11 +21,12 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.passes.legal.column_factors import Obstacle, multiply_columns
 from dlaconv.ir.passes.legal.redundant_rounding import values_averaged
 from dlaconv.ir.passes.legal.requantise import stored_quantisers
-from dlaconv.ir.passes.linear_ops import Weights, weights_of
+from dlaconv.ir.passes.linear_ops import Weights, scaled, weights_of
 from dlaconv.ir.target import Target
 
 SAME = 1e-6
 """Two ratios closer than this (relative) are one: float32 steps differ by less."""
+_FURTHEST = 2.0**60
 _RESHAPED = ("Reshape", "Transpose", "Concat", "ReduceSum")
 _PER_CHANNEL = ("MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "LeakyRelu", "PRelu")
 
@@ -81,7 +82,10 @@ def find_ratios(model: ir.Model, target: Target) -> Ratios:
     for node in model.graph:
         if (dialect.is_quantize(node) or dialect.is_bipolar(node)) and steps_of(node).size > 1:
             steps = steps_of(node)
-            walk.assign(node.outputs[0], steps.max() / steps, node)
+            if steps.max() > steps.min() * _FURTHEST:
+                walk.refuse(node, "they are too far apart")
+            else:
+                walk.assign(node.outputs[0], steps.max() / steps, node)
     walk.run()
     return walk.found
 
@@ -171,8 +175,7 @@ class _Walk:
         elif is_average(node):
             self._needs_channels(node, ratio, origin)
         elif is_op(node, "Conv", "Gemm"):
-            if self._needs_channels(node, ratio, origin) and weights_of(node) is None:
-                self.refuse(origin, f"the weights of {_words(node)} are no constants")
+            self._into_rows(node, ratio, origin)
         else:
             self._through(node, value, ratio, origin)
 
@@ -205,6 +208,16 @@ class _Walk:
         self.refuse(origin, f"at {_words(node)} they vary along another axis than the channels")
         return False
 
+    def _into_rows(self, node: ir.Node, ratio: Ratio, origin: ir.Node) -> None:
+        if not self._needs_channels(node, ratio, origin):
+            return
+        weights = weights_of(node)
+        rows = None if weights is None else channel_vector(ratio, weights.channels)
+        if weights is None or rows is None:
+            self.refuse(origin, f"the weights of {_words(node)} are no constants")
+        elif scaled(weights, rows) is None:
+            self.refuse(origin, f"the weights of {_words(node)} would leave float32")
+
     def _into_columns(self, node: ir.Node, ratio: Ratio, origin: ir.Node) -> None:
         weights = weights_of(node)
         if weights is None or weights.axis != 0:
@@ -222,6 +235,8 @@ class _Walk:
                 f"1 : {high / low:.6g}, and its {self.target.weight_bits}-bit weights have no "
                 "integers that are",
             )
+        elif result.steps is not None and (result.steps < np.finfo(np.float32).tiny).any():
+            self.refuse(origin, f"the weights of {_words(node)} would leave float32")
         else:
             self.found.columns[node] = result
 

@@ -9,8 +9,10 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.passes.legal.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 
+_LEAST_RANK = 2
 _SUPPORTED = frozenset(ROUNDING) | frozenset(SAME_SCALE) | frozenset(PIPELINED)
 
 
@@ -23,7 +25,7 @@ def known_operators(model: ir.Model, context: Context) -> None:
     Raises:
         ConversionError: listing every such node, and the errors of the passes before.
     """
-    problems = _port_problems(model)
+    problems = [*_port_problems(model), *_flat_maps(model)]
     for node in model.graph:
         problem = _problem(node)
         if problem is not None:
@@ -66,6 +68,22 @@ def _port_problems(model: ir.Model) -> list[Diagnostic]:
         if _fixed(value)
     ]
     return problems
+
+
+def _flat_maps(model: ir.Model) -> list[Diagnostic]:
+    """Maps without a channel axis that a layer of ours would have to requantise."""
+    nodes = [node for node in model.graph if dialect.is_bipolar(node)]
+    return [
+        Diagnostic(
+            "DLA308",
+            "map-without-channels",
+            f"map {node.outputs[0].name!r} of shape {list(shape)} has no axis of channels",
+            location=provenance.location(node, model),
+            help="give it the shape [1, C]",
+        )
+        for node in [*stored_quantisers(model), *nodes]
+        if len(shape := shape_of(node.outputs[0]) or ()) < _LEAST_RANK
+    ]
 
 
 def _fixed(value: ir.Value) -> bool:

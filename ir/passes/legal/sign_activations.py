@@ -210,6 +210,7 @@ def _thresholds(
         before: the quantisers of the layer's input.
         context: knows signs and the hardware's range.
     """
+    bias = np.nan_to_num(bias)
     near = np.rint(bias)
     close = np.abs(bias - near) <= _NEARLY * np.maximum(1, np.abs(bias))
     whole = np.where(close, near, np.floor(bias))
@@ -235,7 +236,7 @@ def _scale_reals(
     set_weights(layer, fresh)
     decided = np.where(bias < 0, -1.0, 0.0)
     limit = 2.0 ** (context.target.bias_bits + context.target.map_bits)
-    set_bias(layer, np.where(dead, decided, np.clip(bias / unit, -limit, limit)))
+    set_bias(layer, np.where(dead, decided, np.clip(np.nan_to_num(bias / unit), -limit, limit)))
 
 
 def _quantisers_before(value: ir.Value | None) -> list[ir.Node]:

@@ -161,6 +161,26 @@ def test_weights_of_zero_leave_the_sign_of_the_bias():
     assert np.array_equal(got[0], wanted[0])
 
 
+def test_infinite_and_undefined_biases_are_survived():
+    net = Net(0)
+    bias = np.array([np.inf, -np.inf, np.nan, 0.0] * 4)
+    conv = net.conv(net.quantise(net.x, STEP), steps=0.5, bias=bias)
+    net.output(sign(net, conv))
+    _, got = integers_of(net)
+    assert (got[0][0, 0::4] == 1).all()
+    assert (got[0][0, 1::4] == -1).all()
+
+
+def test_map_without_channels_is_refused():
+    net = Net(0)
+    shape = dialect.constant("s", np.array([1024]))
+    flat = net.op("Reshape", net.quantise(net.x, STEP), shape, shape=(1024,))
+    net.output(net.op("Tanh", sign(net, net.op("Tanh", net.quantise(flat, 0.3), shape=(1024,)))))
+    with pytest.raises(ConversionError, match="DLA308") as caught:
+        legal(net)
+    assert len(caught.value.diagnostics.errors) == 2
+
+
 def test_threshold_beyond_every_sum_is_limited_and_fits_the_bias():
     net = Net(0)
     x = sign(net, net.conv(net.quantise(net.x, STEP), steps=2.0**-7))
