@@ -89,7 +89,7 @@ def convert(
     files = _paths(source)
     if target is not None:
         others = [path for path in (options.target, options.calibrate) if path is not None]
-        require_conversion_output(target, [*files, *others])
+        require_conversion_output(target, [*files, *others], options.emit)
     for file in files:
         require_file(file)
     chosen = frontend or _recognised(files, plugins)

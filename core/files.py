@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dlaconv.diagnostics import Diagnostic, Location
@@ -61,8 +61,20 @@ def weights_of(output: Path) -> Path:
     return output.with_suffix(".weights")
 
 
-def require_conversion_output(output: Path, sources: Sequence[Path]) -> None:
-    """Sees to it that a converted file and its report can be written; see `require_output`.
+def emitted_at(output: Path, kind: str) -> Path:
+    """The place of a further model of a conversion: beside the output, ``<stem>.<kind>.onnx``."""
+    return output.with_suffix(f".{kind}.onnx")
+
+
+def require_conversion_output(
+    output: Path, sources: Sequence[Path], emit: Iterable[str] = ()
+) -> None:
+    """Sees to it that a converted file and all beside it can be written; see `require_output`.
+
+    Args:
+        output: the converted file.
+        sources: files that must stay as they are.
+        emit: the kinds of further models.
 
     Raises:
         UsageError: also if the report would overwrite the converted file.
@@ -79,8 +91,9 @@ def require_conversion_output(output: Path, sources: Sequence[Path]) -> None:
                 help="end the output in .onnx",
             )
         )
-    require_output(report, sources)
-    require_output(weights_of(output), sources)
+    models = [output, *(emitted_at(output, kind) for kind in emit)]
+    for path in [report, *models[1:], *map(weights_of, models)]:
+        require_output(path, sources)
 
 
 @contextlib.contextmanager

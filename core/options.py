@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ ACTIVATION_ORDERS = ("mac", "after-clamp")
 ROUNDINGS = (
     "half-even", "half-up", "half-away", "half-to-zero", "half-dpu", "floor", "ceil", "up", "down",
 )  # fmt: skip
+EMITTED = ("qdq", "sim")
 
 _CHOICES = {
     "policy": POLICIES,
@@ -66,6 +67,8 @@ class Options:
         activation_order: ``mac`` (before the rounding) or ``after-clamp``.
         unsigned_maps: the hardware keeps 8 bits of maps that are never negative.
         dump_stages: folder for the model after every pass.
+        emit: what else is written, beside the output: ``qdq`` for a twin in standard ONNX with
+            QuantizeLinear and DequantizeLinear, ``sim`` for the bit-true simulation as a graph.
 
     Raises:
         UsageError: if an option has a value that it cannot have.
@@ -85,10 +88,13 @@ class Options:
     activation_order: str = "mac"
     unsigned_maps: bool = False
     dump_stages: Path | None = None
+    emit: Collection[str] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             require_choice(name, getattr(self, name), allowed)
+        for kind in self.emit:
+            require_choice("emit", kind, EMITTED)
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""
@@ -96,4 +102,5 @@ class Options:
         for name in ("target", "calibrate", "dump_stages"):
             values[name] = str(values[name]) if values[name] else None
         values["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        values["emit"] = [kind for kind in EMITTED if kind in self.emit]
         return values

@@ -62,7 +62,9 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         slowest = sorted(report["timings"].items(), key=lambda item: -item[1])[:3]
         spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in slowest)
         rows.append(("seconds", f"{total:.2f} ({spent})"))
-    rows.append(("written", report["output"]["file"] or "nothing"))
+    written = report["output"]
+    rows.append(("written", written["file"] or "nothing"))
+    rows += [(f"{kind} model", file) for kind, file in written["emitted"].items()]
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -19,6 +21,16 @@ def private_attributes(target: Target) -> frozenset[str]:
     """Every attribute name that the target adds to standard operators, aliases included."""
     names = {name for attributes in target.ops.values() for name in attributes}
     return frozenset(names | set(target.attribute_aliases) | set(target.deprecated_attributes))
+
+
+def remove_attributes(model: ir.Model, names: Collection[str]) -> Counter[str]:
+    """Takes attributes away from every node of the main graph; returns how many of each name."""
+    removed: Counter[str] = Counter()
+    for node in model.graph:
+        for name in [name for name in node.attributes if name in names]:
+            del node.attributes[name]
+            removed[name] += 1
+    return removed
 
 
 def infer_shapes(model: ir.Model) -> dict[str, tuple[int | None, ...]]:
@@ -64,9 +76,8 @@ def _light_proto(model: ir.Model, without: frozenset[str] = frozenset()) -> onnx
         value.const_value = None
         if value not in graph.inputs:
             graph.inputs.append(value)
+    remove_attributes(copy, without)
     for node in graph:
-        for name in without & set(node.attributes):
-            del node.attributes[name]
         for value in node.outputs:
             if value.type is None:
                 value.shape = None  # cannot be stored without a type; inferred again

@@ -50,6 +50,13 @@ class HardwareRounding(enum.StrEnum):
     FLOOR = "floor"
 
 
+class Emit(enum.StrEnum):
+    """``--emit``."""
+
+    QDQ = "qdq"
+    SIM = "sim"
+
+
 class ActivationOrder(enum.StrEnum):
     """``--activation-order``."""
 
@@ -179,6 +186,16 @@ def conversion_options(
         int,
         typer.Option(min=0, help="Seed of the random samples.", rich_help_panel=_CHECKS),
     ] = 0,
+    emit: Annotated[
+        list[Emit] | None,
+        typer.Option(
+            metavar="KIND",
+            help="Also write, beside the output: qdq, a twin in standard ONNX with QuantizeLinear "
+            "and DequantizeLinear (.qdq.onnx); sim, the bit-true simulation as a plain float graph "
+            "(.sim.onnx). Both take and return real values. Repeatable.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None,
     dump_stages: Annotated[
         Path | None,
         typer.Option(
@@ -224,6 +241,7 @@ def conversion_options(
         activation_order=activation_order.value,
         unsigned_maps=unsigned_maps,
         dump_stages=dump_stages,
+        emit=tuple(dict.fromkeys(kind.value for kind in emit or ())),
     )
 
 

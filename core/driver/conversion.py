@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostics
+from dlaconv.driver.emission import emitted, remarks
 from dlaconv.driver.reading import load_target, read_samples
 from dlaconv.errors import ConversionError, InternalError
-from dlaconv.options import Options
+from dlaconv.files import emitted_at
+from dlaconv.options import EMITTED, Options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,12 +46,14 @@ class Conversion:
         diagnostics: everything there is to say.
         report: the JSON report, see ``schemas/report.schema.json``.
         output: where the file was put, None if it was not written.
+        emitted: where further models were put, by kind.
     """
 
     model: ir.Model
     diagnostics: Diagnostics
     report: dict[str, Any]
     output: Path | None = None
+    emitted: dict[str, Path] = field(default_factory=dict)
 
 
 def convert_imported(
@@ -111,10 +115,11 @@ class _Driver:
                 "verify", lambda: self._verify(reference, network, context, maps)
             )
             context.diagnostics.extend(verification.diagnostics())
+        context.diagnostics.extend(remarks(network, self.options))
         report = self._report(network, maps, context, checked, verification)
         conversion = Conversion(access, context.diagnostics, report)
         if self.output is not None:
-            self._timed("write", lambda: self._save(conversion, network, target))
+            self._timed("write", lambda: self._save(conversion, network, target, maps))
         return conversion
 
     def _timed(self, name: str, action: Any) -> Any:
@@ -226,6 +231,7 @@ class _Driver:
             self.frontend,
             self.imported.notes,
             self.output,
+            self._emitted(),
         )
         return build_report(
             origin,
@@ -238,8 +244,14 @@ class _Driver:
             self.timings,
         )
 
-    def _save(self, conversion: Conversion, network: Network, target: Target) -> None:
-        """Writes model and report into a folder of their own, reads back, puts both in place."""
+    def _save(
+        self,
+        conversion: Conversion,
+        network: Network,
+        target: Target,
+        maps: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Writes all files into a folder of their own, reads the model back, puts all in place."""
         from dlaconv.backends.access.reader import read_access
         from dlaconv.backends.access.roundtrip import difference
         from dlaconv.driver.reading import read_access_model
@@ -251,13 +263,33 @@ class _Driver:
         with staging(self.output.parent) as folder:
             file = folder / self.output.name
             save(conversion.model, file, weights_of(file))
-            again = read_access(read_access_model(file, target), target)
-            found = difference(network, network_of(again.model))
+            written = read_access_model(file, target)
+            found = difference(network, network_of(read_access(written, target).model))
             if found:
                 raise InternalError(f"the written file does not read back: {found}")
-            text = json.dumps(conversion.report, indent=1) + "\n"
-            report_of(file).write_text(text, "utf-8")
-        conversion.output = self.output
+            for kind, place in self._emitted().items():
+                model = emitted(kind, written, network, maps, target, self.options)
+                save(model, folder / place.name, weights_of(folder / place.name))
+            report_of(file).write_text(_lines(conversion.report), "utf-8")
+        conversion.output, conversion.emitted = self.output, self._emitted()
+
+    def _emitted(self) -> dict[str, Path]:
+        """Where further models are put, by kind."""
+        if self.output is None:
+            return {}
+        return {
+            kind: emitted_at(self.output, kind) for kind in EMITTED if kind in self.options.emit
+        }
+
+
+def _lines(report: Mapping[str, Any]) -> str:
+    """The report as JSON, each row of its tables on a line of its own."""
+    fields = []
+    for key, value in report.items():
+        rows = [f"  {json.dumps(row)}" for row in value] if isinstance(value, list) else []
+        text = "[\n" + ",\n".join(rows) + "\n ]" if rows else json.dumps(value)
+        fields.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def _sha256(path: Path) -> str:

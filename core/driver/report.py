@@ -33,6 +33,7 @@ class Origin:
         frontend: the format.
         notes: what the frontend has to say, such as the producer.
         output: the file that is written, None if none is.
+        emitted: the models that are written beside it, by kind.
     """
 
     source: Path
@@ -40,6 +41,7 @@ class Origin:
     frontend: str
     notes: Mapping[str, str]
     output: Path | None
+    emitted: Mapping[str, Path]
 
 
 def build_report(
@@ -75,7 +77,10 @@ def build_report(
             "frontend": origin.frontend,
             "producer": origin.notes.get("producer", ""),
         },
-        "output": {"file": str(origin.output) if origin.output is not None else None},
+        "output": {
+            "file": str(origin.output) if origin.output is not None else None,
+            "emitted": {kind: str(path) for kind, path in origin.emitted.items()},
+        },
         "target": {"name": target.name, "version": target.version},
         "options": options.as_json(),
         "io": {

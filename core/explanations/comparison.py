@@ -39,6 +39,15 @@ COMPARISON = (
         Severity.WARNING,
     ),
     Explanation(
+        "DLA905",
+        "twin-semantics",
+        "The QDQ twin rounds or activates otherwise than the hardware was said to.",
+        "QuantizeLinear rounds half-even, and activations stand before it; the twin is off by a "
+        "unit wherever that matters.",
+        "Compare integers with --emit sim or `dlaconv run`, which follow every option.",
+        Severity.WARNING,
+    ),
+    Explanation(
         "DLA910",
         "accumulator-overflow",
         "The accumulator of a layer needs more bits than it has.",

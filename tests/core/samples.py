@@ -53,7 +53,10 @@ REPORT = {
         "frontend": "qonnx",
         "producer": "pytorch 2.13",
     },
-    "output": {"file": "net.dla.onnx"},
+    "output": {
+        "file": "net.dla.onnx",
+        "emitted": {"qdq": "net.dla.qdq.onnx", "sim": "net.dla.sim.onnx"},
+    },
     "target": {"name": "ACCESS", "version": "1.2.0"},
     "options": {
         "target": None,
@@ -70,6 +73,7 @@ REPORT = {
         "activation_order": "mac",
         "unsigned_maps": False,
         "dump_stages": None,
+        "emit": ["qdq", "sim"],
     },
     "io": {
         "inputs": [

@@ -75,9 +75,9 @@ def test_the_documents_that_tests_render_are_valid(name):
 
 
 FREE_KEYS = {  # names of tensors, rules, passes; and what a record may leave out
-    "logits", "x", "IO-3", "clean", "verify", "bits", "signed", "narrow", "qmin", "qmax", "step",
-    "zero_point", "rounding", "exponent", "real_step", "steps", "ideal_steps", "step_in",
-    "channels",
+    "logits", "x", "IO-3", "clean", "verify", "qdq", "sim", "bits", "signed", "narrow", "qmin",
+    "qmax", "step", "zero_point", "rounding", "exponent", "real_step", "steps", "ideal_steps",
+    "step_in", "channels",
 }  # fmt: skip
 
 

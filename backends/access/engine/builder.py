@@ -87,7 +87,7 @@ class Builder:
             scale: powers of two that broadcast against them.
         """
 
-        def compute() -> ir.Tensor:
+        def compute() -> ir.TensorProtocol:
             floats = integers.astype(np.float32)
             return ir.Tensor(floats if scale is None else floats * scale)
 

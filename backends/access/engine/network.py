@@ -97,23 +97,37 @@ def given_name(name: str) -> str:
     return f"{name}/given"
 
 
-def assemble(network: Network, ending: Ending, given: Mapping[str, Given] | None = None) -> Engine:
+Enter = Callable[[Builder, Map], ir.Value]
+"""Makes the integers of a network's input."""
+
+
+def _integer_input(build: Builder, stored: Map) -> ir.Value:
+    return build.input(stored.name, stored.shape)
+
+
+def assemble(
+    network: Network,
+    ending: Ending,
+    given: Mapping[str, Given] | None = None,
+    enter: Enter = _integer_input,
+) -> Engine:
     """Builds the graph of a network.
 
     Args:
         network: the layers.
         ending: rounding and activation order.
         given: maps that come from graph inputs called `given_name`, also graph inputs.
+        enter: makes the integers of the other graph inputs; a graph input of integers by default.
 
     Raises:
         ConversionError: naming the first layer that double precision cannot evaluate exactly.
     """
-    return _Assembler(ending, given or {}).assemble(network)
+    return _Assembler(ending, given or {}, enter).assemble(network)
 
 
 class _Assembler:
-    def __init__(self, ending: Ending, given: Mapping[str, Given]) -> None:
-        self.ending, self.given = ending, given
+    def __init__(self, ending: Ending, given: Mapping[str, Given], enter: Enter) -> None:
+        self.ending, self.given, self.enter = ending, given, enter
         self.build = Builder()
         self.signals: dict[str, Signal] = {}
         self.values: dict[str, ir.Value] = {}
@@ -125,7 +139,7 @@ class _Assembler:
             if source.name in self.given:
                 self._give(source)
             else:
-                value = self.build.input(source.name, source.shape)
+                value = self.enter(self.build, source)
                 self.signals[source.name] = Signal(value, source.qmin, source.qmax)
         for layer in network.layers:
             self.build.layer = layer.output.name
