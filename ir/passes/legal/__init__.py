@@ -33,6 +33,8 @@ LEGAL: tuple[Pass, ...] = (
     implicit_relu,
     # raw uses get their map before single_use counts the uses of each unrounded value
     derive_maps,
+    # again: a quantiser may read a map that is derived for others
+    requantise,
     single_use,
     # behind both: each sign has a layer for itself, and that layer's input a step
     sign_activations,

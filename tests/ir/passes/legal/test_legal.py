@@ -5,6 +5,7 @@ import pytest
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
+from dlaconv.ir.layers import network_of
 from dlaconv.ir.passes.legal import LEGAL
 from dlaconv.ir.passes.legal.derive_maps import derive_maps
 from dlaconv.ir.passes.legal.known_operators import known_operators
@@ -14,7 +15,7 @@ from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.target import Target
-from tests.ir.scales.graphs import Net
+from tests.ir.scales.graphs import Net, scaled
 
 
 def context(**settings) -> Context:
@@ -185,6 +186,16 @@ def test_whole_stage_keeps_a_network_with_every_trap_exact():
     net.output(net.quantise(pooled, 0.09))
     model, _ = assert_same(net, *LEGAL)
     assert ops(model).count("Conv") == 4  # two copies, two requantisations
+
+
+def test_quantiser_of_a_map_that_is_derived_for_others_gets_an_identity():
+    net = Net(3)
+    raw = net.conv(net.quantise(net.x, 0.05))
+    joined = net.op("Concat", raw, raw, axis=1, shape=(1, 32, 8, 8))
+    net.output(joined, net.quantise(joined, 0.01))
+    model, context = scaled(net)
+    network_of(model)
+    assert "requantise" in [rewrite.name for rewrite in context.rewrites]
 
 
 def test_unsigned_quantiser_behind_a_leaky_relu_makes_it_a_relu():
