@@ -58,7 +58,7 @@ def sign_activations(model: ir.Model, context: Context) -> None:
     for node in list(model.graph):
         if not dialect.is_bipolar(node):
             continue
-        if reads_unrounded(node) and node.inputs[0] in model.graph.inputs:
+        if node.inputs[0] in model.graph.inputs:
             _leave_to_host(node, context)
         else:
             _saturate(node, model, context)
@@ -97,7 +97,7 @@ def _saturate(node: ir.Node, model: ir.Model, context: Context) -> None:
     if layer is not None and is_op(layer, "Conv", "Gemm"):
         doubled, exact = _threshold(layer, context)
         value = _saturated(value, node, f"{name}/{'threshold' if doubled else 'sum'}", context)
-    elif (value.name or "") in context.derived:
+    elif any(_name(before) in context.derived for before in _quantisers_before(value)):
         exact = False
         context.diagnostics.add(_sign_of_rounded(node, value, model))
     if not doubled:
@@ -175,7 +175,8 @@ def _threshold(layer: ir.Node, context: Context) -> tuple[bool, bool]:
     target = context.target
     top = target.map_range[1] + 1
     sums = _thresholds(weights, bias / (weights.steps * step), before, context)
-    largest = max(1, int(weights.array.max(initial=0)), -int(weights.array.min(initial=0)))
+    ends = int(weights.array.min(initial=0)), int(weights.array.max(initial=0))
+    largest = max(1, -ends[0], ends[1])
     furthest = int(np.abs(2 * sums + 1).max(initial=1))
     room = min(target.weight_range[1] // (2 * largest), target.bias_range[1] // furthest)
     exact = all(_name(node) not in context.derived for node in before) and _one_step(before)
@@ -185,8 +186,8 @@ def _threshold(layer: ir.Node, context: Context) -> tuple[bool, bool]:
         _set(layer, integers, weights, top / half / step, half * (2 * sums + 1) * (top / half))
         return True, exact
     _set(layer, weights.array, weights, 1 / step, sums)
-    fits = largest <= target.weight_range[1] and np.abs(sums).max() <= target.bias_range[1]
-    return False, exact and bool(fits)
+    fits = target.weight_range[0] <= ends[0] and ends[1] <= target.weight_range[1]
+    return False, bool(exact and fits and np.abs(sums).max() <= target.bias_range[1])
 
 
 def _set(

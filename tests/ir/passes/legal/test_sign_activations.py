@@ -161,6 +161,32 @@ def test_weights_of_zero_leave_the_sign_of_the_bias():
     assert np.array_equal(got[0], wanted[0])
 
 
+@pytest.mark.parametrize(("extreme", "kept"), [(-128, True), (128, False)])
+def test_weights_of_the_whole_range_are_kept_and_those_beyond_it_said_to_change(extreme, kept):
+    net = Net(0)
+    integers = net.random.integers(-127, 128, (16, 16, 3, 3)).astype(np.int16)
+    integers[:, 0, 0, 0] = extreme
+    conv = net.conv(net.quantise(net.x, STEP), integers=integers, steps=2.0**-7, bias=np.zeros(16))
+    net.output(sign(net, conv))
+    _, context = legal(net)
+    assert [item.exact for item in context.rewrites] == [kept]
+    wanted, got = integers_of(net)
+    same = np.mean([np.mean(i == np.sign(r)) for r, i in zip(wanted, got, strict=True)])
+    assert same == 1 if kept else same > 0.97
+
+
+def test_sign_of_a_derived_map_behind_a_pool_is_reported_too():
+    net = Net(0)
+    a = net.quantise(net.x, STEP)
+    pooled = net.op("MaxPool", net.op("Add", a, net.quantise(net.conv(a), 0.031)),
+                    kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0],
+                    shape=(1, 16, 4, 4))  # fmt: skip
+    net.output(sign(net, pooled), pooled)
+    _, context = legal(net, calibration={"x": net.data})
+    assert "DLA208" in [item.rule for item in context.diagnostics]
+    assert [item.exact for item in context.rewrites if item.name == "sign_activations"] == [False]
+
+
 def test_infinite_and_undefined_biases_are_survived():
     net = Net(0)
     bias = np.array([np.inf, -np.inf, np.nan, 0.0] * 4)
