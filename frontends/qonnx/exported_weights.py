@@ -82,7 +82,8 @@ def report_unrounded_weights(state: Import, producer: str, notes: Mapping[str, N
     """
     if not producer.startswith(_PRODUCER):
         return  # Brevitas exports through PyTorch; others mean what they write
-    certain, doubtful = [], []
+    certain: list[tuple[str, ir.Node]] = []
+    doubtful: list[tuple[str, ir.Node]] = []
     for node in _unrounded(state.model):
         noted = notes.get(node.name or "", Noted("", False))
         name = noted.module or provenance.location(node).layer

@@ -208,6 +208,15 @@ def test_a_qdq_file_is_no_qonnx_file(tmp_path):
     assert "from-onnx" in imported.diagnostics.errors[0].help
 
 
+def test_data_that_an_exporter_left_beside_the_file_are_not_read(tmp_path):
+    """The dynamo exporter leaves X.onnx.data behind though X.onnx holds all weights."""
+    (tmp_path / "net.onnx.data").write_bytes(b"\xff" * 4096)
+    (tmp_path / "net.dla.onnx.data").write_bytes(b"\xff" * 4096)
+    got = hardware(tmp_path, exported(np.round(RAW / WEIGHT) * WEIGHT), x=X)
+    assert np.isfinite(got.outputs["m1"]).all()
+    assert (tmp_path / "net.onnx.data").read_bytes() == b"\xff" * 4096
+
+
 def test_datatype_annotations_are_no_quantisers(tmp_path):
     """InferDataTypes notes FLOAT32 or BIPOLAR beside tensors; neither changes a number."""
     model = exported(np.round(RAW / WEIGHT) * WEIGHT)

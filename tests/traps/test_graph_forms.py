@@ -121,6 +121,23 @@ def test_a_linear_layer_on_three_axes(tmp_path):
     assert np.array_equal(hardware(tmp_path, model, x=X).outputs["y"], expected)
 
 
+def test_a_permuted_map_in_front_of_a_linear_layer(tmp_path):
+    """x.permute(0, 2, 3, 1).flatten(1): the weights' columns go with [H, W, C]."""
+    nodes = [
+        ("Transpose", ["m"], ["t"], {"perm": [0, 2, 3, 1]}),
+        ("Flatten", ["t"], ["f"]),
+        quant("v", "vq", "ws"),
+        ("Gemm", ["f", "vq"], ["g"], {"transB": 1}),
+        quant("g", "y", "rs"),
+    ]
+    weights = random(5, 144, seed=2, spread=0.1)
+    columns = np.moveaxis(MAP, 1, -1).reshape(4, -1).astype(np.float64)
+    expected = quantised(columns @ int_quant(weights, WEIGHT, 0, 8).T)
+    assert_through(tmp_path, net(*nodes, v=weights), expected)
+    written = [node.op_type for node in onnx.load(tmp_path / "net.dla.onnx").graph.node]
+    assert "Transpose" not in written
+
+
 # Normalisation.
 
 NORM = {
@@ -242,15 +259,17 @@ def test_a_mean_over_both_axes_is_a_global_average(tmp_path, axes):
 # Windows.
 
 
-@pytest.mark.parametrize("place", ["quantised", "unquantised"])
+@pytest.mark.parametrize("place", ["quantised", "unquantised", "folded"])
 def test_padding_on_two_sides_only_is_the_convolutions(tmp_path, place):
     """ZeroPad2d((0, 1, 0, 1)): the legacy exporter keeps a Pad, the dynamo one folds it."""
     window = {"strides": [2, 2]}
     pads = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     if place == "quantised":
         nodes = [quant("x", "xq"), ("Pad", ["xq", "pads", "z"], ["p"])]
-    else:
+    elif place == "unquantised":
         nodes = [("Pad", ["x", "pads", "z"], ["u"]), quant("u", "p")]
+    else:
+        nodes, window = [quant("x", "p")], {**window, "pads": [0, 0, 1, 1]}
     nodes += [quant("w", "wq", "ws"), ("Conv", ["p", "wq"], ["c"], window), quant("c", "y", "rs")]
     model = network(nodes, given(pads=pads), IMAGE)
     assert_through(tmp_path, model, quantised(conv2d(X, KEPT, stride=2, pads=(0, 0, 1, 1))))
