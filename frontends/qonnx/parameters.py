@@ -27,7 +27,7 @@ _ROUNDING = {
 }
 """QONNX's names (in any case), and two of Brevitas', which it writes as they are."""
 _KNOWN_UNABLE = {
-    "STOCHASTIC_ROUND": "depends on chance",
+    "STOCHASTIC_ROUND": "depends on chance (or is ROUND in eval mode, which the file does not say)",
     "LEARNED_ROUND": "depends on trained values that the file does not hold",
 }
 
@@ -185,7 +185,7 @@ def rounding(node: ir.Node, state: Import, *, default: Rounding) -> Rounding | N
             "DLA109",
             "unknown-rounding",
             f"rounding mode {written!r} {why}",
-            remedy="known modes: " + ", ".join(_ROUNDING),
+            remedy="train or export with a mode that says one integer: " + ", ".join(_ROUNDING),
             notes=("in power-of-two networks up to 6 % of the values are ties",),
         )
     return mode
