@@ -232,3 +232,11 @@ def test_a_full_standard_output_is_a_diagnostic_in_json_too():
     assert done.returncode == 3
     assert "error[DLA441]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("policy", ["nearest", "ceil", "mse"])
+def test_policies_of_power_of_two_maps_absorb_nothing(dlaconv, toy, tmp_path, policy):
+    options = ["--scale-policy", policy, "--io", "absorb"]
+    shown = dlaconv("from-toy", toy, "-o", tmp_path / "out", *options)
+    assert shown.code == 2
+    assert f"--scale-policy {policy} and --io absorb do not go together" in shown.err
