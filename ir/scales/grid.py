@@ -54,9 +54,10 @@ class WeightGrid(enum.StrEnum):
         """
         mantissas = self.mantissas
         mantissa, exponent = np.frexp(values)
-        first = np.searchsorted(mantissas, mantissa)
-        octave, place = np.divmod(first[:, None] - np.arange(count), mantissas.size)
-        return np.ldexp(mantissas[place], exponent[:, None] + octave)
+        first = np.searchsorted(mantissas, mantissa).reshape(-1, 1)
+        octave, place = np.divmod(first - np.arange(count), mantissas.size)
+        steps: np.ndarray = np.ldexp(mantissas[place], exponent[:, None] + octave)
+        return steps
 
     def around(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The grid steps next to each value, below and above."""
