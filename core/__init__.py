@@ -1,7 +1,8 @@
 """dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
 
-The Python API is `load`, `convert`, `check`, `run` and `verify`; `hookimpl` marks the functions of
-a plugin. Everything is imported on first use, so that ``import dlaconv`` costs nothing.
+The Python API is `load`, `convert`, `check`, `run`, `verify` and `strip`; `hookimpl` marks the
+functions of a plugin. Everything is imported on first use, so that ``import dlaconv`` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv import lazy_imports
 
 if TYPE_CHECKING:
-    from dlaconv.api import check, convert, load, run, verify
+    from dlaconv.api import check, convert, load, run, strip, verify
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Options
     from dlaconv.plugins import Plugins
@@ -29,6 +30,7 @@ __all__ = [
     "hookimpl",
     "load",
     "run",
+    "strip",
     "verify",
 ]
 
@@ -40,6 +42,7 @@ _HOME = {
     "hookimpl": "dlaconv.hookspecs",
     "load": "dlaconv.api",
     "run": "dlaconv.api",
+    "strip": "dlaconv.api",
     "verify": "dlaconv.api",
 }
 

@@ -1,4 +1,4 @@
-"""The Python API: load, convert, check, run, verify. The command line calls nothing else.
+"""The Python API: load, convert, check, run, verify, strip. The command line calls nothing else.
 
 Each function takes paths as `pathlib.Path` or `str` and raises `dlaconv.errors.UserError` (with
 every diagnostic found) for what a user can mend.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.conversion import Conversion
+    from dlaconv.driver.stripping import Stripped
     from dlaconv.driver.verification import Verification
     from dlaconv.frontends import Frontend, Imported
     from dlaconv.options import Options
@@ -114,6 +115,27 @@ def check(
 
     return check_file(
         require_file(Path(path)), None if target is None else Path(target), plugins or Plugins()
+    )
+
+
+def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -> Stripped:
+    """Writes a fixed-point file without the attributes that make it invalid ONNX.
+
+    Args:
+        path: a fixed-point ONNX file, made by dlaconv or not.
+        output: the plain ONNX file to write.
+        target: the description that the file was made with; the built-in ACCESS one if None.
+
+    Returns:
+        What was taken away.
+
+    Raises:
+        UserError: if the file cannot be read, has no such attributes, or is invalid without them.
+    """
+    from dlaconv.driver.stripping import strip_file
+
+    return strip_file(
+        require_file(Path(path)), Path(output), None if target is None else Path(target)
     )
 
 

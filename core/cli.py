@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlaconv.commands import convert, inspection, prove
+from dlaconv.commands import convert, inspection, prove, strip
 from dlaconv.commands.command import (
     Command,
     Debug,
@@ -140,7 +140,8 @@ def built_in_commands(plugins: Plugins) -> list[Command]:
             owner.note(f"frontend {name!r}: {error}")
             continue
         found.append(command)
-    return [*found, *convert.commands(), *inspection.commands(), *prove.commands()]
+    fixed = (convert, strip, inspection, prove)
+    return [*found, *(command for module in fixed for command in module.commands())]
 
 
 def _typer_function(command: Command, session: Session | None) -> Callable[..., int]:

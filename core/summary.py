@@ -126,6 +126,13 @@ def verification_summary(document: Json) -> RenderableType:
     return Group(*parts, _pairs(ends))
 
 
+def strip_summary(document: Json) -> RenderableType:
+    """The result of taking the private attributes out of a file."""
+    removed = document["removed"]
+    listed = ", ".join(f"{name} ({count}x)" for name, count in removed.items())
+    return _pairs([("removed", listed), ("written", document["output"])])
+
+
 def arrays_json(
     arrays: Mapping[str, np.ndarray], output: Path, dump: Path | None
 ) -> dict[str, Any]:

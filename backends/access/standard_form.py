@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 _WITHHELD_BYTES = 1024
 """Larger constants become graph inputs: the tools below need their shapes only."""
 
+FIELD_ATTRIBUTES = frozenset(
+    f"{what}_{kind}"
+    for what in (
+        "input", "output", "A", "B", "left", "right", "const", "weight", "weight_ch", "bias",
+        "slopes", "intercepts",
+    )
+    for kind in ("scale", "scales", "bitdepth", "quant_dim")
+)  # fmt: skip
+"""Names that public files of other compiler versions use: vectors of scales, scales of the operands
+of an Add, of constants and of piecewise linear functions."""
+
 
 def private_attributes(target: Target) -> frozenset[str]:
     """Every attribute name that the target adds to standard operators, aliases included."""
@@ -24,9 +35,11 @@ def private_attributes(target: Target) -> frozenset[str]:
 
 
 def remove_attributes(model: ir.Model, names: Collection[str]) -> Counter[str]:
-    """Takes attributes away from every node of the main graph; returns how many of each name."""
+    """Takes attributes away from every standard node; returns how many of each name."""
     removed: Counter[str] = Counter()
-    for node in model.graph:
+    for node in model.graph.all_nodes():
+        if node.domain not in {"", "ai.onnx"}:
+            continue
         for name in [name for name in node.attributes if name in names]:
             del node.attributes[name]
             removed[name] += 1

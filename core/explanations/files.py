@@ -97,6 +97,21 @@ FILES = (
         "`dlaconv from-NAME --help` lists the arguments of a frontend.",
     ),
     Explanation(
+        "DLA415",
+        "no-private-attributes",
+        "A file that was to be stripped carries none of the compiler's attributes.",
+        "It is plain ONNX already, or made for other hardware.",
+        "Give a file that the compiler takes; --target names attributes other than the built-in "
+        "ones.",
+    ),
+    Explanation(
+        "DLA416",
+        "invalid-onnx-inside",
+        "A file is no valid ONNX even without the compiler's attributes.",
+        "Stripping is for tools that refuse what ONNX does not allow.",
+        "Mend what the message names; `dlaconv check` says more about the file.",
+    ),
+    Explanation(
         "DLA431",
         "unreadable-arrays",
         "A file of samples is no .npz of numbers.",

@@ -175,6 +175,13 @@ CHECK = {
     "diagnostics": [FINDING.as_json()],
 }
 
+STRIP = {
+    "dlaconv": "0.1.0",
+    "file": "net.dla.onnx",
+    "output": "net.plain.onnx",
+    "removed": {"input_scale": 2, "weight_ch_scales": 1},
+}
+
 FAILURE = {"dlaconv": "0.1.0", "exit_code": 1, "diagnostics": [FINDING.as_json()]}
 
 

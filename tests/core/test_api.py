@@ -48,7 +48,7 @@ def test_the_heavy_libraries_are_found_where_they_are_needed():
     assert shown == "['numpy', 'onnx_ir']\n"
 
 
-@pytest.mark.parametrize("name", ["load", "convert", "check", "run", "verify"])
+@pytest.mark.parametrize("name", ["load", "convert", "check", "run", "verify", "strip"])
 def test_the_api_is_typed_and_documented(name):
     function = getattr(dlaconv, name)
     assert function is getattr(api, name)

@@ -13,11 +13,12 @@ SCHEMAS = {
     for path in files("dlaconv.schemas").iterdir()
     if path.name.endswith(".schema.json")
 }
-OURS = ["check", "diagnostics", "report", "verify"]
+OURS = ["check", "diagnostics", "report", "strip", "verify"]
 DOCUMENTS = {
     "check": samples.CHECK,
     "diagnostics": samples.FAILURE,
     "report": samples.REPORT,
+    "strip": samples.STRIP,
     "verify": samples.VERIFICATION,
 }
 
@@ -77,7 +78,7 @@ def test_the_documents_that_tests_render_are_valid(name):
 FREE_KEYS = {  # names of tensors, rules, passes; and what a record may leave out
     "logits", "x", "IO-3", "clean", "verify", "qdq", "sim", "bits", "signed", "narrow", "qmin",
     "qmax", "step", "zero_point", "rounding", "exponent", "real_step", "steps", "ideal_steps",
-    "step_in", "channels",
+    "step_in", "channels", "input_scale", "weight_ch_scales",
 }  # fmt: skip
 
 
