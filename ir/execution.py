@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.lowering import lowered
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
+_LARGE = 1 << 12
+"""Bytes from which on a constant is handed to onnxruntime as it lies in memory."""
+_NUMPY_TYPES = (
+    ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8,
+    ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT32, ir.DataType.INT64,
+)  # fmt: skip
 
 
 class Executor:
@@ -48,11 +55,17 @@ class Executor:
         )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # idle threads that wait actively cost more than they gain beside other work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        copy = _prepared(model, self.outputs)
+        self._weights = _taken_out(copy.graph)  # read by onnxruntime where they are
         try:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._weights.values()]
+            options.add_external_initializers(list(self._weights), values)
             self._session = onnxruntime.InferenceSession(
-                executable_proto(model, self.outputs).SerializeToString(),
+                ir.to_proto(copy).SerializeToString(),
                 options,
                 providers=["CPUExecutionProvider"],
             )
@@ -78,20 +91,43 @@ def executable_proto(model: ir.Model, outputs: Sequence[str] = ()) -> onnx.Model
 
     Constants of the dialect are computed; the model itself is not changed.
     """
-    import onnx
-
-    copy = lowered(model, keep=set(outputs))
-    dialect.install(copy)
-    proto: onnx.ModelProto = ir.to_proto(copy)
-    if outputs:
-        known = {value.name: value for value in proto.graph.output}
-        types = {value.name: value for value in proto.graph.value_info}
-        types |= {value.name: value for value in proto.graph.input} | known
-        del proto.graph.output[:]
-        proto.graph.output.extend(
-            types.get(name) or onnx.ValueInfoProto(name=name) for name in outputs
-        )
+    proto: onnx.ModelProto = ir.to_proto(_prepared(model, outputs))
     return proto
+
+
+def _prepared(model: ir.Model, outputs: Sequence[str]) -> ir.Model:
+    """A copy that onnxruntime can run, without what the outputs do not need."""
+    copy = lowered(model, keep=set(outputs))
+    graph = copy.graph
+    if outputs:
+        values = {value.name: value for value in graph.inputs} | dict(graph.initializers)
+        values |= {value.name: value for node in graph for value in node.outputs}
+        if missing := [name for name in outputs if name not in values]:
+            raise ValueError(f"the model has no value {', '.join(map(repr, missing))}")
+        graph.outputs[:] = [values[name] for name in outputs]
+    drop_unread(graph)
+    dialect.install(copy)
+    return copy
+
+
+def _taken_out(graph: ir.Graph) -> Arrays:
+    """Puts references in the place of large initializers; returns these by name.
+
+    In a protobuf they would be copied three times before onnxruntime has them.
+    """
+    found: Arrays = {}
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < _LARGE or tensor.dtype not in _NUMPY_TYPES:
+            continue
+        if not value.uses():
+            continue  # a graph output; onnxruntime finds only those that a node reads
+        array = np.require(tensor.numpy(), tensor.dtype.numpy(), ["C", "A"])
+        found[name] = array
+        value.const_value = ir.ExternalTensor(
+            "memory", 0, array.nbytes, tensor.dtype, shape=ir.Shape(array.shape), name=name
+        )
+    return found
 
 
 def split_samples(samples: Mapping[str, np.ndarray]) -> Iterable[Arrays]:

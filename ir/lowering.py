@@ -8,17 +8,21 @@ bodies, which a test holds.
 
 from __future__ import annotations
 
-from collections.abc import Container
+import math
+from collections.abc import Callable, Container
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.blocks import BlockTensor, forget, rows_of, shape_tuple, tensor_of
 from dlaconv.ir.graph import is_constant, register_constants
 from dlaconv.ir.rounding import Rounding
 
 _ONE_OPERATOR = {Rounding.HALF_EVEN: "Round", Rounding.FLOOR: "Floor", Rounding.CEIL: "Ceil"}
 _FLOAT32_BITS = 24
+_LARGE = 1 << 16
+"""Elements from which on a constant is computed row by row."""
 
 
 def lowered(model: ir.Model, keep: Container[str] = ()) -> ir.Model:
@@ -35,35 +39,66 @@ def lowered(model: ir.Model, keep: Container[str] = ()) -> ir.Model:
     for node in list(copy.graph):
         if node.domain != dialect.DOMAIN:
             continue
-        array = _constant_result(node) if node.outputs[0].name not in keep else None
-        if array is not None:
-            _replace_by_constant(node, array)
+        result = _constant_result(node) if node.outputs[0].name not in keep else None
+        if result is not None:
+            _replace_by_constant(node, result)
         elif dialect.is_quantize(node) and is_constant(node.inputs[2]):
             _write_out(node, limits)
     return copy
 
 
-def _constant_result(node: ir.Node) -> np.ndarray | None:
+def _constant_result(node: ir.Node) -> np.ndarray | BlockTensor | None:
+    """What a node makes of constants; None if it does not. Large results are computed when read."""
     if not all(is_constant(value) for value in node.inputs):
         return None
-    x = dialect.array_of(node.inputs[0])
+    compute = _on_rows(node)
+    if compute is None:
+        return None
+    tensor = tensor_of(node.inputs[0])
+    shape = shape_tuple(tensor)
+    if not shape or math.prod(shape) < _LARGE:
+        return compute(slice(None), dialect.array_of(node.inputs[0])).astype(np.float32)
+    held = tensor if isinstance(tensor, BlockTensor) else tensor.numpy()
+
+    def rows_at(rows: slice) -> np.ndarray:
+        block = rows_of(held, rows)
+        result = compute(rows, block).astype(np.float32, copy=False)
+        forget(block)
+        return result
+
+    return BlockTensor(rows_at, ir.DataType.FLOAT, shape, f"{node.outputs[0].name}/value")
+
+
+def _on_rows(node: ir.Node) -> Callable[[slice, np.ndarray], np.ndarray] | None:
+    """What a node makes of some rows of its constant input; None for a node of another domain."""
+    rank = len(shape_tuple(tensor_of(node.inputs[0])))
     if dialect.is_quantize(node):
         quantisation = dialect.quantisation_of(node)
-        real: np.ndarray = quantisation.reals(quantisation.integers(x)).astype(np.float32)
-        return real
+
+        def quantised(rows: slice, x: np.ndarray) -> np.ndarray:
+            part = quantisation.of_rows(rows, rank)
+            return part.reals(part.integers(x))
+
+        return quantised
     step = dialect.step_of(node)
+
+    def step_at(rows: slice) -> np.ndarray:
+        return step[rows] if step.ndim == rank and len(step) > 1 else step
+
     if dialect.is_dequantize(node):
-        return np.asarray(x.astype(np.float32) * step)
-    return np.where(x >= 0, step, -step) if dialect.is_bipolar(node) else None
+        return lambda rows, x: np.asarray(x.astype(np.float32) * step_at(rows))
+    if dialect.is_bipolar(node):
+        return lambda rows, x: np.where(x >= 0, step_at(rows), -step_at(rows))
+    return None
 
 
-def _replace_by_constant(node: ir.Node, array: np.ndarray) -> None:
+def _replace_by_constant(node: ir.Node, data: np.ndarray | BlockTensor) -> None:
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
     name = result.name or ""
     if result.is_graph_output():
         return  # a graph output must be computed
-    value = dialect.constant(f"{name}/value", array)
+    value = dialect.constant(f"{name}/value", data)
     register = [use.node for use in result.uses()]
     result.replace_all_uses_with(value)
     register_constants(graph, register[:1])
