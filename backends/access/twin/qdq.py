@@ -208,6 +208,8 @@ class _Twin:
         remove_attributes(self.copy, private_attributes(self.target))
         drop_unread(self.copy.graph)
         self.copy.metadata_props.clear()
+        for node in self.copy.graph:
+            node.metadata_props.clear()
         self.copy.graph.opset_imports.clear()
         self.copy.graph.opset_imports[""] = OPSET
         self.copy.ir_version = IR_VERSION
