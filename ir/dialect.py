@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.blocks import BlockTensor
+from dlaconv.ir.blocks import BlockTensor, shape_tuple
 from dlaconv.ir.quantisation import FloatArray, Quantisation
 from dlaconv.ir.rounding import Rounding
 
@@ -137,7 +137,7 @@ def constant(name: str, data: np.ndarray | float | BlockTensor) -> ir.Value:
         tensor: ir.TensorProtocol = data
     else:
         tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
-    return ir.val(name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
+    return ir.val(name, dtype=tensor.dtype, shape=shape_tuple(tensor), const_value=tensor)
 
 
 def array_of(value: ir.Value | None) -> np.ndarray:

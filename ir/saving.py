@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.blocks import little_endian, row_blocks
+from dlaconv.ir.blocks import little_endian, row_blocks, shape_tuple
 
 if TYPE_CHECKING:
     import onnx
@@ -75,7 +75,12 @@ def _without_large(model: ir.Model) -> tuple[onnx.ModelProto, list[tuple[int, ir
             tensor.name = value.name
             large.append((index, tensor))
             value.const_value = ir.ExternalTensor(
-                "", None, None, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
+                "",
+                None,
+                None,
+                tensor.dtype,
+                shape=ir.Shape(shape_tuple(tensor)),
+                name=value.name or "",
             )
     proto: onnx.ModelProto = ir.to_proto(copy)
     for index, _ in large:

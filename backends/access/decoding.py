@@ -8,10 +8,10 @@ and `detect_convention` finds out which one a file uses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import onnx_ir as ir
@@ -37,9 +37,8 @@ _DOUBLE_ERROR = 2.0**-50
 _LARGEST_INTEGER = 2**40  # beyond any accumulator; keeps the cast to int64 defined
 
 
-@dataclass(frozen=True, eq=False)
 class DecodedWeights:
-    """Weights as the hardware holds them, decoded block by block whenever they are asked for.
+    """Weights as the hardware holds them, decoded block by block when they are read.
 
     Attributes:
         stored: the floats in the file, output channels first.
@@ -47,9 +46,11 @@ class DecodedWeights:
         convention: what ``scales`` mean.
     """
 
-    stored: Rows
-    scales: np.ndarray
-    convention: str
+    def __init__(self, stored: Rows, scales: np.ndarray, convention: str) -> None:
+        """See `decode_weights`."""
+        self.stored, self.scales, self.convention = stored, scales, convention
+        self._facts = WeightFacts.empty(self.usable)
+        self._known = 0  # channels that the facts cover
 
     @property
     def usable(self) -> np.ndarray:
@@ -75,8 +76,8 @@ class DecodedWeights:
     def integers(self) -> np.ndarray:
         """All integers, int64."""
         integers = np.empty(self.shape, np.int64)
-        for rows, units in self._units():
-            nearest, _ = _nearest(units)
+        for rows, block in row_blocks(self.stored):
+            nearest, _ = _nearest(self._units(rows, block))
             integers[rows] = nearest.reshape(integers[rows].shape)
         return integers
 
@@ -85,7 +86,8 @@ class DecodedWeights:
 
         def decode(rows: slice) -> np.ndarray:
             block = rows_of(self.stored, rows)
-            nearest = np.rint(_units(block, self.scales[rows], self.convention))
+            units = self._units(rows, block)
+            nearest = np.rint(units)
             forget(block)
             if not np.isfinite(nearest.sum()):
                 nearest[~np.isfinite(nearest)] = 0
@@ -94,18 +96,21 @@ class DecodedWeights:
 
         return BlockTensor(decode, ir.DataType.INT8, self.shape, name)
 
-    @cached_property
+    @property
     def facts(self) -> WeightFacts:
         """What rules need of the integers."""
-        facts = WeightFacts.empty(self.usable)
-        for rows, units in self._units():
-            facts.note(rows, units)
-        return facts
+        if self._known < len(self.scales):
+            for rows, block in row_blocks(self.stored):
+                self._units(rows, block)
+        return self._facts
 
-    def _units(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Stored values in units, ``[rows, rest]``."""
-        for rows, block in row_blocks(self.stored):
-            yield rows, _units(block, self.scales[rows], self.convention)
+    def _units(self, rows: slice, block: np.ndarray) -> np.ndarray:
+        """Stored values in units, ``[rows, rest]``; whoever walks all of them collects facts."""
+        units = _units(block, self.scales[rows], self.convention)
+        if rows.start == self._known:
+            self._facts.note(rows, units)
+            self._known = rows.stop
+        return units
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ class AccessModel(GraphView):
         super().__init__(model, target)
         if convention is not None and convention not in decoding.CONVENTIONS:
             raise ValueError(f"no scale convention: {convention!r}")
-        self._decoded: dict[ir.Node, WeightFacts | None] = {}
+        self._decoded: dict[ir.Node, DecodedWeights | None] = {}
         self.convention, self.convention_source = self._find_convention(convention)
 
     # Scales
@@ -146,7 +146,15 @@ class AccessModel(GraphView):
         return array
 
     def decode_weights(self, node: ir.Node) -> DecodedWeights | None:
-        """The integers of a Conv or Gemm; None without constant weights and matching scales."""
+        """The integers of a Conv or Gemm, decoded when they are read.
+
+        None without constant weights and matching scales.
+        """
+        if node not in self._decoded:
+            self._decoded[node] = self._decode_weights(node)
+        return self._decoded[node]
+
+    def _decode_weights(self, node: ir.Node) -> DecodedWeights | None:
         weights, scales = self.weights(node), self.numbers(node, "weight_ch_scales")
         if weights is None or scales is None:
             return None
@@ -172,11 +180,9 @@ class AccessModel(GraphView):
             return None
 
     def weight_facts(self, node: ir.Node) -> WeightFacts | None:
-        """What rules need of the decoded weights, kept per node; None as in `decode_weights`."""
-        if node not in self._decoded:
-            decoded = self.decode_weights(node)
-            self._decoded[node] = None if decoded is None else decoded.facts
-        return self._decoded[node]
+        """What rules need of the decoded weights; None as in `decode_weights`."""
+        decoded = self.decode_weights(node)
+        return None if decoded is None else decoded.facts
 
     def _find_convention(self, given: str | None) -> tuple[str, str]:
         if given is not None:

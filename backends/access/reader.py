@@ -2,8 +2,8 @@
 
 The file states steps in node attributes; here each rounding becomes a quantise node again. Foreign
 files are read too: either scale convention, the guide's demo attribute names, scales off the grid
-(taken as they are; `dlaconv.backends.access.readable` objects). What the attributes cannot say (unsigned maps, the step of an input that only
-an Add reads) is in the metadata of our own files.
+(taken as they are; `dlaconv.backends.access.readable` objects). What the attributes cannot say
+(unsigned maps, the step of an input that only an Add reads) is in the metadata of our own files.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def read_access(model: ir.Model, target: Target, *, convention: str | None = Non
         ConversionError: listing everything without which the file cannot be run: a map without
             a power-of-two scale, weights without scales, operators that the hardware lacks.
     """
-    return _Reader(model, target, convention).read()
+    return read_view(AccessModel(model, target, convention))
+
+
+def read_view(view: AccessModel) -> AccessFile:
+    """The same for a file that is looked at already, which is decoded only once then."""
+    return _Reader(view).read()
 
 
 def stored_maps(model: ir.Model) -> dict[str, dict[str, Any]]:
@@ -104,12 +109,11 @@ def _is_number(value: Any) -> bool:
 
 
 class _Reader:
-    def __init__(self, model: ir.Model, target: Target, convention: str | None) -> None:
-        self.view = AccessModel(model, target, convention)
-        self.target = target
-        self.table = stored_maps(model)
+    def __init__(self, view: AccessModel) -> None:
+        self.view, self.target = view, view.target
+        self.table = stored_maps(view.model)
         self.problems = Diagnostics()
-        self.copy = model.clone()
+        self.copy = view.model.clone()
 
     def read(self) -> AccessFile:
         originals = dict(zip(self.copy.graph, self.view.model.graph, strict=True))
@@ -140,6 +144,8 @@ class _Reader:
         )
 
     def _lift_constants(self) -> None:
+        if not any(is_standard(node, "Constant") for node in self.copy.graph):
+            return
         from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(self.copy)
@@ -283,4 +289,4 @@ def _modern_forms(model: ir.Model) -> None:
     model.graph.opset_imports[""] = dialect.OPSET
 
 
-__all__ = ["AccessFile", "read_access", "stored_maps"]
+__all__ = ["AccessFile", "read_access", "read_view", "stored_maps"]

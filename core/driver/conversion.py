@@ -6,9 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.emission import emitted, remarks
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.backends.access.model import AccessModel
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.verification import Verification
     from dlaconv.frontends import Imported
@@ -93,6 +95,8 @@ class _Driver:
     timings: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Conversion:
+        from dlaconv.backends.access.rules import check_view
+        from dlaconv.files import staging
         from dlaconv.ir.layers import network_of
         from dlaconv.ir.scales.facts import map_facts
 
@@ -100,27 +104,29 @@ class _Driver:
             raise ConversionError(self.imported.diagnostics)
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
         context = self._context(target)
-        reference = self.imported.model.clone()
+        reference = self.imported.model.clone() if self.options.verify else None
         scaled = self._scale(self.imported.model, context)
         network = network_of(scaled)
         maps = map_facts(scaled, network, context)
-        access = self._write(scaled, context, maps)
-        checked = self._timed("check", lambda: self._check(access, scaled, target))
-        context.diagnostics.extend(checked.diagnostics)
-        if checked.diagnostics.errors and not self.options.allow_violations:
-            raise ConversionError(context.diagnostics, _REFUSED)
-        verification = None
-        if self.options.verify:
-            verification = self._timed(
-                "verify", lambda: self._verify(reference, network, context, maps)
-            )
-            context.diagnostics.extend(verification.diagnostics())
-        context.diagnostics.extend(remarks(network, self.options))
-        report = self._report(network, maps, context, checked, verification)
-        conversion = Conversion(access, context.diagnostics, report)
-        if self.output is not None:
-            self._timed("write", lambda: self._save(conversion, network, target, maps))
-        return conversion
+        access = self._access(scaled, context, maps)
+        place = staging(self.output.parent) if self.output is not None else nullcontext()
+        with place as folder:
+            view = self._timed("write", lambda: self._written(access, scaled, network, folder))
+            checked = self._timed("check", lambda: check_view(view, self.plugins.rules()))
+            context.diagnostics.extend(checked.diagnostics)
+            if checked.diagnostics.errors and not self.options.allow_violations:
+                raise ConversionError(context.diagnostics, _REFUSED)
+            verification = None
+            if reference is not None:
+                verification = self._timed(
+                    "verify", lambda: self._verify(reference, network, context, maps)
+                )
+                context.diagnostics.extend(verification.diagnostics())
+            context.diagnostics.extend(remarks(network, self.options))
+            report = self._report(network, maps, context, checked, verification)
+            if folder is not None:
+                self._write_beside(view, network, maps, report, folder)
+        return Conversion(access, context.diagnostics, report, self.output, self._emitted())
 
     def _timed(self, name: str, action: Any) -> Any:
         start = time.perf_counter()
@@ -165,7 +171,7 @@ class _Driver:
         self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}
         return model
 
-    def _write(
+    def _access(
         self, scaled: ir.Model, context: Context, maps: Mapping[str, Mapping[str, Any]]
     ) -> ir.Model:
         from dlaconv import __version__
@@ -180,19 +186,45 @@ class _Driver:
             scaled, context.target, convention=context.convention, maps=maps, metadata=metadata
         )
 
-    def _check(self, access: ir.Model, scaled: ir.Model, target: Target) -> CheckResult:
-        """Checks the file that will be written, with findings in terms of the source's layers."""
-        from dlaconv.backends.access.rules import check_model
-        from dlaconv.ir import provenance
+    def _written(
+        self, access: ir.Model, scaled: ir.Model, network: Network, folder: Path | None
+    ) -> AccessModel:
+        """Writes the file, and proves that what it holds is the network.
 
-        traced = access.clone()
-        provenance.name_source(traced, str(self.source))
+        Args:
+            access: the ACCESS model.
+            scaled: the model that it was made of.
+            network: its layers.
+            folder: where to write the file; without one the model itself is looked at.
+
+        Returns:
+            The file, whose findings are told in terms of the source's layers.
+        """
+        from dlaconv.backends.access.model import AccessModel
+        from dlaconv.backends.access.reader import read_view
+        from dlaconv.backends.access.roundtrip import difference
+        from dlaconv.driver.reading import read_access_model
+        from dlaconv.files import weights_of
+        from dlaconv.ir import provenance
+        from dlaconv.ir.layers import network_of
+        from dlaconv.ir.saving import save
+
+        target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
+        if folder is None:
+            model = access.clone()
+        else:
+            file = folder / cast(Path, self.output).name
+            save(access, file, weights_of(file))
+            model = read_access_model(file, target)
+        provenance.name_source(model, str(self.source))
         origins = {node.name: node for node in scaled.graph}
-        for node in traced.graph:
+        for node in model.graph:
             provenance.inherit(node, origins[node.name])
-        return check_model(
-            traced, target, extra=self.plugins.rules(), convention=self.options.convention
-        )
+        view = AccessModel(model, target, self.options.convention)
+        found = difference(network, network_of(read_view(view).model))
+        if found:
+            raise InternalError(f"the written file does not read back: {found}")
+        return view
 
     def _verify(
         self,
@@ -244,34 +276,23 @@ class _Driver:
             self.timings,
         )
 
-    def _save(
+    def _write_beside(
         self,
-        conversion: Conversion,
+        view: AccessModel,
         network: Network,
-        target: Target,
         maps: Mapping[str, Mapping[str, Any]],
+        report: Mapping[str, Any],
+        folder: Path,
     ) -> None:
-        """Writes all files into a folder of their own, reads the model back, puts all in place."""
-        from dlaconv.backends.access.reader import read_access
-        from dlaconv.backends.access.roundtrip import difference
-        from dlaconv.driver.reading import read_access_model
-        from dlaconv.files import report_of, staging, weights_of
-        from dlaconv.ir.layers import network_of
+        """Writes the models that were asked for besides, and the report."""
+        from dlaconv.files import report_of, weights_of
         from dlaconv.ir.saving import save
 
+        for kind, place in self._emitted().items():
+            model = emitted(kind, view.model, network, maps, view.target, self.options)
+            save(model, folder / place.name, weights_of(folder / place.name))
         assert self.output is not None
-        with staging(self.output.parent) as folder:
-            file = folder / self.output.name
-            save(conversion.model, file, weights_of(file))
-            written = read_access_model(file, target)
-            found = difference(network, network_of(read_access(written, target).model))
-            if found:
-                raise InternalError(f"the written file does not read back: {found}")
-            for kind, place in self._emitted().items():
-                model = emitted(kind, written, network, maps, target, self.options)
-                save(model, folder / place.name, weights_of(folder / place.name))
-            report_of(file).write_text(_lines(conversion.report), "utf-8")
-        conversion.output, conversion.emitted = self.output, self._emitted()
+        report_of(folder / self.output.name).write_text(_lines(report), "utf-8")
 
     def _emitted(self) -> dict[str, Path]:
         """Where further models are put, by kind."""

@@ -260,7 +260,11 @@ def raised_steps(
 
 def _revive(ideal: np.ndarray, dead: np.ndarray, scaling: LinearScaling) -> np.ndarray:
     alive = ideal[~dead]
-    usual = float(np.median(alive)) if alive.size else scaling.step_out / scaling.step_in / 128
+    usual = (
+        float(np.sort(alive)[alive.size // 2])
+        if alive.size
+        else scaling.step_out / scaling.step_in / 128
+    )
     revived: np.ndarray = np.where(dead, usual, ideal)
     return revived
 

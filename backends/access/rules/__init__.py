@@ -7,8 +7,8 @@ SC scales, AT attributes. SC-11 is about calibration data, which a file does not
 report clipped inputs as DLA211.
 """
 
-from dlaconv.backends.access.rules.check import CheckResult, check_model
+from dlaconv.backends.access.rules.check import CheckResult, check_model, check_view
 from dlaconv.backends.access.rules.rule import Documentation, NodeRule, Rule
 from dlaconv.backends.access.rules.table import RULES
 
-__all__ = ["RULES", "CheckResult", "Documentation", "NodeRule", "Rule", "check_model"]
+__all__ = ["RULES", "CheckResult", "Documentation", "NodeRule", "Rule", "check_model", "check_view"]

@@ -62,7 +62,11 @@ def check_model(
         ValueError: if ``convention`` is unknown.
         InternalError: if one of our own rules fails, which is a bug.
     """
-    view = AccessModel(model, target, convention)
+    return check_view(AccessModel(model, target, convention), extra)
+
+
+def check_view(view: AccessModel, extra: Sequence[Rule] = ()) -> CheckResult:
+    """The same for a file that is looked at already, which is decoded only once then."""
     found = Diagnostics()
     counts: Counter[str] = Counter()
     passed: list[str] = []
