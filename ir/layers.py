@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import shape_tuple, tensor_of
-from dlaconv.ir.formats import PowerOfTwo, ReciprocalDyadic
+from dlaconv.ir.blocks import row_blocks, shape_tuple, tensor_of
+from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import (
     is_op,
     is_optional_input_absent,
@@ -23,6 +24,7 @@ from dlaconv.ir.graph import (
     shape_of,
     sole_consumer,
 )
+from dlaconv.ir.weight_steps import exact_steps, grid_steps
 
 MOVING = ("MaxPool", "Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Operators that move or select integers; their output has the step of their input."""
@@ -39,7 +41,7 @@ ROUNDING = (
 )  # fmt: skip
 """Operators whose result is rounded to the output's step."""
 
-_FLOAT32_ERROR = 2.0**-22
+_EXACT_IN_FLOAT32 = 1 << 24
 _BIAS_STEP_ERROR = 2.0**-20
 _OPERANDS = {"Add": 2, "Div": 2, "MatMul": 2, "Concat": None}
 
@@ -93,9 +95,32 @@ class Weights:
         return self.tensor.numpy()
 
     @cached_property
+    def distinct_steps(self) -> tuple[tuple[Fraction, ...], np.ndarray]:
+        """The different values of one unit, exact, and which one each output channel has."""
+        scales, which = np.unique(self.scales, return_inverse=True)
+        return exact_steps(scales), which
+
+    @property
     def steps(self) -> tuple[Fraction, ...]:
         """Value of one unit per output channel, exact."""
-        return tuple(exact_step(float(scale)) for scale in self.scales)
+        steps, which = self.distinct_steps
+        return tuple(steps[index] for index in which)
+
+    @cached_property
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the positive integers, and of the magnitudes of the negative ones, by channel."""
+        return signed_sums(self.integers)
+
+    def floats(self) -> np.ndarray:
+        """The integers as float32: one array for all who hold it at the same time."""
+        found = self._held.get("floats")
+        if found is None:
+            found = self._held["floats"] = self.integers.astype(np.float32)
+        return found
+
+    @cached_property
+    def _held(self) -> WeakValueDictionary[str, np.ndarray]:
+        return WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,16 +177,24 @@ class Layer:
         Conv and Gemm: S_w S_A / S_C for each output channel. One value for the others: MatMul
         S_A S_B / S_C; Add min(S_A, S_B) / S_C; Div S_A / (S_B S_C); else S_A / S_C.
         """
+        different, which = self.distinct_multipliers
+        return tuple(different[index] for index in which)
+
+    @property
+    def distinct_multipliers(self) -> tuple[tuple[Fraction, ...], np.ndarray]:
+        """The different `multipliers`, and which one each output channel has."""
         first, *others = (source.step for source in self.inputs)
         if self.weights is not None:
-            return tuple(step * first / self.output.step for step in self.weights.steps)
+            steps, which = self.weights.distinct_steps
+            unit = first / self.output.step
+            return tuple(step * unit for step in steps), which
         if self.op == "MatMul":
             first *= others[0]
         elif self.op == "Add":
             first = min(first, others[0])
         elif self.op == "Div":
             first /= others[0]
-        return (first / self.output.step,)
+        return (first / self.output.step,), np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,50 +228,25 @@ def network_of(model: ir.Model) -> Network:
     return _NetworkReader(model).read()
 
 
-def exact_step(value: float) -> Fraction:
-    """The grid value that a float32 weight scale stands for.
-
-    2^n/a is inexact in float32 for most ``a``; the nearest grid value within 2^-22 is meant.
-    A value on neither grid (2^n/a, a/2^n) stands for itself.
-
-    Raises:
-        ValueError: if the scale is not positive and finite.
-    """
-    if not 0 < value < float("inf"):
-        raise ValueError(f"a weight step must be positive and finite, not {value}")
-    literal = Fraction(float(value))
-    odd = literal.numerator
-    while odd % 2 == 0:
-        odd //= 2
-    if odd <= 255:  # a/2^n is always exact
-        return literal
-    near = ReciprocalDyadic.nearest(float(value)).step
-    return near if abs(near / literal - 1) <= _FLOAT32_ERROR else literal
-
-
-def grid_steps(values: np.ndarray) -> np.ndarray:
-    """The grid values that float32 weight scales stand for, in float64; see `exact_step`.
+def signed_sums(integers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the positive integers, and of the magnitudes of the negative ones.
 
     Args:
-        values: scales, any shape.
+        integers: ``[O, ...]``.
 
-    Raises:
-        ValueError: if a scale is not positive and finite.
+    Returns:
+        Two int64 arrays ``[O]``.
     """
-    literal = np.asarray(values, np.float64)
-    if not (np.isfinite(literal) & (literal > 0)).all():
-        raise ValueError("a weight step must be positive and finite")
-    mantissa, exponent = np.frexp(literal)
-    dyadic = np.floor(mantissa * 256) == mantissa * 256  # a/2^n with a below 256: exact
-    ideal = 128 / mantissa
-    lower = np.floor(ideal)
-    candidates = np.stack([lower, lower + 1])
-    errors = np.abs(ideal / candidates - 1)
-    divisor = np.where(errors[0] <= errors[1], *candidates)
-    near = np.ldexp(1 / divisor, exponent + 7)
-    on_grid = ~dyadic & (errors.min(axis=0) <= _FLOAT32_ERROR)
-    steps: np.ndarray = np.where(on_grid, near, literal)
-    return steps
+    rows = integers.reshape(len(integers), -1)
+    total, magnitude = np.empty((2, len(rows)), np.int64)
+    largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
+    exact = rows.shape[1] * largest <= _EXACT_IN_FLOAT32
+    ones = np.ones(rows.shape[1], np.float32 if exact else np.int64)
+    for part, block in row_blocks(rows):
+        values = block.astype(ones.dtype)
+        total[part] = values @ ones
+        magnitude[part] = np.abs(values, out=values) @ ones
+    return (magnitude + total) // 2, (magnitude - total) // 2
 
 
 class _NetworkReader:

@@ -8,13 +8,10 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
-from dlaconv.ir.formats import ReciprocalDyadic
 from dlaconv.ir.graph import register_constants
-from dlaconv.ir.layers import exact_step, network_of
+from dlaconv.ir.layers import network_of
 from dlaconv.ir.quantisation import Quantisation
 
 
@@ -140,24 +137,6 @@ def test_steps_of_two_operands_meet_in_the_multiplier():
         (layer,) = chain.network().layers
         assert layer.multipliers == (expected,)
         assert len(layer.inputs) == 2
-
-
-@given(st.integers(-30, 10), st.integers(1, 255))
-def test_weight_steps_are_the_grid_values_their_float32_stands_for(n, a):
-    for step in (ReciprocalDyadic(n, a).step, Fraction(a) * Fraction(2) ** n):
-        assert exact_step(float(np.float32(float(step)))) == step
-
-
-@pytest.mark.parametrize("value", [0.1234567, 0.0031415926])
-def test_weight_steps_off_both_grids_stand_for_themselves(value):
-    literal = float(np.float32(value))
-    assert exact_step(literal) == Fraction(literal)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
-def test_weight_steps_are_positive_and_finite(value):
-    with pytest.raises(ValueError, match="positive and finite"):
-        exact_step(value)
 
 
 def unknown_operator(chain):
