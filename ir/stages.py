@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
-from dlaconv.ir.graph import consumers, is_constant, is_op, producer, shape_of
+from dlaconv.ir.graph import consumers, is_constant, is_op, producer
 from dlaconv.ir.layers import PIPELINED, ROUNDING
 
 
@@ -30,8 +32,22 @@ class Stage(enum.Enum):
     """One power-of-two step per map, weights and biases on their grids."""
 
 
-Row = tuple[str, Callable[[ir.Node], bool]]
-"""What a node must satisfy, in words and as a predicate."""
+@dataclass(frozen=True)
+class Row:
+    """What a node must satisfy.
+
+    Attributes:
+        words: the invariant.
+        holds: its predicate.
+        ops: operators that it is about, of any domain; all if there are none.
+    """
+
+    words: str
+    holds: Callable[[ir.Node], bool]
+    ops: tuple[str, ...] = ()
+
+
+LINEAR = ("Conv", "Gemm")
 
 
 def _parameters_constant(node: ir.Node) -> bool:
@@ -46,7 +62,11 @@ def _explicit_window(node: ir.Node) -> bool:
 
 
 def _static(node: ir.Node) -> bool:
-    return all(shape_of(value) is not None for value in node.outputs if value.uses())
+    return all(
+        value.shape is not None and value.shape.is_static()
+        for value in node.outputs
+        if value.uses()
+    )
 
 
 def _fc_form(node: ir.Node) -> bool:
@@ -137,32 +157,60 @@ def _no_copy(node: ir.Node) -> bool:
     return not is_op(node, "Dropout", "Constant")
 
 
+_QUANTISERS = tuple(dialect.op_types())
 SPEC: dict[Stage, tuple[Row, ...]] = {
-    Stage.IMPORTED: (("quantisation parameters are constants", _parameters_constant),),
+    Stage.IMPORTED: (
+        Row("quantisation parameters are constants", _parameters_constant, _QUANTISERS),
+    ),
     Stage.CANONICAL: (
-        ("shapes are static", _static),
-        ("windows are explicit", _explicit_window),
-        ("fully connected layers are Gemm with transB", _fc_form),
-        ("constants are integers or floats, not quantised at run time", _integer_constants),
-        ("shapes change by Reshape with a constant shape", _one_shape_op),
-        ("no Identity, Dropout or Constant node is left", _no_copy),
+        Row("shapes are static", _static),
+        Row("windows are explicit", _explicit_window, ("Conv", "MaxPool", "AveragePool")),
+        Row("fully connected layers are Gemm with transB", _fc_form, ("Gemm",)),
+        Row(
+            "constants are integers or floats, not quantised at run time",
+            _integer_constants,
+            _QUANTISERS,
+        ),
+        Row(
+            "shapes change by Reshape with a constant shape",
+            _one_shape_op,
+            ("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
+        ),
+        Row(
+            "no Identity, Dropout or Constant node is left",
+            _no_copy,
+            ("Identity", "Dropout", "Constant"),
+        ),
     ),
     Stage.LEGAL: (
-        ("each result of a layer goes to one quantise node", _rounded_once),
-        ("signs are taken of graph inputs only", _host_sign),
+        Row("each result of a layer goes to one quantise node", _rounded_once, ROUNDING),
+        Row("signs are taken of graph inputs only", _host_sign, (dialect.BIPOLAR,)),
     ),
     Stage.SCALED: (
-        ("map steps are powers of two", _power_of_two),
-        ("weights are int8 and biases int32, with their steps", _integers_with_steps),
+        Row("map steps are powers of two", _power_of_two, _QUANTISERS),
+        Row("weights are int8 and biases int32, with their steps", _integers_with_steps, LINEAR),
     ),
 }
 
 
 def broken_invariants(model: ir.Model, stage: Stage) -> Iterator[tuple[str, str]]:
     """Yields (node name, invariant) for every invariant of ``stage`` that does not hold."""
-    order = list(Stage)
-    rows = [row for reached in order[: order.index(stage) + 1] for row in SPEC[reached]]
+    general, special = _rows(stage)
     for node in model.graph:
-        for words, holds in rows:
-            if not holds(node):
-                yield node.name or node.op_type, f"'{words}' does not hold"
+        for row in (*general, *special.get(node.op_type, ())):
+            if not row.holds(node):
+                yield node.name or node.op_type, f"'{row.words}' does not hold"
+
+
+@cache
+def _rows(stage: Stage) -> tuple[list[Row], dict[str, list[Row]]]:
+    """The rows of a stage and of those before it: for every operator, and by operator."""
+    order = list(Stage)
+    general: list[Row] = []
+    special: dict[str, list[Row]] = {}
+    for row in (row for reached in order[: order.index(stage) + 1] for row in SPEC[reached]):
+        if not row.ops:
+            general.append(row)
+        for op_type in row.ops:
+            special.setdefault(op_type, []).append(row)
+    return general, special

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 from dlaconv.diagnostics import Diagnostics
@@ -93,6 +94,7 @@ class _Driver:
     plugins: Plugins
     frontend: str
     timings: dict[str, float] = field(default_factory=dict)
+    digest: _Digest = field(init=False)
 
     def run(self) -> Conversion:
         from dlaconv.backends.access.rules import check_view
@@ -102,6 +104,7 @@ class _Driver:
 
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
+        self.digest = _Digest(self.source)
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
         context = self._context(target)
         reference = self.imported.model.clone() if self.options.verify else None
@@ -259,7 +262,7 @@ class _Driver:
 
         origin = Origin(
             self.source,
-            _sha256(self.source),
+            self.digest.result(),
             self.frontend,
             self.imported.notes,
             self.output,
@@ -313,9 +316,26 @@ def _lines(report: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+class _Digest(Thread):
+    """The SHA-256 of a file, computed while something else is done."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self._path, self._digest = path, hashlib.sha256()
+        self._error: OSError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    self._digest.update(block)
+        except OSError as error:
+            self._error = error
+
+    def result(self) -> str:
+        """Waits for the end; what went wrong with the file is raised here."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._digest.hexdigest()

@@ -181,7 +181,7 @@ def scale_gains(
         target: the hardware.
         grid: the grid of weight steps.
     """
-    wanted = np.unique(gains * scaling.gamma_out)
+    wanted = np.array(sorted(set((gains * scaling.gamma_out).tolist())))
     leading = np.arange(1, target.weight_range[1] + 1)
     steps = np.stack(grid.around(wanted.max() / leading), axis=1).reshape(-1)
     integers = np.rint(wanted / steps[:, None])

@@ -29,7 +29,7 @@ def test_later_stages_include_the_invariants_of_earlier_ones():
 
 
 def test_every_row_has_words_of_its_own():
-    words = [row[0] for rows in SPEC.values() for row in rows]
+    words = [row.words for rows in SPEC.values() for row in rows]
     assert len(set(words)) == len(words)
 
 
