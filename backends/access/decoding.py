@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.blocks import BlockTensor, forget, row_blocks, rows_of, shape_tuple
-from dlaconv.ir.layers import grid_steps
 from dlaconv.ir.target import Interval
+from dlaconv.ir.weight_steps import grid_steps
 
 Rows = np.ndarray | BlockTensor
 """Stored weights, output channels first."""

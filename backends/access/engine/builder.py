@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +37,17 @@ class Signal:
 
 
 class Builder:
-    """Collects nodes, constants and inputs of one graph."""
+    """Collects nodes, constants and inputs of one graph.
 
-    def __init__(self) -> None:
+    Attributes:
+        nodes: the nodes, in order.
+        inputs: the graph inputs.
+        layer: what the nodes are named after.
+        folding: see `dlaconv.backends.access.engine.requantise.Ending`.
+    """
+
+    def __init__(self, *, folding: bool = True) -> None:
+        self.folding = folding
         self.nodes: list[ir.Node] = []
         self.inputs: list[ir.Value] = []
         self.layer = ""
@@ -79,22 +87,12 @@ class Builder:
             self._constants[key] = self._new_constant(array)
         return self._constants[key]
 
-    def weights(self, integers: np.ndarray, scale: np.ndarray | None = None) -> ir.Value:
-        """Constant float32 weights, computed from their integers whenever they are read.
-
-        Args:
-            integers: the weights.
-            scale: powers of two that broadcast against them.
-        """
-
-        def compute() -> ir.TensorProtocol:
-            floats = integers.astype(np.float32)
-            return ir.Tensor(floats if scale is None else floats * scale)
-
+    def weights(self, compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> ir.Value:
+        """Constant float32 weights, computed whenever they are read."""
         self._count += 1
         name = f"{self.layer}/weights.{self._count}"
         tensor = ir.LazyTensor(
-            compute, dtype=ir.DataType.FLOAT, shape=ir.Shape(integers.shape), name=name
+            lambda: ir.Tensor(compute()), dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name
         )
         return ir.val(name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
 

@@ -8,10 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.backends.access.engine.builder import Builder, Signal
-from dlaconv.backends.access.engine.precision import DOUBLE, SINGLE, half_units
+from dlaconv.backends.access.engine.precision import DOUBLE, SINGLE, Factors, half_units
 from dlaconv.backends.access.engine.requantise import Accumulator
 from dlaconv.backends.access.semantics.problems import beyond_double
-from dlaconv.backends.access.semantics.rationals import fractions
 from dlaconv.backends.access.semantics.tables import approximate_table, table
 from dlaconv.ir.layers import Layer
 from dlaconv.ir.rounding import Rounding
@@ -39,7 +38,7 @@ def add(build: Builder, layer: Layer, a: Signal, b: Signal) -> Accumulator:
     return Accumulator(
         build.op("Add", *operands),
         np.array(bound, dtype=object),
-        fractions([layer.multipliers[0] / parts]),
+        Factors.one(layer.multipliers[0] / parts),
         parts,
         double=double,
         exact=a.exact and b.exact,
@@ -94,7 +93,7 @@ def divide(
     return Accumulator(
         value,
         np.array(a.magnitude, dtype=object),
-        fractions([worth / ((2 * b.magnitude + 1) * finest)]),  # finer than any quotient
+        Factors.one(worth / ((2 * b.magnitude + 1) * finest)),  # finer than any quotient
         double=double,
         folded=True,
         exact=a.exact and b.exact,

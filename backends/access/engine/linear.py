@@ -8,12 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.backends.access.engine.builder import Builder, Signal
-from dlaconv.backends.access.engine.precision import SINGLE, holds, odd_part
+from dlaconv.backends.access.engine.precision import SINGLE, Factors, holds, odd_part
 from dlaconv.backends.access.engine.requantise import Accumulator
 from dlaconv.backends.access.semantics.problems import beyond_double
-from dlaconv.backends.access.semantics.rationals import fractions
 from dlaconv.backends.access.semantics.windows import Window, window_of
-from dlaconv.ir.layers import Layer
+from dlaconv.ir.layers import Layer, Weights, signed_sums
 
 _EXACT = 1 << SINGLE
 """Up to here float32 holds every integer."""
@@ -24,13 +23,13 @@ class Kernel:
     """Constant integers that a map is multiplied by.
 
     Attributes:
-        integers: ``[O, I/group, ...]``, or ``[O, K]`` of a fully connected layer.
-        bias: int64 ``[O]``.
+        weights: ``[O, I/group, ...]``, or ``[O, K]`` of a fully connected layer.
+        bias: int64 ``[O]``, in place of the weights' own.
         window: the window of a convolution, None for a fully connected layer.
         groups: groups of a convolution.
     """
 
-    integers: np.ndarray
+    weights: Weights
     bias: np.ndarray
     window: Window | None = None
     groups: int = 1
@@ -61,16 +60,17 @@ def weighted_sum(build: Builder, layer: Layer, x: Signal) -> Accumulator:
     """Conv or Gemm with constant weights."""
     weights = layer.weights
     assert weights is not None
-    bias = np.zeros(len(weights.integers), np.int64) if weights.bias is None else weights.bias
+    bias = np.zeros(weights.shape[0], np.int64) if weights.bias is None else weights.bias
     window = window_of(layer) if layer.op == "Conv" else None
     groups = layer.node.attributes.get_int("group", 1)
-    kernel = Kernel(weights.integers, bias, window, groups)
-    factors = fractions(layer.multipliers).reshape(kernel.channel_shape)
+    kernel = Kernel(weights, bias, window, groups)
+    different, which = layer.distinct_multipliers
+    factors = Factors(different, which.reshape(kernel.channel_shape))
     return exact_sum(build, layer, x, kernel, factors)
 
 
 def exact_sum(
-    build: Builder, layer: Layer, x: Signal, kernel: Kernel, factors: np.ndarray
+    build: Builder, layer: Layer, x: Signal, kernel: Kernel, factors: Factors
 ) -> Accumulator:
     """The exact integer sums of a kernel.
 
@@ -88,14 +88,13 @@ def exact_sum(
         ConversionError: if a single weight is too large for float32.
     """
     kernel = replace(kernel, bias=kernel.bias * x.parts)
-    axes = tuple(range(1, kernel.integers.ndim))
-    total = _reach(kernel.integers, x, axes) + np.abs(kernel.bias)
-    bounds = total.astype(object).reshape(kernel.channel_shape)
-    factors = factors / x.parts
+    total = _reach(kernel.weights.sums, x) + np.abs(kernel.bias)
+    bounds = total.reshape(kernel.channel_shape)
+    factors = factors.over(x.parts)
     if not x.exact or total.max(initial=0) <= _EXACT:
         return _one_kernel(build, x, kernel, factors, bounds)
     parts = [
-        build.to_double(kernel.emit(build, part, build.weights(w), np.zeros(0)))
+        build.to_double(kernel.emit(build, part, _as_floats(build, w), np.zeros(0)))
         for part, w in _parts(build, layer, x, kernel)
     ]
     value = parts[0]
@@ -116,43 +115,52 @@ def matrix_product(build: Builder, layer: Layer, a: Signal, b: Signal) -> Accumu
     return Accumulator(
         build.op("MatMul", *operands),
         np.array(bound, dtype=object),
-        fractions([layer.multipliers[0] / parts]),
+        Factors.one(layer.multipliers[0] / parts),
         parts,
         double=double,
         exact=a.exact and b.exact,
     )
 
 
-def _reach(integers: np.ndarray, x: Signal, axes: tuple[int, ...]) -> np.ndarray:
-    """How far sums over ``axes`` can go from 0, up or down, whatever their order."""
-    positive = np.maximum(integers, 0).sum(axis=axes, dtype=np.int64)
-    negative = positive - integers.sum(axis=axes, dtype=np.int64)
+def _reach(sums: tuple[np.ndarray, np.ndarray], x: Signal) -> np.ndarray:
+    """How far sums over taps can go from 0, up or down, whatever their order.
+
+    Args:
+        sums: of the positive weights and of the negative ones' magnitudes, per channel.
+        x: what is weighted.
+    """
+    positive, negative = sums
     low, high = min(x.low, 0), max(x.high, 0)
     up, down = high * positive - low * negative, high * negative - low * positive
     return np.asarray(np.maximum(up, down))
 
 
 def _one_kernel(
-    build: Builder, x: Signal, kernel: Kernel, factors: np.ndarray, bounds: np.ndarray
+    build: Builder, x: Signal, kernel: Kernel, factors: Factors, bounds: np.ndarray
 ) -> Accumulator:
     """The layer as one kernel; powers of two go into the weights and save the division."""
+    plain = kernel.bias.astype(np.float32)
+    acc = Accumulator(x.value, bounds, factors, x.parts, exact=x.exact)
     folded = (
-        x.exact
-        and factors.shape == bounds.shape
+        build.folding
+        and x.exact
+        and factors.which.shape == bounds.shape
         and all(
-            odd_part(factor.numerator) == odd_part(factor.denominator) == 1
-            and holds(factor, SINGLE)
+            odd_part(term.factor.numerator) == odd_part(term.factor.denominator) == 1
+            and holds(term.factor, SINGLE)
             # the optimiser may add the 0.5 of a rounding to the bias: leave room for it
-            and 2 * bound + 2 * max(1, 1 / factor) <= _EXACT
-            for factor, bound in zip(factors.flat, bounds.flat, strict=True)
+            and 2 * term.bound + 2 * max(1, 1 / term.factor) <= _EXACT
+            for term in acc.terms
         )
     )
-    bias, scale = kernel.bias.astype(np.float32), None
-    if folded:
-        scale = factors.astype(np.float32).reshape(-1, *(1,) * (kernel.integers.ndim - 1))
-        bias = bias * scale.reshape(-1)
-    value = kernel.emit(build, x.value, build.weights(kernel.integers, scale), bias)
-    return Accumulator(value, bounds, factors, x.parts, folded=folded, exact=x.exact)
+    weights = kernel.weights
+    if not folded:
+        w = build.weights(weights.floats, weights.shape)
+        return replace(acc, value=kernel.emit(build, x.value, w, plain))
+    scale = factors.floats().astype(np.float32).reshape(-1)
+    spread = scale.reshape(-1, *(1,) * (len(weights.shape) - 1))
+    w = build.weights(lambda: weights.integers.astype(np.float32) * spread, weights.shape)
+    return replace(acc, value=kernel.emit(build, x.value, w, plain * scale), folded=True)
 
 
 def _parts(
@@ -163,7 +171,7 @@ def _parts(
     Input channels are cut where that is possible, which costs no work; the taps of a channel else,
     with zeros in the place of the other parts' weights.
     """
-    integers = kernel.integers
+    integers = kernel.weights.integers
     by_channel = integers.reshape(*integers.shape[:2], -1)
     runs = _runs(by_channel, x) if kernel.groups == 1 else None
     if runs is not None:
@@ -188,7 +196,7 @@ def _runs(columns: np.ndarray, x: Signal) -> list[tuple[int, int]] | None:
     """
 
     def cut(start: int, stop: int) -> list[tuple[int, int]] | None:
-        if _reach(columns[:, start:stop], x, (1, 2)).max() <= _EXACT:
+        if _reach(signed_sums(columns[:, start:stop]), x).max() <= _EXACT:
             return [(start, stop)]
         middle = (start + stop) // 2
         if middle == start:
@@ -197,6 +205,10 @@ def _runs(columns: np.ndarray, x: Signal) -> list[tuple[int, int]] | None:
         return None if left is None or right is None else left + right
 
     return cut(0, columns.shape[1])
+
+
+def _as_floats(build: Builder, integers: np.ndarray) -> ir.Value:
+    return build.weights(lambda: integers.astype(np.float32), integers.shape)
 
 
 def _channels(build: Builder, x: ir.Value, start: int, stop: int) -> ir.Value:

@@ -10,10 +10,9 @@ import onnx_ir as ir
 
 from dlaconv.backends.access.engine import elementwise, linear, pooling
 from dlaconv.backends.access.engine.builder import Builder, Signal
-from dlaconv.backends.access.engine.precision import SINGLE
+from dlaconv.backends.access.engine.precision import SINGLE, Factors
 from dlaconv.backends.access.engine.requantise import Accumulator, Ending, finish
 from dlaconv.backends.access.semantics.problems import INT32
-from dlaconv.backends.access.semantics.rationals import fractions
 from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.layers import PIPELINED, TABLES, Layer, Map, Network
 
@@ -128,7 +127,7 @@ def assemble(
 class _Assembler:
     def __init__(self, ending: Ending, given: Mapping[str, Given], enter: Enter) -> None:
         self.ending, self.given, self.enter = ending, given, enter
-        self.build = Builder()
+        self.build = Builder(folding=ending.folding)
         self.signals: dict[str, Signal] = {}
         self.values: dict[str, ir.Value] = {}
         self.guards: list[Guard] = []
@@ -189,7 +188,7 @@ class _Assembler:
         if layer.op not in PIPELINED and x.exact and x.parts == 1 and inside:
             return replace(x, value=self.build.publish(x.value, stored))
         magnitude = np.array(x.magnitude, dtype=object)
-        factor = fractions([layer.multipliers[0] / x.parts])
+        factor = Factors.one(layer.multipliers[0] / x.parts)
         acc = Accumulator(x.value, magnitude, factor, x.parts, exact=x.exact)
         return finish(self.build, acc, layer, self.ending)
 

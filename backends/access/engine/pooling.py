@@ -5,14 +5,14 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import onnx_ir as ir
 
 from dlaconv.backends.access.engine.builder import Builder, Signal
 from dlaconv.backends.access.engine.linear import Kernel, exact_sum
-from dlaconv.backends.access.engine.precision import SINGLE
+from dlaconv.backends.access.engine.precision import SINGLE, Factors
 from dlaconv.backends.access.engine.requantise import Accumulator
-from dlaconv.backends.access.semantics.rationals import fractions
 from dlaconv.backends.access.semantics.windows import reduced_axes, window_of
-from dlaconv.ir.layers import Layer
+from dlaconv.ir.layers import Layer, Weights
 
 _EXACT = 1 << SINGLE
 
@@ -25,13 +25,13 @@ def average_pool(build: Builder, layer: Layer, x: Signal) -> Accumulator:
     counts = window.counts(layer.inputs[0].shape[2:], include_pad=include)
     if (counts == counts.flat[0]).all():
         counts = counts.reshape(-1)[:1]
-    ones = Kernel(
-        np.ones((channels, 1, *window.kernel), np.int64),
-        np.zeros(channels, np.int64),
-        window,
-        channels,
+    ones = Weights(
+        ir.Tensor(np.ones((channels, 1, *window.kernel), np.int8)), np.ones(channels), None
     )
-    return exact_sum(build, layer, x, ones, layer.multipliers[0] / fractions(counts))
+    kernel = Kernel(ones, np.zeros(channels, np.int64), window, channels)
+    divisors, which = np.unique(counts, return_inverse=True)
+    worth = tuple(layer.multipliers[0] / int(divisor) for divisor in divisors)
+    return exact_sum(build, layer, x, kernel, Factors(worth, which.reshape(counts.shape)))
 
 
 def global_average_pool(build: Builder, layer: Layer, x: Signal) -> Accumulator:
@@ -75,7 +75,7 @@ def _reduced(
     return Accumulator(
         value,
         np.array(bound, dtype=object),
-        fractions([layer.multipliers[0] / (divisor * x.parts)]),
+        Factors.one(layer.multipliers[0] / (divisor * x.parts)),
         x.parts,
         double=double,
         exact=x.exact,

@@ -11,7 +11,7 @@ integer is right in every rounding mode if ``|M| < 2^p`` or ``H Q < 2^p``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
@@ -22,6 +22,35 @@ from dlaconv.ir.layers import Map
 SINGLE, DOUBLE = 24, 53
 """Bits of a float32 and of a float64 significand."""
 _EXPONENTS = {SINGLE: 100, DOUBLE: 900}
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Exact factors that broadcast against a tensor.
+
+    Attributes:
+        distinct: the different factors.
+        which: the index of each factor among them; an array of int that broadcasts.
+    """
+
+    distinct: tuple[Fraction, ...]
+    which: np.ndarray
+
+    @classmethod
+    def one(cls, factor: Fraction) -> Factors:
+        """One factor for the whole tensor."""
+        return cls((factor,), np.zeros((), np.int64))
+
+    def over(self, divisor: int) -> Factors:
+        """The factors divided by a positive integer."""
+        if divisor == 1:
+            return self
+        return replace(self, distinct=tuple(factor / divisor for factor in self.distinct))
+
+    def floats(self, of: Callable[[Fraction], float] = float) -> np.ndarray:
+        """A float64 for each factor, in the shape that broadcasts."""
+        found: np.ndarray = np.array([of(factor) for factor in self.distinct])[self.which]
+        return found
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,10 @@ class Term:
 
     bound: int
     factor: Fraction
+
+    def times(self, factor: Fraction) -> Term:
+        """The term with another factor behind it."""
+        return self if factor == 1 else replace(self, factor=self.factor * factor)
 
     @property
     def doubled(self) -> tuple[int, int]:
@@ -73,13 +106,17 @@ def adding_half_is_safe(term: Term, half: int, bits: int) -> bool:
 
 def holds(value: Fraction, bits: int) -> bool:
     """True if a float of ``bits`` bits holds a number exactly, far from its smallest exponents."""
-    if value == 0:
+    return holds_ratio(value.numerator, value.denominator, bits)
+
+
+def holds_ratio(top: int, bottom: int, bits: int) -> bool:
+    """`holds` of a reduced fraction; its denominator is positive."""
+    if top == 0:
         return True
-    bottom = value.denominator
     return (
         bottom & (bottom - 1) == 0
-        and odd_part(abs(value.numerator)) < 1 << bits
-        and moderate(value, bits)
+        and odd_part(abs(top)) < 1 << bits
+        and max(top.bit_length(), bottom.bit_length()) < _EXPONENTS[bits]
     )
 
 

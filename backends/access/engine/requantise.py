@@ -13,10 +13,12 @@ from dlaconv.backends.access.engine.builder import Builder, Signal
 from dlaconv.backends.access.engine.precision import (
     DOUBLE,
     SINGLE,
+    Factors,
     Term,
     adding_half_is_safe,
     half_units,
     holds,
+    holds_ratio,
     moderate,
     odd_part,
     rounds_right,
@@ -25,7 +27,6 @@ from dlaconv.backends.access.engine.precision import (
 from dlaconv.backends.access.engine.rounding import emit_rounding
 from dlaconv.backends.access.semantics.layer import ActivationOrder
 from dlaconv.backends.access.semantics.problems import beyond_double
-from dlaconv.backends.access.semantics.rationals import fractions
 from dlaconv.ir.graph import is_op
 from dlaconv.ir.layers import Layer
 from dlaconv.ir.rounding import Rounding
@@ -37,10 +38,9 @@ class Accumulator:
 
     Attributes:
         value: float tensor of N, or of N times its factor if ``folded``.
-        bounds: largest magnitude of N in any order of summation; an object array of int that
+        bounds: largest magnitude of N in any order of summation; an array of integers that
             broadcasts.
-        factors: worth of one N in units of the output; an object array of `Fraction` that
-            broadcasts against the tensor.
+        factors: worth of one N in units of the output.
         parts: N per unit of the hardware's accumulator, more than 1 if fed half units.
         double: True if ``value`` is float64.
         folded: True if no factor is left to apply.
@@ -50,7 +50,7 @@ class Accumulator:
 
     value: ir.Value
     bounds: np.ndarray
-    factors: np.ndarray
+    factors: Factors
     parts: int = 1
     double: bool = False
     folded: bool = False
@@ -64,20 +64,30 @@ class Accumulator:
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
-        """The different (bound, factor) pairs; per factor the largest bound."""
-        bounds, factors = np.broadcast_arrays(self.bounds, self.factors)
-        largest: dict[Fraction, int] = {}
-        for bound, factor in zip(bounds.flat, factors.flat, strict=True):
-            largest[factor] = max(largest.get(factor, 0), int(bound))
-        return tuple(Term(bound, factor) for factor, bound in largest.items())
+        """The different factors, each with its largest bound."""
+        bounds, which = np.broadcast_arrays(self.bounds, self.factors.which)
+        largest = np.zeros(len(self.factors.distinct), bounds.dtype)
+        np.maximum.at(largest, which.reshape(-1), bounds.reshape(-1))
+        return tuple(
+            Term(int(bound), factor)
+            for bound, factor in zip(largest, self.factors.distinct, strict=True)
+        )
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How every layer of a network ends."""
+    """How every layer of a network ends.
+
+    Attributes:
+        rounding: how a result becomes an integer.
+        activation_order: whether activations act before or after the rounding.
+        folding: lets factors that are powers of two go into weights, which saves a division; the
+            weights are then no longer those of other engines of the network.
+    """
 
     rounding: Rounding
     activation_order: ActivationOrder
+    folding: bool = True
 
     def after_clamp(self, layer: Layer) -> bool:
         """True if a layer's pipelined activation acts on its clamped integers."""
@@ -105,7 +115,7 @@ def finish(
     value = _clip(build, rounded, low, stored.qmax)
     if later:
         largest = np.array(max(abs(stored.qmin), abs(stored.qmax)), dtype=object)
-        clamped = Accumulator(value, largest, fractions([1]))
+        clamped = Accumulator(value, largest, Factors.one(Fraction(1)))
         again = _round(build, clamped, layer, ending.rounding, slopes)
         value = _clip(build, again, stored.qmin, stored.qmax)
     return Signal(build.publish(value, stored), low, stored.qmax)
@@ -133,12 +143,17 @@ class _Scaling:
             return cls(("Mul",))
         return cls(("Mul", "Div"))
 
-    def constants(self, factor: Fraction) -> tuple[Fraction, ...]:
-        """The operations' constants for one factor, each to be held exactly by the float type."""
+    def constants(self, factor: Fraction) -> tuple[tuple[int, int], ...]:
+        """The operations' constants for one factor, each to be held exactly by the float type.
+
+        Returns:
+            Reduced fractions as (numerator, positive denominator).
+        """
+        top, bottom = factor.numerator, factor.denominator
         if self.operations == ("Mul", "Div"):
-            top = Fraction(odd_part(factor.numerator))
-            return top, top / factor
-        return tuple(factor if op == "Mul" else 1 / factor for op in self.operations)
+            odd = odd_part(top)
+            return (odd, 1), (bottom, top // odd)
+        return tuple((top, bottom) if op == "Mul" else (bottom, top) for op in self.operations)
 
 
 @dataclass(frozen=True)
@@ -152,31 +167,33 @@ class _Branch:
     @property
     def end(self) -> Term:
         """The accumulator with the slope in its factor."""
-        return replace(self.term, factor=self.term.factor * self.slope)
+        return self.term.times(self.slope)
 
     def proven(self, half: int, bits: int) -> bool:
         """True if all operations but the last are exact and the last one rounds right."""
         constants = self.scaling.constants(self.term.factor)
         largest = self.term.bound * odd_part(abs(self.slope.numerator))
         if len(constants) == 2:
-            largest *= constants[0].numerator
+            largest *= constants[0][0]
+        end = self.end
         return (
             largest <= 1 << bits
-            and all(holds(value, bits) for value in (self.slope, *constants))
-            and moderate(self.end.factor, bits)
-            and (not constants or rounds_right(self.end, half, bits))
+            and holds(self.slope, bits)
+            and all(holds_ratio(*value, bits) for value in constants)
+            and moderate(end.factor, bits)
+            and (not constants or rounds_right(end, half, bits))
         )
 
     def tried(self, half: int) -> bool:
         """The same in double precision, by computing both sides of every threshold."""
         constants = self.scaling.constants(self.term.factor)
-        if not all(holds(value, DOUBLE) for value in (self.slope, *constants)):
+        if not (holds(self.slope, DOUBLE) and all(holds_ratio(*c, DOUBLE) for c in constants)):
             return False
 
         def compute(n: np.ndarray) -> np.ndarray:
             value = n * float(abs(self.slope))
-            for op, constant in zip(self.scaling.operations, constants, strict=True):
-                value = value * float(constant) if op == "Mul" else value / float(constant)
+            for op, (top, bottom) in zip(self.scaling.operations, constants, strict=True):
+                value = value * (top / bottom) if op == "Mul" else value / (top / bottom)
             return value
 
         end = self.end
@@ -199,10 +216,12 @@ def _round(
     elif scaling.operations[:1] == ("Mul",) and not double:
         value = _apart(build, value, acc)
     for index, op_type in enumerate(scaling.operations):
-        constants = np.empty(acc.factors.shape)
-        constants.reshape(-1)[:] = [
-            float(scaling.constants(factor)[index]) for factor in acc.factors.flat
-        ]
+
+        def of(factor: Fraction, index: int = index) -> float:
+            top, bottom = scaling.constants(factor)[index]
+            return top / bottom  # exact
+
+        constants = acc.factors.floats(of)
         value = build.op(op_type, value, build.constant(constants, double=double))
     return _Rounded(emit_rounding(build, value, mode, double=double, add_half=add_half), double)
 
