@@ -12,7 +12,7 @@ from dlaconv.ir.passes.linear_ops import Weights
 
 _SAME = 1e-6
 """Two factors closer than this (relative) are one: float32 steps differ by less."""
-_LARGEST_DIVISOR = 256
+_LARGEST_DIVISOR = 1 << 14  # of two products with 8 bits each
 _SMALLEST_EXPONENT = -32
 _MOST = 1 << 40
 

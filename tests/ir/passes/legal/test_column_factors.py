@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dlaconv.ir.passes.legal.column_factors import Obstacle, multiply_columns
@@ -77,6 +77,7 @@ ratios = st.builds(Fraction, st.integers(1, 40), st.integers(1, 40))
     st.lists(ratios, min_size=3, max_size=3),
     st.integers(-20, 20),
 )
+@example([[0, 17, 1]], [Fraction(1), Fraction(1, 17), Fraction(17)], 0)
 def test_products_are_exact_or_impossible(rows, factors, power):
     factors = [factor * Fraction(2) ** power for factor in factors]
     found = multiply_columns(weights(rows), columns(*map(float, factors), rows=len(rows)), LIMITS)
