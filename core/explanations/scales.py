@@ -9,10 +9,10 @@ SCALES = (
     Explanation(
         "DLA203",
         "per-channel-activation",
-        "A feature map has a step per channel that the weights around it cannot take over, or a zero "
-        "point per channel.",
-        "The hardware has one step for a whole map, and one per output channel of weights. Steps of "
-        "input channels can go into depth-wise convolutions always, and into others only where "
+        "A feature map has a step per channel that the weights around it cannot take over, or a "
+        "zero point per channel.",
+        "The hardware has one step for a whole map, and one per output channel of weights. Steps "
+        "of input channels can go into depth-wise convolutions always, and into others only where "
         "their integers times the ratios of the steps are integers that fit.",
         "Quantise activations per tensor, or per channel in front of depth-wise convolutions only.",
     ),
