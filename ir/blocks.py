@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
 _ELEMENTS = 1 << 16
 """Elements of a block, unless one row alone has more."""
+_MOST_THREADS = 4
+T = TypeVar("T")
+R = TypeVar("R")
 Block = tuple[slice, np.ndarray]
 """Where rows lie on the first axis of a tensor, and the rows."""
 
@@ -93,6 +97,20 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol:
     if value is None or value.const_value is None:
         raise ValueError(f"{value.name if value else 'a missing input'!r} is no constant")
     return value.const_value
+
+
+def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The results of a function that spends its time in numpy or the system, in order.
+
+    Both let other threads run meanwhile. The first error is raised when all have ended.
+    """
+    workers = min(len(items), os.cpu_count() or 1, _MOST_THREADS)
+    if workers < 2:
+        return [function(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
 
 
 def shape_tuple(constant: ir.TensorProtocol | np.ndarray) -> tuple[int, ...]:

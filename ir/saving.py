@@ -9,14 +9,14 @@ that would be too large for protobuf get their weights in a second file, as ONNX
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.blocks import little_endian, row_blocks, shape_tuple
+from dlaconv.ir.blocks import in_parallel, little_endian, row_blocks, shape_tuple
 
 if TYPE_CHECKING:
     import onnx
@@ -49,20 +49,28 @@ def save(model: ir.Model, path: Path, weights: Path) -> None:
         del proto.graph.initializer[index]
     graph = proto.graph.SerializeToString()
     proto.ClearField("graph")
-    prefixes = [
-        _tag(_INITIALIZER, len(field) + len(_tag(_RAW_DATA, tensor.nbytes)) + tensor.nbytes)
-        + field
-        + _tag(_RAW_DATA, tensor.nbytes)
-        for field, (_, tensor) in zip(fields, large, strict=True)
-    ]
-    size = len(graph) + sum(
-        len(prefix) + tensor.nbytes for prefix, (_, tensor) in zip(prefixes, large, strict=True)
-    )
-    with path.open("wb", buffering=0) as file:
-        _write(file, proto.SerializeToString() + _tag(_GRAPH, size) + graph)
-        for prefix, (_, tensor) in zip(prefixes, large, strict=True):
-            _write(file, prefix)
-            _write_data(file, tensor)
+    prefixes = []
+    for field, (_, tensor) in zip(fields, large, strict=True):
+        data = _tag(_RAW_DATA, tensor.nbytes)
+        length = len(field) + len(data) + tensor.nbytes
+        prefixes.append(_tag(_INITIALIZER, length) + field + data)
+    size = len(graph) + sum(len(prefix) for prefix in prefixes)
+    size += sum(tensor.nbytes for _, tensor in large)
+    head = proto.SerializeToString() + _tag(_GRAPH, size) + graph
+    pieces = []
+    end = len(head)
+    for prefix, (_, tensor) in zip(prefixes, large, strict=True):
+        pieces.append(_Piece(end, prefix, tensor))
+        end += len(prefix) + tensor.nbytes
+    _write_pieces(path, [_Piece(0, head), *pieces])
+
+
+class _Piece(NamedTuple):
+    """Bytes at a place of a file, and the data of a tensor behind them."""
+
+    begin: int
+    head: bytes
+    tensor: ir.TensorProtocol | None = None
 
 
 def _without_large(model: ir.Model) -> tuple[onnx.ModelProto, list[tuple[int, ir.TensorProtocol]]]:
@@ -92,26 +100,41 @@ def _without_large(model: ir.Model) -> tuple[onnx.ModelProto, list[tuple[int, ir
 def _write_external(
     headers: Sequence[onnx.TensorProto], tensors: Sequence[ir.TensorProtocol], weights: Path
 ) -> None:
-    with weights.open("wb", buffering=0) as file:
-        offset = 0
-        for header, tensor in zip(headers, tensors, strict=True):
-            padding = -offset % _ALIGNMENT
-            _write(file, bytes(padding))
-            offset += padding
-            header.data_location = header.EXTERNAL
-            fields = {"location": weights.name, "offset": offset, "length": tensor.nbytes}
-            for key, value in fields.items():
-                header.external_data.add(key=key, value=str(value))
-            _write_data(file, tensor)
-            offset += tensor.nbytes
+    pieces = []
+    end = 0
+    for header, tensor in zip(headers, tensors, strict=True):
+        end += -end % _ALIGNMENT
+        header.data_location = header.EXTERNAL
+        fields = {"location": weights.name, "offset": end, "length": tensor.nbytes}
+        for key, value in fields.items():
+            header.external_data.add(key=key, value=str(value))
+        pieces.append(_Piece(end, b"", tensor))
+        end += tensor.nbytes
+    _write_pieces(weights, pieces)
 
 
-def _write_data(file: BinaryIO, tensor: ir.TensorProtocol) -> None:
+def _write_pieces(path: Path, pieces: Sequence[_Piece]) -> None:
+    """Writes a file piece by piece, several at a time: each knows its place."""
+    path.touch()
+
+    def write(piece: _Piece) -> None:
+        with path.open("r+b", buffering=0) as file:
+            file.seek(piece.begin)
+            _write(file, piece.head)
+            for data in _data_of(piece.tensor):
+                _write(file, data)
+
+    in_parallel(write, pieces)
+
+
+def _data_of(tensor: ir.TensorProtocol | None) -> Iterator[bytes | memoryview]:
+    if tensor is None:
+        return
     if tensor.dtype.bitwidth < 8 or not len(tensor.shape):  # packed: onnx_ir knows how
-        _write(file, tensor.tobytes())
+        yield tensor.tobytes()
         return
     for _, block in row_blocks(tensor):
-        _write(file, little_endian(block).reshape(-1).view(np.uint8).data)
+        yield little_endian(block).reshape(-1).view(np.uint8).data
 
 
 def _write(file: BinaryIO, data: bytes | memoryview) -> None:

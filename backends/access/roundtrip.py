@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlaconv.ir.blocks import row_blocks
+from dlaconv.ir.blocks import in_parallel, row_blocks
 from dlaconv.ir.layers import Layer, Network, Weights
 
 
@@ -18,16 +18,17 @@ def difference(one: Network, other: Network) -> str:
         return f"{len(one.layers)} and {len(other.layers)} layers"
     # By name: a file has an operator where it computes, a model where the result is quantised.
     by_output = {layer.output.name: layer for layer in other.layers}
-    for first in one.layers:
-        second = by_output.get(first.output.name)
-        if second is None:
-            return f"layer {first.node.name!r}: map {first.output.name!r} is missing"
-        if found := _layer(first, second):
-            return f"layer {first.node.name!r}: {found}"
-    return ""
+
+    def compare(layer: Layer) -> str:
+        found = _layer(layer, by_output.get(layer.output.name))
+        return f"layer {layer.node.name!r}: {found}" if found else ""
+
+    return next(filter(None, in_parallel(compare, one.layers)), "")
 
 
-def _layer(one: Layer, other: Layer) -> str:
+def _layer(one: Layer, other: Layer | None) -> str:
+    if other is None:
+        return f"map {one.output.name!r} is missing"
     if one.op != other.op:
         return f"operators {one.op} and {other.op}"
     if (one.inputs, one.output) != (other.inputs, other.output):

@@ -6,12 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.blocks import row_blocks
+from dlaconv.ir.blocks import in_parallel, row_blocks
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
+Integers = tuple[np.ndarray, np.ndarray]
+"""Integers, and the real value of one unit."""
 _TYPES = (np.int8, np.int16, np.int32)
 _EXACT_IN_FLOAT32 = 1 << 24
 
@@ -25,23 +27,29 @@ def integer_weights(model: ir.Model, context: Context) -> None:
     the same values: the integers of a bias depend on its layer's steps and are made later.
     """
     graph = model.graph
-    done: dict[ir.Value, None] = {}
-    for node in graph:
-        source = node.inputs[0] if dialect.is_quantize(node) or dialect.is_bipolar(node) else None
-        if source is not None and is_constant(source) and source.producer() is None:
-            done[source] = None
-            _replace(node, graph, context)
-    for value in done:
-        drop_unused(value)
+    done: dict[ir.Node, ir.Value | None] = {}
+    while nodes := [node for node in graph if node not in done and _quantises_constant(node)]:
+        done |= {node: node.inputs[0] for node in nodes}
+        for node, made in zip(nodes, in_parallel(_integers, nodes), strict=True):
+            _replace(node, made, graph, context)
+    for value in dict.fromkeys(done.values()):
+        if value is not None:
+            drop_unused(value)
 
 
-def _replace(node: ir.Node, graph: ir.Graph, context: Context) -> None:
+def _quantises_constant(node: ir.Node) -> bool:
+    if not (dialect.is_quantize(node) or dialect.is_bipolar(node)):
+        return False
+    source = node.inputs[0]
+    return source is not None and is_constant(source) and source.producer() is None
+
+
+def _replace(node: ir.Node, made: Integers | None, graph: ir.Graph, context: Context) -> None:
     result = node.outputs[0]
     weight_uses = [(use.node, use.idx) for use in result.uses() if _is_weight(use.node, use.idx)]
     other_uses = [(use.node, use.idx) for use in result.uses() if not _is_weight(use.node, use.idx)]
-    axes = {_axis(consumer, index, result) for consumer, index in weight_uses}
     name = result.name or ""
-    if (weight_uses or result.is_graph_output()) and (made := _integers(node, axes)) is not None:
+    if made is not None:
         integers, step = made
         holder = dialect.dequantize(
             dialect.constant(f"{name}/integers", integers),
@@ -90,13 +98,19 @@ def _axis(node: ir.Node, index: int, weights: ir.Value) -> int:
     return rank - 1 if index == 1 else rank - 2
 
 
-def _integers(node: ir.Node, axes: set[int]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Integers and steps of a quantised constant; None if the hardware's form cannot hold them.
+def _integers(node: ir.Node) -> Integers | None:
+    """Integers and steps of a quantised constant that is read as weights or returned.
+
+    None for others, and if the hardware's form cannot hold them.
 
     Args:
         node: ``Quantize`` or ``Bipolar`` of a constant.
-        axes: where its readers have their output channels.
     """
+    result = node.outputs[0]
+    uses = [use for use in result.uses() if _is_weight(use.node, use.idx)]
+    if not (uses or result.is_graph_output()):
+        return None
+    axes = {_axis(use.node, use.idx, result) for use in uses}
     array = dialect.array_of(node.inputs[0])
     if dialect.is_bipolar(node):
         step = dialect.step_of(node)
