@@ -241,11 +241,10 @@ def signed_sums(integers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total, magnitude = np.empty((2, len(rows)), np.int64)
     largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
     exact = rows.shape[1] * largest <= _EXACT_IN_FLOAT32
-    ones = np.ones(rows.shape[1], np.float32 if exact else np.int64)
     for part, block in row_blocks(rows):
-        values = block.astype(ones.dtype)
-        total[part] = values @ ones
-        magnitude[part] = np.abs(values, out=values) @ ones
+        values = block.astype(np.float32 if exact else np.int64)
+        total[part] = values.sum(axis=1)
+        magnitude[part] = np.abs(values, out=values).sum(axis=1)
     return (magnitude + total) // 2, (magnitude - total) // 2
 
 

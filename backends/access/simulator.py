@@ -13,10 +13,18 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.backends.access.engine.network import Engine, Given, Margin, assemble, given_name
+from dlaconv.backends.access.engine.network import (
+    INEXACT,
+    Engine,
+    Given,
+    Margin,
+    assemble,
+    given_name,
+)
 from dlaconv.backends.access.engine.requantise import Ending
 from dlaconv.backends.access.semantics.layer import ActivationOrder
 from dlaconv.backends.access.semantics.problems import INT32, checked_feeds, overflow
+from dlaconv.ir.compare import blocks
 from dlaconv.ir.execution import Arrays, Executor
 from dlaconv.ir.layers import Map, Network, network_of
 from dlaconv.ir.rounding import Rounding
@@ -52,14 +60,16 @@ class Simulator:
                 clamped integers (``after-clamp``).
             fetch: what `run` returns.
             optimise: lets onnxruntime rearrange the graph. All arithmetic is exact in any order,
-                so the integers are the same; off, it runs slower.
+                so the integers are the same; off, it runs slower, is ready sooner, and shares its
+                weights in memory with other simulators of the network.
 
         Raises:
             ConversionError: naming a layer that double precision cannot evaluate exactly.
             ValueError: if the model is not SCALED, or ``fetch`` names no map.
         """
         self.network = model if isinstance(model, Network) else network_of(model)
-        engine = assemble(self.network, Ending(rounding, activation_order))
+        ending = Ending(rounding, activation_order, folding=optimise)
+        engine = assemble(self.network, ending)
         self._fetched = _fetched(self.network, fetch)
         self.graph = _finished(engine, self.network, self._fetched)
         self._runner = _Runner(engine, self.graph, optimise=optimise)
@@ -108,7 +118,7 @@ class LocalSimulator:
     ) -> None:
         """Prepares a network; the arguments are those of `Simulator`."""
         self.network = network
-        self._ending = Ending(rounding, activation_order)
+        self._ending = Ending(rounding, activation_order, folding=False)
         self._given: dict[str, Given] = {}
         self._runner: _Runner | None = None
 
@@ -139,7 +149,7 @@ class LocalSimulator:
             self._given = merged
             self._runner = self._prepare()
         feeds = {
-            given_name(name): (np.asarray(values) * merged[name].parts).astype(np.float32)
+            given_name(name): _contents(np.asarray(values), merged[name].parts)
             for name, values in reals.items()
         }
         found = self._runner.run(feeds)
@@ -148,8 +158,7 @@ class LocalSimulator:
     def _prepare(self) -> _Runner:
         engine = assemble(self.network, self._ending, self._given)
         fetched = {layer.output.name: layer.output for layer in self.network.layers}
-        exact = all(how.exact for how in self._given.values())
-        return _Runner(engine, _finished(engine, self.network, fetched), optimise=exact)
+        return _Runner(engine, _finished(engine, self.network, fetched), optimise=False)
 
 
 def local_outputs(
@@ -228,14 +237,26 @@ def _given_as(maps: Mapping[str, Map], name: str, values: np.ndarray) -> Given:
     stored = maps[name]
     if np.shape(values) != stored.shape:
         raise ValueError(f"{name!r} has shape {stored.shape}, not {np.shape(values)}")
-    for parts in (1, 2):
-        content = np.asarray(values, np.float64) * parts
-        inside = (content >= stored.qmin * parts - (parts - 1)).all() and (
-            content <= stored.qmax * parts + (parts - 1)
-        ).all()
-        if inside and (content % 1 == 0).all():
-            return Given(parts)
-    return Given(1, exact=False)
+    return next((Given(parts) for parts in (1, 2) if _holds(values, stored, parts)), INEXACT)
+
+
+def _holds(values: np.ndarray, stored: Map, parts: int) -> bool:
+    """True if ``parts`` contents per unit make integers of all values, within the map's range."""
+    low, high = stored.qmin * parts - (parts - 1), stored.qmax * parts + (parts - 1)
+    flat = np.ravel(values)
+    for part in blocks(flat.size):
+        content = flat[part] if parts == 1 else flat[part] * np.float64(parts)
+        if not (low <= content.min() and content.max() <= high):
+            return False
+        if content.dtype.kind == "f" and (content != np.rint(content)).any():
+            return False
+    return True
+
+
+def _contents(values: np.ndarray, parts: int) -> np.ndarray:
+    """Values as the float32 tensor that stands for them."""
+    floats = values.astype(np.float32, copy=False)
+    return floats if parts == 1 else floats * np.float32(parts)
 
 
 def _coarsest(how: Given, before: Given | None) -> Given:

@@ -64,6 +64,10 @@ class Given:
     exact: bool = True
 
 
+INEXACT = Given(exact=False)
+"""A map of real numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Guard:
     """The smallest and largest accumulator of a layer whose bound exceeds 32 bits."""
