@@ -311,13 +311,21 @@ class _Rewriter:
             return
         name = self.names.get(value, value.name or "")
         if not is_identity(layout):
-            self.graph.outputs[index] = self._fetch(value, tuple(range(len(layout))), None)
+            made = self._fetch(value, tuple(range(len(layout))), None)
+            if made.name != name or made.is_graph_output():  # made for an equal value
+                made = self._copy(made, name)
+            self.graph.outputs[index] = made
             return
         value.name = f"{name}/dropped"
         if holder.producer() is None or holder.is_graph_output():
-            copy = ir.node("Identity", [holder], name=f"{name}/copy")
-            copy.outputs[0].shape, copy.outputs[0].type = holder.shape, holder.type
-            self._place(copy, holder, None)
-            holder = copy.outputs[0]
+            holder = self._copy(holder, name)
         holder.name = name
         self.graph.outputs[index] = holder
+
+    def _copy(self, value: ir.Value, name: str) -> ir.Value:
+        """A value of its own for a graph output that equals another value."""
+        copy = ir.node("Identity", [value], name=f"{name}/copy")
+        result = copy.outputs[0]
+        result.name, result.shape, result.type = name, value.shape, value.type
+        self._place(copy, value, None)
+        return result

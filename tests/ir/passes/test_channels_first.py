@@ -217,6 +217,12 @@ def test_permutations_compose_as_transposes_do(first, second, third):
     assert left == compose(tuple(first), compose(tuple(second), tuple(third)))
 
 
+def test_equal_graph_outputs_stay_two():
+    net = Net(x=[1, 4, 4, 4])
+    outputs = [net.op("Transpose", "x", perm=TO_NCHW) for _ in range(4)]
+    run_pass([channels_first, clean], net.model(*(value.name for value in outputs)))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_random_graphs_of_transposes_keep_their_values(data):
