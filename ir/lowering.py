@@ -83,7 +83,7 @@ def _on_rows(node: ir.Node) -> Callable[[slice, np.ndarray], np.ndarray] | None:
     step = dialect.step_of(node)
 
     def step_at(rows: slice) -> np.ndarray:
-        return step[rows] if step.ndim == rank and len(step) > 1 else step
+        return step[rows] if rank and step.ndim == rank and len(step) > 1 else step
 
     if dialect.is_dequantize(node):
         return lambda rows, x: np.asarray(x.astype(np.float32) * step_at(rows))

@@ -112,7 +112,7 @@ class Quantisation:
         """The quantisation of some rows (first axis) of a tensor of ``rank`` dimensions."""
 
         def cut(array: FloatArray) -> FloatArray:
-            return array[rows] if array.ndim == rank and len(array) > 1 else array
+            return array[rows] if rank and array.ndim == rank and len(array) > 1 else array
 
         return replace(self, step=cut(self.step), zero_point=cut(self.zero_point))
 

@@ -88,3 +88,18 @@ def test_the_model_itself_is_not_changed():
     model = model_of(dialect.quantize(x, Quantisation.of(0.5), name="q"), x=x)
     Executor(model).run({"x": np.float32([1, 2, 3])})
     assert [node.op_type for node in model.graph] == ["QuantizeHalfEven"]
+
+
+@pytest.mark.parametrize("kind", ["quantise", "bipolar"])
+def test_a_constant_of_no_dimensions_is_computed(kind):
+    """A quantised scalar, such as the operand of an Add."""
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[4])
+    number = dialect.constant("number", np.float32(-0.6))
+    if kind == "quantise":
+        made = dialect.quantize(number, Quantisation.of(0.25), name="q")
+    else:
+        made = dialect.bipolar(number, np.float32(0.5), name="q")
+    added = ir.node("Add", [x, made.outputs[0]], name="add")
+    added.outputs[0].name, added.outputs[0].dtype = "y", ir.DataType.FLOAT
+    (got,) = Executor(model_of(made, added, x=x)).run({"x": np.zeros(4, np.float32)}).values()
+    assert got.tolist() == [-0.5] * 4
