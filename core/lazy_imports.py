@@ -1,9 +1,9 @@
-"""Puts off an import that costs more than a small conversion.
+"""Puts off imports that cost more than a small conversion.
 
-onnx_ir imports sympy, which takes 0.2 s and is used for arithmetic on symbolic shapes only. While
-onnx_ir is being imported, sympy and the module that parses such shapes are loaded lazily, as
-`importlib.util.LazyLoader` does it: on the first use of one of their attributes. Every other
-import of sympy is untouched.
+onnx_ir imports sympy, which takes 0.2 s and is used for arithmetic on symbolic shapes only; onnx
+imports protobuf's JSON and text formats. While those packages are being imported, such modules are
+loaded lazily, as `importlib.util.LazyLoader` does it: on the first use of one of their attributes.
+Every other import of them is untouched.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-_IMPORTER = "onnx_ir._core"
-_PUT_OFF = ("sympy", "onnx_ir._symbolic_shapes")
+_PUT_OFF = {
+    "sympy": "onnx_ir._core",
+    "onnx_ir._symbolic_shapes": "onnx_ir._core",
+    "google.protobuf.json_format": "onnx.serialization",
+    "google.protobuf.text_format": "onnx.serialization",
+}
+"""Modules that are put off, and the one that must be importing them."""
 
 
 class _LazyFinder:
@@ -23,7 +28,8 @@ class _LazyFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in _PUT_OFF or not _is_initialising(_IMPORTER):
+        importer = _PUT_OFF.get(name)
+        if importer is None or not _is_initialising(importer):
             return None
         from importlib.util import LazyLoader
 

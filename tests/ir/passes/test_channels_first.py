@@ -153,7 +153,7 @@ def test_one_value_under_two_output_names_keeps_both(outputs):
     value = net.op("Relu", "x", out="z")
     value = net.op("Transpose", value, perm=TO_NHWC, out="mid")
     net.op("Transpose", value, perm=TO_NCHW, out="y")
-    run_pass(channels_first, net.model(*outputs))
+    run_pass(channels_first, net.model(*[getattr(value, "name", value) for value in outputs]))
 
 
 def test_reductions_renumber_their_axes():
@@ -220,7 +220,7 @@ def test_permutations_compose_as_transposes_do(first, second, third):
 def test_equal_graph_outputs_stay_two():
     net = Net(x=[1, 4, 4, 4])
     outputs = [net.op("Transpose", "x", perm=TO_NCHW) for _ in range(4)]
-    run_pass([channels_first, clean], net.model(*(value.name for value in outputs)))
+    run_pass([channels_first, clean], net.model(*[getattr(value, "name", value) for value in outputs]))
 
 
 @settings(max_examples=150, deadline=None)
