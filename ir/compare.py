@@ -54,7 +54,8 @@ def in_units(values: np.ndarray, step: float, ratios: np.ndarray | None = None) 
         beside = ~(np.abs(units - halves) < _NOISE)
         if beside.any() or np.abs(halves).max() >= _EXACT_HALVES:
             if found.dtype == np.float32:
-                found = found.astype(np.float64)
+                done, found = found[: part.start], np.empty(flat.shape, np.float64)
+                found[: part.start] = done
             halves[beside] = units[beside]
         found[part] = halves
     return found.reshape(values.shape)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.blocks import in_parallel
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.lowering import lowered
 
@@ -60,10 +61,15 @@ class Executor:
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         copy = _prepared(model, self.outputs)
-        self._weights = _taken_out(copy.graph)  # read by onnxruntime where they are
+        weights = _taken_out(copy.graph)
+        self._fed: Arrays = {}
         try:
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._weights.values()]
-            options.add_external_initializers(list(self._weights), values)
+            if optimise:
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in weights.values()]
+                options.add_external_initializers(list(weights), values)
+            else:  # onnxruntime copies initializers, but uses inputs where they are
+                _make_inputs(copy.graph, weights)
+                self._fed = weights
             self._session = onnxruntime.InferenceSession(
                 ir.to_proto(copy).SerializeToString(),
                 options,
@@ -74,7 +80,7 @@ class Executor:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one sample (shapes as the graph's inputs) and returns the fetched values."""
-        used = {name: feeds[name] for name in self.inputs}
+        used = {name: feeds[name] for name in self.inputs} | self._fed
         results: Sequence[Any] = self._session.run(list(self.outputs), used)
         return {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
 
@@ -115,19 +121,33 @@ def _taken_out(graph: ir.Graph) -> Arrays:
 
     In a protobuf they would be copied three times before onnxruntime has them.
     """
-    found: Arrays = {}
-    for name, value in graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes < _LARGE or tensor.dtype not in _NUMPY_TYPES:
-            continue
-        if not value.uses():
-            continue  # a graph output; onnxruntime finds only those that a node reads
-        array = np.require(tensor.numpy(), tensor.dtype.numpy(), ["C", "A"])
-        found[name] = array
-        value.const_value = ir.ExternalTensor(
-            "memory", 0, array.nbytes, tensor.dtype, shape=ir.Shape(array.shape), name=name
+    large = {
+        name: value.const_value
+        for name, value in graph.initializers.items()
+        # onnxruntime finds only those that a node reads
+        if value.const_value is not None and value.uses() and _can_be_taken(value.const_value)
+    }
+    for name, tensor in large.items():
+        graph.initializers[name].const_value = ir.ExternalTensor(
+            "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
         )
-    return found
+    return dict(zip(large, in_parallel(_array_of, list(large.values())), strict=True))
+
+
+def _can_be_taken(tensor: ir.TensorProtocol) -> bool:
+    return tensor.nbytes >= _LARGE and tensor.dtype in _NUMPY_TYPES
+
+
+def _array_of(tensor: ir.TensorProtocol) -> np.ndarray:
+    return np.require(tensor.numpy(), tensor.dtype.numpy(), ["C", "A"])
+
+
+def _make_inputs(graph: ir.Graph, names: Iterable[str]) -> None:
+    for name in names:
+        value = graph.initializers.pop(name)
+        value.const_value = None
+        if not value.is_graph_input():
+            graph.inputs.append(value)
 
 
 def split_samples(samples: Mapping[str, np.ndarray]) -> Iterable[Arrays]:

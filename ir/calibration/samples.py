@@ -77,11 +77,17 @@ def random_inputs_of(
     for name, shape in shapes.items():
         low, high = ranges[name]
         centre, reach = (high + low) / 2, (high - low) / 2
-        normal = generator.normal(size=(count, *shape[1:])) / 3
-        uniform = generator.uniform(-1, 1, (count, *shape[1:]))
-        even = (np.arange(count) % 2 == 0).reshape((-1,) + (1,) * (len(shape) - 1))
-        picked = np.clip(np.where(even, normal, uniform), -1, 1)
-        found[name] = (centre + reach * picked).astype(np.float32)
+        samples = np.empty((count, *shape[1:]), np.float32)
+        # every sample is drawn in both ways, one at a time: all together would fill fresh memory
+        for index in range(count):
+            normal = generator.normal(size=shape[1:]) / 3
+            if index % 2 == 0:
+                samples[index] = centre + reach * np.clip(normal, -1, 1)
+        for index in range(count):
+            uniform = generator.uniform(-1, 1, shape[1:])
+            if index % 2:
+                samples[index] = centre + reach * uniform
+        found[name] = samples
     return found
 
 
