@@ -6,6 +6,7 @@ No conversion logic is here, and nothing heavy is imported before a command need
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import os
 import sys
@@ -59,8 +60,13 @@ dlaconv from-qonnx net.onnx -o net.dla.onnx"""
 _CliError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
+_ALLOCATIONS = 100_000
+"""Allocations between two collections of garbage: graphs are large, and hardly any is left."""
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code."""
+    gc.set_threshold(_ALLOCATIONS)
     # a stream that the caller closed is None; what would go there is dropped
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115

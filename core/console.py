@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlaconv.diagnostics import Diagnostic, Severity
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 _COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
-_WIDTH = 120
-"""Columns of tables that go to a file or a pipe."""
-
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 """Characters that a name in a file could take over a terminal with."""
 
@@ -36,22 +29,10 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose
 
-    def result(self, renderable: RenderableType) -> None:
+    def result(self, text: str) -> None:
         """Prints a result in words on standard output."""
-        if self.quiet:
-            return
-        if isinstance(renderable, str):
-            sys.stdout.write(_harmless(renderable.rstrip("\n")) + "\n")
-            return
-        from rich.console import Console as RichConsole
-
-        if sys.stdout.isatty():
-            RichConsole(file=sys.stdout, highlight=False).print(renderable)
-            return
-        plain = io.StringIO()
-        RichConsole(file=plain, width=_WIDTH, highlight=False).print(renderable)
-        lines = [line.rstrip() for line in plain.getvalue().splitlines()]
-        sys.stdout.write("\n".join(lines).strip("\n") + "\n")
+        if not self.quiet:
+            sys.stdout.write(_harmless(text.rstrip("\n")) + "\n")
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:

@@ -10,34 +10,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv import __version__
+from dlaconv import __version__, tables
 from dlaconv.diagnostics import Diagnostic
+from dlaconv.tables import pairs
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import RenderableType
 
     from dlaconv.backends.access.rules import CheckResult
 
 Json = Mapping[str, Any]
 
 
-def table(rows: Sequence[Json]) -> RenderableType:
+def table(rows: Sequence[Json]) -> str:
     """Rows as a table; the keys of the first row are the headings."""
     if not rows:
         return "nothing to list"
-    return _table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+    return tables.table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
 
 
-def summary(report: Json, *, verbose: bool = False) -> RenderableType:
+def summary(report: Json, *, verbose: bool = False) -> str:
     """The summary of a conversion, from its report."""
-    from rich.console import Group
-
-    parts: list[RenderableType] = [_pairs(_summary_rows(report, verbose=verbose))]
+    parts: list[str] = [pairs(_summary_rows(report, verbose=verbose))]
     contract = report["io"]
     parts.append(_ports("what to feed", contract["inputs"]))
     parts.append(_ports("what comes out", contract["outputs"]))
-    return Group(*parts)
+    return "\n\n".join(parts)
 
 
 def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
@@ -82,7 +80,7 @@ def check_json(result: CheckResult, file: Path) -> dict[str, Any]:
     }
 
 
-def check_summary(document: Json, *, verbose: bool = False) -> RenderableType:
+def check_summary(document: Json, *, verbose: bool = False) -> str:
     """The last lines of a check."""
     rows = [
         ("file", document["file"]),
@@ -93,13 +91,11 @@ def check_summary(document: Json, *, verbose: bool = False) -> RenderableType:
         rows.append(("not decided", ", ".join(document["undecided"])))
     if verbose:
         rows.append(("passed", ", ".join(document["passed"])))
-    return _pairs(rows)
+    return pairs(rows)
 
 
-def verification_summary(document: Json) -> RenderableType:
+def verification_summary(document: Json) -> str:
     """A comparison as a table, one map a row."""
-    from rich.console import Group
-
     rows = []
     for row in document["maps"]:
         whole, local = row["accumulated"], row["local"]
@@ -118,19 +114,19 @@ def verification_summary(document: Json) -> RenderableType:
             ]
         )
     headings = ["map", "class", "values", "differ", "(local)", "clipped", "largest", "(local)"]
-    parts: list[RenderableType] = [_table([*headings, "QSNR", "cosine"], rows)]
+    parts: list[str] = [tables.table([*headings, "QSNR", "cosine"], rows)]
     ends = [("compared on", _comparison(document))]
     ends += [(f"QSNR of {n!r}", _quality(row)) for n, row in document["outputs"].items()]
     if document["unmatched"]:
         ends.append(("not in the source", ", ".join(document["unmatched"])))
-    return Group(*parts, _pairs(ends))
+    return "\n\n".join([*parts, pairs(ends)])
 
 
-def strip_summary(document: Json) -> RenderableType:
+def strip_summary(document: Json) -> str:
     """The result of taking the private attributes out of a file."""
     removed = document["removed"]
     listed = ", ".join(f"{name} ({count}x)" for name, count in removed.items())
-    return _pairs([("removed", listed), ("written", document["output"])])
+    return pairs([("removed", listed), ("written", document["output"])])
 
 
 def arrays_json(
@@ -154,13 +150,13 @@ def arrays_json(
     }
 
 
-def arrays_table(document: Json) -> RenderableType:
+def arrays_table(document: Json) -> str:
     """The results of a run as a table."""
     rows = [
         [name, _shape(item["shape"]), item["dtype"], str(item["min"]), str(item["max"])]
         for name, item in document["outputs"].items()
     ]
-    return _table(["output", "shape", "dtype", "smallest", "largest"], rows)
+    return tables.table(["output", "shape", "dtype", "smallest", "largest"], rows)
 
 
 def unknown_rule(rule_id: str, known: Sequence[str]) -> Diagnostic:
@@ -175,7 +171,7 @@ def unknown_rule(rule_id: str, known: Sequence[str]) -> Diagnostic:
     )
 
 
-def _ports(title: str, ports: Sequence[Json]) -> RenderableType:
+def _ports(title: str, ports: Sequence[Json]) -> str:
     rows = [
         [
             port["name"],
@@ -185,36 +181,11 @@ def _ports(title: str, ports: Sequence[Json]) -> RenderableType:
         ]
         for port in ports
     ]
-    return _table([title, "shape", "integers", "conversion"], rows)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading in headings:
-        found.add_column(heading, overflow="fold")
-    for row in rows:
-        found.add_row(*(Text(cell) for cell in row))
-    return found
+    return tables.table([title, "shape", "integers", "conversion"], rows)
 
 
 def _cell(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _pairs(rows: Sequence[tuple[str, str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table(box=None, show_header=False, pad_edge=False)
-    found.add_column(style="bold", no_wrap=True)
-    found.add_column(overflow="fold")
-    for name, value in rows:
-        found.add_row(Text(name), Text(value))
-    return found
 
 
 def _counted(counts: Mapping[str, int]) -> str:
