@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import in_parallel
+from dlaconv.ir.blocks import in_parallel, shape_tuple
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.lowering import lowered
 
@@ -129,7 +129,7 @@ def _taken_out(graph: ir.Graph) -> Arrays:
     }
     for name, tensor in large.items():
         graph.initializers[name].const_value = ir.ExternalTensor(
-            "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+            "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(shape_tuple(tensor)), name=name
         )
     return dict(zip(large, in_parallel(_array_of, list(large.values())), strict=True))
 

@@ -27,6 +27,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.calibration.effort import multiplications
 from dlaconv.ir.graph import (
     attribute,
     insert_before,
@@ -40,7 +41,6 @@ from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.scales.cost import SAME
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
 from dlaconv.ir.scales.policy import policy_of
-from dlaconv.ir.scales.refine import multiplications
 from dlaconv.ir.scales.solver import Plan, solve
 
 _SHARE = 0.25

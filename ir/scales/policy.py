@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir.calibration.effort import affordable
 from dlaconv.ir.calibration.samples import observed_values
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.scales.cost import Samples
@@ -83,7 +84,8 @@ def _mse(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
 
 def _observed(model: ir.Model, groups: list[Group], context: Context) -> Samples:
     names = [variable.unrounded for group in groups for variable in group.maps]
-    return observed_values(model, context.inputs, names)
+    inputs = context.inputs if context.calibration else affordable(model, context.inputs)
+    return observed_values(model, inputs, names)
 
 
 POLICIES = {

@@ -8,7 +8,6 @@ serves every trial: the steps of the maps are inputs of its graph.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.effort import affordable, multiplications
 from dlaconv.ir.execution import Arrays, Executor, split_samples
-from dlaconv.ir.graph import is_op, producer, shape_of
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.cost import FAR, Samples, hardware_range
@@ -32,8 +31,8 @@ from dlaconv.ir.scales.solver import (
 )
 
 _TRIALS = 96
-_BUDGET = 2e11
-"""Multiplications that all trials together may take."""
+_ON_DATA, _ON_RANDOM_INPUTS = 2e11, 2e10
+"""Multiplications that all trials together may take; random inputs are not worth more."""
 _GAIN = 0.99
 """A change is kept if it brings the error below this share of what it was."""
 _MARGIN = 10 ** (-0.2 / 10)
@@ -56,15 +55,16 @@ def refine(
         plan: where to start.
         groups: the groups that may change.
         observed: unrounded values of the groups' maps on data.
-        context: its inputs are what the network is tried on.
+        context: its inputs are what the network is tried on, as many as are affordable.
 
     Returns:
-        A plan whose output error on the inputs is not above that of ``plan``, and at most 0.2 dB
+        A plan whose output error on these inputs is not above that of ``plan``, and at most 0.2 dB
         above that of the nearest powers of two for these groups.
     """
-    samples = list(split_samples(context.inputs))
+    samples = list(split_samples(affordable(model, context.inputs)))
     work = len(samples) * max(multiplications(model), 1)
-    trials = int(min(_TRIALS, _BUDGET // work))
+    budget = _ON_RANDOM_INPUTS if context.calibration is None else _ON_DATA
+    trials = int(min(_TRIALS, budget // max(work, 1)))
     if trials < 2 or not groups:
         return plan
     search = _Search(plan, _Trial(model, grouping, samples, context), observed, trials)
@@ -196,18 +196,3 @@ class _Trial:
 
 def _step_input(name: str) -> str:
     return f"step of {name}"
-
-
-def multiplications(model: ir.Model) -> int:
-    """Multiplications of one run, convolutions and fully connected layers only."""
-    total = 0
-    for node in model.graph:
-        if not is_op(node, "Conv", "Gemm"):
-            continue
-        result = shape_of(node.outputs[0])
-        holder = producer(node.inputs[1])
-        weights = node.inputs[1] if holder is None else holder.inputs[0]
-        shape = shape_of(weights) if weights is not None else None
-        if result is not None and shape is not None:
-            total += math.prod(result) * math.prod(shape[1:])
-    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -149,7 +150,7 @@ def _one_kernel(
             odd_part(term.factor.numerator) == odd_part(term.factor.denominator) == 1
             and holds(term.factor, SINGLE)
             # the optimiser may add the 0.5 of a rounding to the bias: leave room for it
-            and 2 * term.bound + 2 * max(1, 1 / term.factor) <= _EXACT
+            and 2 * term.bound + 2 * max(Fraction(1), 1 / term.factor) <= _EXACT
             for term in acc.terms
         )
     )

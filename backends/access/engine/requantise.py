@@ -256,7 +256,8 @@ def _arithmetic(
     if not acc.exact:
         return True, False
     half = half_units(layer.output)
-    branches = [_Branch(term, slope, scaling) for term in acc.terms for slope in _distinct(slopes)]
+    different = _distinct(slopes)
+    branches = [_Branch(term, slope, scaling) for term in acc.terms for slope in different]
     for bits in (DOUBLE,) if acc.double else (SINGLE, DOUBLE):
         if all(branch.proven(half, bits) for branch in branches):
             safe = all(adding_half_is_safe(branch.end, half, bits) for branch in branches)
