@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dlaconv.ir.compare import Comparison, Difference, MapRow
+from dlaconv.ir.compare import Comparison, Difference, MapRow, in_units, summed_errors
 
 
 def about(**settings):
@@ -76,3 +76,55 @@ def test_the_predicted_share_is_the_mean_of_magnitude_times_error_of_each_channe
     row.add(values, values, values)
     assert row.predicted == pytest.approx((0.001 * 40 + 0.002 * 100) / 4)
     assert MapRow(about()).predicted is None
+
+
+def test_large_maps_are_compared_as_small_ones():
+    random = np.random.default_rng(0)
+    wanted = random.integers(-300, 300, 50_000) / 2
+    got = np.clip(np.rint(wanted) + (random.random(wanted.size) < 0.01), -128, 127)
+    got[-1], wanted[-1] = 0, 9
+    off = got - wanted
+    outside = (wanted > 127.6) | (wanted < -128.6)
+    found = Difference()
+    found.add(wanted.astype(np.float32), got.astype(np.int8), about())
+    assert (found.count, found.clipped) == (wanted.size, outside.sum())
+    assert found.differing == (np.abs(off) > 0.5).sum()
+    assert found.largest == np.abs(off[~outside]).max() == 9
+    assert found.qsnr_db == pytest.approx(
+        10 * math.log10(np.square(wanted).sum() / np.square(off).sum()), rel=1e-12
+    )
+    assert found.cosine == pytest.approx(
+        np.dot(wanted, got) / np.linalg.norm(wanted) / np.linalg.norm(got), rel=1e-12
+    )
+
+
+def test_units_on_the_grid_are_exact_in_float32():
+    halves = np.arange(-300, 300) / 2
+    values = (halves * np.float64(np.float32(0.1))).astype(np.float32)
+    found = in_units(values.reshape(1, 6, 10, 10), float(np.float32(0.1)))
+    assert found.dtype == np.float32
+    assert np.array_equal(found.reshape(-1), halves)
+
+
+def test_units_beside_the_grid_keep_their_digits():
+    values = np.arange(20_000, dtype=np.float32)
+    values[15_000] += 0.25
+    found = in_units(values, 1.0)
+    assert np.array_equal(found, values.astype(np.float64))
+    assert in_units(np.float32([1 / 3]), 1.0)[0] == float(np.float32(1 / 3))
+
+
+def test_units_take_a_ratio_for_each_channel():
+    found = in_units(np.ones((1, 2, 2), np.float32), 0.5, np.array([[[1.0], [2.0]]]))
+    assert found.tolist() == [[[2, 2], [4, 4]]]
+
+
+def test_predictions_over_large_maps_are_sums_over_channels():
+    random = np.random.default_rng(1)
+    values, errors = random.normal(size=(1, 3, 100, 100)), np.array([0.1, 0.2, 0.3])
+    row = MapRow(about(channel_error=errors))
+    row.add(values, values, values)
+    expected = (np.abs(values[0]).sum(axis=(1, 2)) * errors).sum() / values.size
+    assert row.predicted == pytest.approx(expected, rel=1e-12)
+    summed = summed_errors([(values, 0.5), (-values, 0.25)])
+    assert summed == pytest.approx(0.25 * np.abs(values).sum(), rel=1e-12)

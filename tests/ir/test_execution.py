@@ -65,3 +65,46 @@ def test_a_model_that_onnxruntime_rejects_is_a_value_error():
     graph = ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 18}, name="g")
     with pytest.raises(ValueError, match="NoSuchOperator"):
         Executor(ir.Model(graph, ir_version=10))
+
+
+def with_weights(*, graph_output=False):
+    """x + large constant, and a large constant that nobody reads."""
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=(4096,))
+    used, unused = (dialect.constant(name, LARGE) for name in ("used", "unused"))
+    node = ir.node("Add", [x, used], name="add")
+    total = node.outputs[0]
+    total.name, total.dtype, total.shape = "total", ir.DataType.FLOAT, ir.Shape((4096,))
+    outputs = [total, used] if graph_output else [total]
+    graph = ir.Graph([x], outputs, nodes=[node], opset_imports={"": 18}, name="g")
+    graph.register_initializer(used)
+    graph.register_initializer(unused)
+    return ir.Model(graph, ir_version=10)
+
+
+LARGE = np.arange(4096, dtype=np.float32)
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("graph_output", [False, True])
+def test_large_weights_take_part_and_stay_in_the_model(optimise, graph_output):
+    model = with_weights(graph_output=graph_output)
+    executor = Executor(model, optimise=optimise)
+    assert executor.inputs == ("x",)
+    for value in (1, 2):
+        got = executor.run({"x": np.full(4096, value, np.float32)})
+        assert np.array_equal(got["total"], LARGE + value)
+        assert not graph_output or np.array_equal(got["used"], LARGE)
+    assert np.array_equal(model.graph.initializers["used"].const_value.numpy(), LARGE)
+    assert list(model.graph.initializers) == ["used", "unused"]
+    assert [value.name for value in model.graph.inputs] == ["x"]
+
+
+def test_a_value_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="no value 'nothing'"):
+        Executor(twice_quantised(), ["nothing"])
+
+
+def test_what_the_results_do_not_need_is_not_run():
+    proto = executable_proto(with_weights(), ["x"])
+    assert not proto.graph.node
+    assert not proto.graph.initializer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import register_constants
-from dlaconv.ir.layers import network_of
+from dlaconv.ir.layers import network_of, signed_sums
 from dlaconv.ir.quantisation import Quantisation
 
 
@@ -137,6 +138,29 @@ def test_steps_of_two_operands_meet_in_the_multiplier():
         (layer,) = chain.network().layers
         assert layer.multipliers == (expected,)
         assert len(layer.inputs) == 2
+
+
+def test_float_weights_are_shared_while_somebody_holds_them():
+    chain = Chain()
+    chain.conv(step=0.5)
+    chain.quantize(-2)
+    weights = chain.network().layers[0].weights
+    first = weights.floats()
+    assert first.dtype == np.float32
+    assert np.array_equal(first, weights.integers)
+    assert weights.floats() is first
+    gone = weakref.ref(first)
+    del first
+    assert gone() is None
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.int8, 128), (np.int32, 1 << 20)])
+def test_positive_and_negative_integers_are_summed_apart(dtype, limit):
+    integers = np.random.default_rng(0).integers(-limit, limit, (70, 40, 5, 5)).astype(dtype)
+    axes, wide = (1, 2, 3), integers.astype(np.int64)
+    positive, negative = signed_sums(integers)
+    assert np.array_equal(positive, np.maximum(wide, 0).sum(axis=axes))
+    assert np.array_equal(negative, np.maximum(-wide, 0).sum(axis=axes))
 
 
 def unknown_operator(chain):
