@@ -1,9 +1,10 @@
 """Time per image of the simulator, float onnxruntime and qonnx: ``python -m benchmarks.simulator``.
 
 ResNet-18 at 224x224, one image, in three ways that take turns: the converted file in our bit-true
-simulator, with what the host does to the image; the same network in float (its weights, no quantisers) in onnxruntime with the
-simulator's session settings and the optimiser on; the cleaned QONNX file in qonnx's executor, in
-an environment of its own. Sessions and models are kept; only running is measured.
+simulator, with what the host does to the image; the same network in float (its weights, no
+quantisers) in onnxruntime with the simulator's session settings and the optimiser on; the cleaned
+QONNX file in qonnx's executor, in an environment of its own. Sessions and models are kept; only
+running is measured.
 """
 
 from __future__ import annotations
