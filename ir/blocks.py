@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ import onnx_ir as ir
 _ELEMENTS = 1 << 16
 """Elements of a block, unless one row alone has more."""
 _MOST_THREADS = 4
+_AHEAD = 4
 T = TypeVar("T")
 R = TypeVar("R")
 Block = tuple[slice, np.ndarray]
@@ -111,6 +114,43 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, items))
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, made a few ahead by another thread while the last ones are used.
+
+    Whatever goes wrong in making them is raised here.
+    """
+    ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    room = Semaphore(_AHEAD)
+    stopped = False
+
+    def make() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if stopped:
+                    return
+                ready.put((True, item))
+            ready.put((False, None))
+        except BaseException as error:  # for the other thread to raise
+            ready.put((False, error))
+
+    maker = Thread(target=make, daemon=True)
+    maker.start()
+    try:
+        while True:
+            found, item = ready.get()
+            if not found:
+                break
+            yield item
+            room.release()
+    finally:
+        stopped = True
+        room.release()
+        maker.join()
+    if item is not None:
+        raise item
 
 
 def shape_tuple(constant: ir.TensorProtocol | np.ndarray) -> tuple[int, ...]:

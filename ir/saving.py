@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.blocks import in_parallel, little_endian, row_blocks, shape_tuple
+from dlaconv.ir.blocks import ahead, little_endian, row_blocks, shape_tuple
 
 if TYPE_CHECKING:
     import onnx
@@ -114,20 +114,19 @@ def _write_external(
 
 
 def _write_pieces(path: Path, pieces: Sequence[_Piece]) -> None:
-    """Writes a file piece by piece, several at a time: each knows its place."""
-    path.touch()
-
-    def write(piece: _Piece) -> None:
-        with path.open("r+b", buffering=0) as file:
-            file.seek(piece.begin)
-            _write(file, piece.head)
-            for data in _data_of(piece.tensor):
-                _write(file, data)
-
-    in_parallel(write, pieces)
+    """Writes pieces one after the other, with zeros between them where they do not touch."""
+    with path.open("wb", buffering=0) as file:
+        place = 0
+        for begin, data in ahead((piece.begin, data) for piece in pieces for data in _data(piece)):
+            _write(file, bytes(max(0, begin - place)))
+            _write(file, data)
+            place = max(place, begin) + len(data)
 
 
-def _data_of(tensor: ir.TensorProtocol | None) -> Iterator[bytes | memoryview]:
+def _data(piece: _Piece) -> Iterator[bytes | memoryview]:
+    """The bytes of a piece; a tensor's are computed as they are asked for."""
+    yield piece.head
+    tensor = piece.tensor
     if tensor is None:
         return
     if tensor.dtype.bitwidth < 8 or not len(tensor.shape):  # packed: onnx_ir knows how

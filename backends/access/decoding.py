@@ -77,7 +77,7 @@ class DecodedWeights:
         """All integers, int64."""
         integers = np.empty(self.shape, np.int64)
         for rows, block in row_blocks(self.stored):
-            nearest, _ = _nearest(self._units(rows, block))
+            nearest, _ = _defined(_units(block, self.scales[rows], self.convention))
             integers[rows] = nearest.reshape(integers[rows].shape)
         return integers
 
@@ -86,13 +86,16 @@ class DecodedWeights:
 
         def decode(rows: slice) -> np.ndarray:
             block = rows_of(self.stored, rows)
-            units = self._units(rows, block)
-            nearest = np.rint(units)
+            nearest = self._nearest(rows, block)
             forget(block)
-            if not np.isfinite(nearest.sum()):
-                nearest[~np.isfinite(nearest)] = 0
-            clipped: np.ndarray = np.clip(nearest, *limits, out=nearest).astype(np.int8)
-            return clipped.reshape(block.shape)
+            facts = self._facts
+            if self._known < rows.stop or not (
+                np.isfinite(facts.residual[rows]).all()
+                and limits[0] <= facts.low[rows].min(initial=0)
+                and facts.high[rows].max(initial=0) <= limits[1]
+            ):
+                nearest = np.clip(np.nan_to_num(nearest, nan=0.0), *limits)
+            return nearest.astype(np.int8).reshape(block.shape)
 
         return BlockTensor(decode, ir.DataType.INT8, self.shape, name)
 
@@ -101,16 +104,20 @@ class DecodedWeights:
         """What rules need of the integers."""
         if self._known < len(self.scales):
             for rows, block in row_blocks(self.stored):
-                self._units(rows, block)
+                self._nearest(rows, block)
         return self._facts
 
-    def _units(self, rows: slice, block: np.ndarray) -> np.ndarray:
-        """Stored values in units, ``[rows, rest]``; whoever walks all of them collects facts."""
+    def _nearest(self, rows: slice, block: np.ndarray) -> np.ndarray:
+        """The nearest integers, ``[rows, rest]``; whoever walks all of them collects facts.
+
+        What is no number, or beyond all integers, stays so.
+        """
         units = _units(block, self.scales[rows], self.convention)
+        nearest: np.ndarray = np.rint(units)
         if rows.start == self._known:
-            self._facts.note(rows, units)
+            self._facts.note(rows, units, nearest)
             self._known = rows.stop
-        return units
+        return nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,22 +158,24 @@ class WeightFacts:
             total=np.zeros(count, np.int64),
         )
 
-    def note(self, rows: slice, units: np.ndarray) -> None:
-        """Fills in the channels of one block, ``[rows, rest]`` in units."""
+    def note(self, rows: slice, units: np.ndarray, nearest: np.ndarray) -> None:
+        """Fills in the channels of one block: ``[rows, rest]`` in units, and the integers."""
         if not units.shape[1]:
             return
-        nearest = np.rint(units)
         low, high = nearest.min(axis=1), nearest.max(axis=1)
-        # nan and inf stay in minimum and maximum
-        if not (np.maximum(-low, high) < _LARGEST_INTEGER).all():
-            nearest, distance = _nearest(units)
-            low, high = nearest.min(axis=1), nearest.max(axis=1)
-        else:
+        largest = np.maximum(-low, high)  # nan and inf stay in minimum and maximum
+        if (largest < _LARGEST_INTEGER).all():
             distance = np.subtract(units, nearest)
             np.abs(distance, out=distance)
+        else:
+            nearest, distance = _defined(units)
+            low, high = nearest.min(axis=1), nearest.max(axis=1)
+            largest = np.maximum(-low, high)
         self.residual[rows] = residual = distance.max(axis=1)
         self.low[rows], self.high[rows] = low, high
-        self.total[rows] = np.abs(nearest).sum(axis=1, dtype=np.float64)
+        exact = float(largest.max()) * units.shape[1] < 1 << np.finfo(units.dtype).nmant
+        magnitudes = np.abs(nearest, out=distance)
+        self.total[rows] = magnitudes.sum(axis=1, dtype=None if exact else np.float64)
         empty = (low == 0) & (high == 0)
         doubtful = empty | (residual > _FLOAT32_NOISE)  # elsewhere only zero can become zero
         if doubtful.any():
@@ -247,7 +256,7 @@ def decode_bias(bias: np.ndarray, weight_steps: np.ndarray, input_step: float) -
     step = weight_steps * input_step
     units = np.full(bias.shape, np.inf)
     np.divide(bias, step, out=units, where=usable_scales(step), casting="unsafe")
-    nearest, distance = _nearest(units)
+    nearest, distance = _defined(units)
     return DecodedBias(nearest.astype(np.int64), distance)
 
 
@@ -316,7 +325,7 @@ def _units(block: np.ndarray, scales: np.ndarray, convention: str) -> np.ndarray
     return units
 
 
-def _nearest(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _defined(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integers (float64) and distances from them; 0 and inf where a value is no usable number."""
     nearest = np.rint(units)
     with np.errstate(invalid="ignore"):

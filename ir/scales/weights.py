@@ -122,7 +122,13 @@ def scale_integers(
         result[changed] = np.clip(fresh, low, high).astype(integers.dtype)
     bias_integers, error = round_bias(bias, ideal, scaling, target)
     return ScaledWeights(
-        result.astype(np.int8, copy=False), chosen, ideal, bias_integers, error, too_small & ~dead, changed
+        result.astype(np.int8, copy=False),
+        chosen,
+        ideal,
+        bias_integers,
+        error,
+        too_small & ~dead,
+        changed,
     )
 
 

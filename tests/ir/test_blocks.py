@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from dlaconv.ir import blocks
-from dlaconv.ir.blocks import BlockTensor, forget, row_blocks
+from dlaconv.ir.blocks import BlockTensor, ahead, forget, in_parallel, row_blocks
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +67,33 @@ def test_forgetting_any_other_array_changes_nothing():
 def resident() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_items_made_ahead_come_in_order():
+    assert list(ahead(iter(range(100)))) == list(range(100))
+    assert list(ahead([])) == []
+
+
+def test_what_goes_wrong_ahead_is_raised_where_the_items_are_used():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    used = []
+    with pytest.raises(KeyError, match="broken"):
+        used.extend(ahead(items()))
+    assert used in ([], [1])
+
+
+def test_a_user_who_stops_early_stops_the_maker():
+    made = []
+    for item in ahead(made.append(n) or n for n in range(1000)):
+        if item == 3:
+            break
+    assert len(made) < 20
+
+
+def test_functions_in_parallel_keep_their_order_and_raise_their_errors():
+    assert in_parallel(lambda n: n * n, range(50)) == [n * n for n in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        in_parallel(lambda n: 1 // n, [1, 0, 2])
