@@ -189,14 +189,16 @@ def _pool_to_convolution(node: ir.Node, context: Context) -> None:
     source = node.inputs[0]
     assert source is not None
     kernel = _kernel(node)
-    channels = (shape_of(source) or ())[1]
+    shape = shape_of(source) or ()
+    channels, rank = shape[1], len(kernel)
     weights = np.ones((channels, 1, *kernel), np.int8)
-    one_window = set((shape_of(node.outputs[0]) or ())[2:]) == {1}  # then it never moves
-    strides = () if one_window else ints_attribute(node, "strides", (1,) * len(kernel))
-    window = {
-        "strides": strides,
-        "pads": ints_attribute(node, "pads", (0,) * (2 * len(kernel))),
-    }
+    pads = ints_attribute(node, "pads", (0,) * (2 * rank))
+    strides = ints_attribute(node, "strides", (1,) * rank)
+    if set((shape_of(node.outputs[0]) or ())[2:]) == {1}:
+        # one window never moves: the least stride that passes what it leaves uncovered
+        padded = (n + a + b for n, a, b in zip(shape[2:], pads[:rank], pads[rank:], strict=True))
+        strides = (1 + max(n - k for n, k in zip(padded, kernel, strict=True)),) * rank
+    window = {"strides": strides, "pads": pads}
     gain = 1 / math.prod(kernel)
     _replace_by_linear(node, context, source, weights, gain, group=channels, **window)
     size = "x".join(map(str, kernel))

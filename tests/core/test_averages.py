@@ -1,0 +1,29 @@
+"""Averages that become depth-wise convolutions, from the file to the proof."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import dlaconv
+from dlaconv.options import Options
+from tests.frontends.builders import network, parameters, quant, save
+
+
+@pytest.mark.parametrize(("size", "stride"), [((9, 9), 3), ((7, 8), 2), ((7, 7), 1)])
+def test_a_single_window_stays_one_even_if_the_map_is_larger(tmp_path, size, stride):
+    """7x7 by 7 on 9x9: a convolution that moved by 1 would have nine windows."""
+    nodes = [
+        quant("x", "a"),
+        ("AveragePool", ["a"], ["mean"], {"kernel_shape": [7, 7], "strides": [7, 7]}),
+        quant("mean", "y", "t"),
+    ]
+    constants = parameters(0.031) | {"t": np.float32(0.0123)}
+    source = save(tmp_path, network(nodes, constants, {"x": [1, 16, *size]}))
+    file = tmp_path / "net.dla.onnx"
+    options = Options(io="absorb", allow_violations=True)
+    assert dlaconv.convert(source, file, options=options).report["verification"]["passed"]
+    [linear] = [node for node in onnx.load(file).graph.node if node.op_type == "Conv"]
+    attributes = {item.name: helper.get_attribute_value(item) for item in linear.attribute}
+    assert attributes["strides"] == [stride] * 2
+    assert dlaconv.verify(source, file, samples=2).outputs == ("y",)
