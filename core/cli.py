@@ -67,6 +67,7 @@ _ALLOCATIONS = 100_000
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code."""
     gc.set_threshold(_ALLOCATIONS)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads that we do not use
     # a stream that the caller closed is None; what would go there is dropped
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115

@@ -162,13 +162,13 @@ class _Writer:
 def _grid_tensor(name: str, weights: Weights) -> BlockTensor:
     """The float32 tensor ``scales * integers``, computed when it is read."""
     shape = weights.shape
-    scales = weights.scales.reshape((-1,) + (1,) * (len(shape) - 1))
+    scales = weights.scales.astype(np.float32).reshape((-1,) + (1,) * (len(shape) - 1))
     stored = weights.tensor
     integers = stored if isinstance(stored, BlockTensor) else stored.numpy()
 
     def rows(part: slice) -> np.ndarray:
         reals: np.ndarray = rows_of(integers, part) * scales[part]
-        return reals.astype(np.float32)
+        return reals.astype(np.float32, copy=False)
 
     return BlockTensor(rows, ir.DataType.FLOAT, shape, name)
 
