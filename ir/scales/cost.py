@@ -29,6 +29,12 @@ def hardware_range(item: StepClass, target: Target) -> tuple[int, int]:
     return (0, high - low) if item.unsigned else (low, high)
 
 
+def clip_range(source: Quantisation) -> tuple[float, float]:
+    """Where a per-tensor quantisation clips, in units of its step: integers less the zero point."""
+    zero = float(source.zero_point.reshape(-1)[0])
+    return source.qmin - zero, source.qmax - zero
+
+
 def natural_step(source: Quantisation, limits: tuple[int, int]) -> float:
     """The finest step that keeps the source's integers, or else covers its range.
 
@@ -39,8 +45,7 @@ def natural_step(source: Quantisation, limits: tuple[int, int]) -> float:
         source: per-tensor quantisation.
         limits: the hardware's smallest and largest integer.
     """
-    zero = float(source.zero_point.reshape(-1)[0])
-    top, bottom = source.qmax - zero, source.qmin - zero
+    bottom, top = clip_range(source)
     units = max(1.0, (top + 1) / (limits[1] + 1))
     if bottom < 0:
         units = max(units, bottom / limits[0] if limits[0] else math.inf)
@@ -48,9 +53,13 @@ def natural_step(source: Quantisation, limits: tuple[int, int]) -> float:
 
 
 def is_exact(source: Quantisation, step: float, limits: tuple[int, int]) -> bool:
-    """True if the hardware holds the source's integers at the source's step."""
+    """True if the hardware holds the source's integers, less the zero point, at its step.
+
+    Values on a grid that a fractional zero point shifts are none of the hardware's.
+    """
     return (
-        abs(step / source.scalar_step - 1) < SAME
+        clip_range(source)[0].is_integer()
+        and abs(step / source.scalar_step - 1) < SAME
         and float(natural_step(source, limits)) == source.scalar_step
     )
 

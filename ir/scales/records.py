@@ -11,12 +11,17 @@ from dlaconv.ir import provenance
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.records import Fidelity, TensorRecord
-from dlaconv.ir.scales.cost import SAME, is_exact, natural_step
+from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.scales.cost import SAME, clip_range, is_exact, natural_step
 from dlaconv.ir.scales.groups import MapVariable
 from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights
 
 _INTEGRAL = 1e-3
 """A bias this near to an integer was one before float32 stored it."""
+_HALF = 0.5 + 1e-3
+"""Clips that are nearer than this, in units of the hardware, are one clip."""
+_UNSHIFTED = (Rounding.HALF_UP, Rounding.FLOOR, Rounding.CEIL)
+"""Modes that round x + z like x, for any integer z."""
 
 
 def map_record(
@@ -40,14 +45,21 @@ def map_record(
     real = step / gamma
     source = variable.source
     fidelity, note = _fidelity(variable, real, limits)
-    if fidelity is Fidelity.EXACT and not _rounds_alike(variable, context):
-        fidelity = Fidelity.RESCALED
-        note = f"the source rounds with {source.rounding}, the hardware with {context.rounding}"
+    notes = [note]
+    if not variable.derived:
+        notes.append(_lost_clip(variable, real, limits))
+    if fidelity is Fidelity.EXACT:
+        alike, note = _rounds_alike(variable, context)
+        notes.append(note)
+        if not alike:
+            fidelity = Fidelity.RESCALED
+    note = "; ".join(filter(None, notes))
     if variable.sign and not variable.derived and fidelity is Fidelity.EXACT:
         note = "a sign, +1 or -1"
     if (ratio := context.channel_ratios.get(variable.name)) is not None:
         ends = f"{real / float(ratio.max()):.6g} to {real / float(ratio.min()):.6g}"
-        note = f"a step per channel in the source: one unit is worth {ends}"
+        notes.insert(0, f"a step per channel in the source: one unit is worth {ends}")
+        note = "; ".join(filter(None, notes))
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"
     return TensorRecord(
@@ -72,12 +84,7 @@ def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tu
     if variable.derived:
         return Fidelity.DERIVED, "the source does not quantise this map"
     if is_exact(source, real, limits):
-        notes = []
-        if source.qmax < limits[1] or limits[0] < source.qmin < 0:
-            notes.append(f"the source clips at [{source.qmin}, {source.qmax}], the hardware later")
-        if not source.rounding.nearest:
-            notes.append(f"the source rounds with {source.rounding}")
-        return Fidelity.EXACT, "; ".join(notes)
+        return Fidelity.EXACT, ""
     natural = natural_step(source, limits)
     if real < source.scalar_step * (1 - SAME):
         return Fidelity.CLIPPED, f"finer step than the source's {source.scalar_step:.6g}"
@@ -87,11 +94,40 @@ def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tu
     return Fidelity.RESCALED, ""
 
 
-def _rounds_alike(variable: MapVariable, context: Context) -> bool:
-    """True if both round to nearest (ties apart), in one direction, or a bias makes up for it."""
+def _lost_clip(variable: MapVariable, real: float, limits: tuple[int, int]) -> str:
+    """Says where the source clips if the hardware, whose range is wider there, does not.
+
+    A clip at zero is not lost: it has become a ReLU. What the host feeds is clipped by the host.
+    """
+    source, value = variable.source, variable.node.inputs[0]
+    if variable.sign or value is None or value.is_graph_input():
+        return ""
+    low, high = clip_range(source)
+    unit = source.scalar_step / real
+    if high * unit < limits[1] - _HALF or limits[0] + _HALF < low * unit != 0:
+        return f"the source clips at [{low:g}, {high:g}] of its units, the hardware later"
+    return ""
+
+
+def _rounds_alike(variable: MapVariable, context: Context) -> tuple[bool, str]:
+    """Whether both round to nearest, in one direction, or a bias makes up for it; what to know.
+
+    The source adds its zero point z before it rounds, so that its mode is round(x/s + z) - z. That
+    is the mode itself for any z where ties do not depend on parity or sign, and for an even z where
+    they go to even.
+    """
     source, hardware = variable.source.rounding, context.rounding
-    both_nearest = source.nearest and hardware.nearest
-    return both_nearest or source is hardware or variable.name in context.compensated
+    zero = variable.source.qmin - clip_range(variable.source)[0]
+    shifted = source not in _UNSHIFTED and bool(zero % 2 if source is Rounding.HALF_EVEN else zero)
+    where = f" on a zero point of {zero:g}" if shifted else ""
+    if variable.name in context.compensated:
+        return True, f"the source rounds with {source}{where}"
+    if source is hardware and not shifted:
+        return True, ""
+    note = f"the source rounds with {source}{where}, the hardware with {hardware}"
+    if source.nearest and hardware.nearest:
+        return not shifted, f"{note}: ties may differ"
+    return False, note
 
 
 def source_row(source: Quantisation) -> dict[str, Any]:
