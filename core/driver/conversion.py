@@ -327,9 +327,10 @@ class _Digest(Thread):
 
     def run(self) -> None:
         try:
-            with self._path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    self._digest.update(block)
+            block = memoryview(bytearray(1 << 18))
+            with self._path.open("rb", buffering=0) as file:
+                while count := file.readinto(block):
+                    self._digest.update(block[:count])
         except OSError as error:
             self._error = error
 
