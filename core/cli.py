@@ -74,7 +74,9 @@ def main(args: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    code = run(sys.argv[1:] if args is None else args)
+    gc.freeze()  # no last search for garbage: the system takes the memory back anyway
+    sys.exit(code)
 
 
 def run(args: Sequence[str], plugins: Plugins | None = None) -> int:

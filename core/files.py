@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -103,7 +102,7 @@ def staging(folder: Path) -> Iterator[Path]:
     Whatever ends the block otherwise, Ctrl-C included, removes them and leaves ``folder`` as it
     was.
     """
-    temporary = folder / f".dlaconv.{secrets.token_hex(4)}.tmp"
+    temporary = folder / f".dlaconv.{os.urandom(4).hex()}.tmp"
     temporary.mkdir()
     try:
         yield temporary
@@ -120,7 +119,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Whatever ends the block otherwise, Ctrl-C included, removes the temporary file and leaves
     ``path`` as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

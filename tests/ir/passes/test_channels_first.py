@@ -219,7 +219,7 @@ def test_permutations_compose_as_transposes_do(first, second, third):
 
 def test_equal_graph_outputs_stay_two():
     net = Net(x=[1, 4, 4, 4])
-    outputs = [net.op("Transpose", "x", perm=TO_NCHW).name for _ in range(4)]
+    outputs = [net.op("Transpose", "x", perm=TO_NCHW) for _ in range(4)]
     run_pass([channels_first, clean], net.model(*outputs))
 
 
