@@ -13,7 +13,7 @@ class Fidelity(enum.StrEnum):
     EXACT = "exact"
     """The same integers at the same real step."""
     RESCALED = "rescaled"
-    """Maps: another real step or rounding. Weights: the same integers, the step rounded to the grid."""
+    """Maps: another step or rounding. Weights: the same integers, the step rounded to the grid."""
     REQUANTISED = "requantised"
     """The integers were rounded anew."""
     CLIPPED = "clipped"

@@ -21,7 +21,7 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding
-from dlaconv.ir.scales.cost import hardware_range
+from dlaconv.ir.scales.cost import clip_range, hardware_range
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.groups import Grouping, MapVariable, StepClass
 from dlaconv.ir.scales.policy import policy_of
@@ -164,14 +164,18 @@ class _Applier:
         following = consumers(node.outputs[0])[0]
         if is_op(following, "LeakyRelu", "PRelu") or not self.policy.keeps_integers:
             return bias
-        offset = _CENTRE.get(source.rounding, 0.0) - _CENTRE.get(self.context.rounding, 0.0)
-        if is_op(following, "Relu") or source.qmin >= 0:  # towards zero is down, away is up
-            offset += {Rounding.DOWN: -0.5, Rounding.UP: 0.5}.get(source.rounding, 0.0)
-        if not offset or not self._keeps_step(result, source):
+        low, _ = clip_range(source)
+        positive = is_op(following, "Relu") or low >= 0
+        above = source.qmin >= 0 or (positive and low <= source.qmin)  # the zero point is added
+        wanted = _centre(source.rounding, above)
+        offset = wanted - _centre(self.context.rounding, positive)
+        if not (offset or wanted) or not self._keeps_step(result, source):
+            return bias
+        self.context.compensated.add(result.outputs[0].name or "")
+        if not offset:
             return bias
         if bias is None:
             bias = np.zeros((shape_of(node.outputs[0]) or (0, 0))[1])
-        self.context.compensated.add(result.outputs[0].name or "")
         return bias + offset * source.scalar_step
 
     def _keeps_step(self, result: ir.Node, source: Quantisation) -> bool:
@@ -203,6 +207,13 @@ class _Applier:
         node.resize_inputs(len(inputs))
         for index, value in enumerate(inputs):
             node.replace_input_with(index, value)
+
+
+def _centre(mode: Rounding, positive: bool) -> float:
+    """Mean error of a rounding; towards zero is down, and away up, where nothing is negative."""
+    if positive:
+        mode = {Rounding.DOWN: Rounding.FLOOR, Rounding.UP: Rounding.CEIL}.get(mode, mode)
+    return _CENTRE.get(mode, 0.0)
 
 
 def _per_channel(step: np.ndarray, channels: int) -> np.ndarray:

@@ -120,10 +120,10 @@ def _rounds_alike(variable: MapVariable, context: Context) -> tuple[bool, str]:
     zero = variable.source.qmin - clip_range(variable.source)[0]
     shifted = source not in _UNSHIFTED and bool(zero % 2 if source is Rounding.HALF_EVEN else zero)
     where = f" on a zero point of {zero:g}" if shifted else ""
-    if variable.name in context.compensated:
-        return True, f"the source rounds with {source}{where}"
     if source is hardware and not shifted:
         return True, ""
+    if variable.name in context.compensated:
+        return True, f"the source rounds with {source}{where}"
     note = f"the source rounds with {source}{where}, the hardware with {hardware}"
     if source.nearest and hardware.nearest:
         return not shifted, f"{note}: ties may differ"

@@ -135,7 +135,7 @@ def test_a_zero_point_that_can_be_shifted_away_costs_nothing(tmp_path, zero, sig
     middle = int_quant(FIRST, step, zero, bits, signed=signed)
     assert_computes(tmp_path, model, after(middle), x=X)
     got = hardware(tmp_path, model, x=X)
-    assert got.classes()["m"] == "exact"
+    assert got.classes()["m"] == ("rescaled" if zero % 2 else "exact")  # ties go to odd integers
     unclipped = inside(FIRST / step, zero, bits, signed)
     assert unclipped.mean() > 0.5
     sure = unclipped & (FIRST / step % 1 != 0.5)

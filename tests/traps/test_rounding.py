@@ -158,21 +158,23 @@ def test_hardware_integers_differ_at_ties_and_whole_numbers_only(tmp_path, mode,
         assert not differs.any()
 
 
-@pytest.mark.parametrize("mode", ["HALF_UP", "DPU", "FLOOR"])
-def test_hardware_that_rounds_like_the_source_has_all_its_integers(tmp_path, mode):
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("mode", ["HALF_UP", "DPU", "FLOOR", "DOWN", "UP"])
+def test_hardware_that_rounds_like_the_source_has_all_its_integers(tmp_path, mode, relu):
     """The rounding of the hardware is an option; with the source's mode no tie is left over."""
     import dlaconv
     from dlaconv.options import Options
     from tests.frontends.builders import save
 
-    rounding = {"HALF_UP": "half-away", "DPU": "half-dpu", "FLOOR": "floor"}[mode]
+    rounding = {"HALF_UP": "half-away", "DPU": "half-dpu"}.get(mode, mode.lower())
     x = grid(8, 3, 8, 8, step=2.0**-5, seed=3)
-    model, constants = two_layers(mode)
+    model, constants = two_layers(mode, relu=relu)
     target = tmp_path / "net.dla.onnx"
     options = Options(allow_violations=True, rounding=rounding)
     dlaconv.convert(save(tmp_path, model), target, options=options)
     maps = dlaconv.run(target, {"x": x}, rounding=rounding, as_float=True, fetch_all=True)
     values = (unrounded(constants, x) * STEP).astype(np.float32)
+    values = np.maximum(values, 0) if relu else values
     assert np.array_equal(maps["map"], int_quant(values, STEP, 0, 8, mode=mode))
 
 

@@ -7,7 +7,7 @@ from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.records import Fidelity
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.scales.cost import is_exact
-from tests.ir.scales.graphs import Net, records, scaled
+from tests.ir.scales.graphs import Net, outputs, real_outputs, records, scaled
 
 STEP = 2.0**-4
 
@@ -102,3 +102,18 @@ def test_a_grid_beside_zero_is_none_of_the_hardware_s():
     whole, half = (Quantisation.of(STEP, 7, zero_point=zero) for zero in (2.0, 0.5))
     assert is_exact(whole, STEP, (-128, 127))
     assert not is_exact(half, STEP, (-128, 127))
+
+
+@pytest.mark.parametrize("zero", [0, 3, -64])
+def test_truncation_goes_into_the_bias_where_it_goes_one_way(zero):
+    """The source truncates x/s + z: down above -z and up below, which with z = -64 is both."""
+    net = Net(0)
+    convolved = net.conv(net.quantise(net.x, 2.0**-5), steps=2.0**-9, bias=np.zeros(16))
+    how = {"signed": zero < 0, "zero_point": float(zero), "rounding": Rounding.DOWN}
+    net.output(net.quantise(net.relu(convolved), 2.0**-3, 7, **how))
+    model, context = scaled(net, io="absorb")
+    row = records(context, "map")[model.graph.outputs[0].name]
+    off = real_outputs(model, context, net.data) - outputs(net.model, net.data)
+    mean = float(np.mean(off)) / row.target["real_step"]
+    assert mean == pytest.approx(0, abs=0.3 if zero < 0 else 0.02)  # the wrong way: half a unit
+    assert (row.fidelity is Fidelity.EXACT) is (zero >= 0)
