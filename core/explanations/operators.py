@@ -64,6 +64,13 @@ OPERATORS = (
         "Give it the shape [1, C].",
     ),
     Explanation(
+        "DLA309",
+        "unusable-constant",
+        "Weights or a bias hold infinite values or no numbers, or none at all.",
+        "The hardware computes with integers, and none of them stands for such a value.",
+        "Look for a division by zero in training or export, or for a layer without channels.",
+    ),
+    Explanation(
         "DLA310",
         "contradicting-shapes",
         "The shapes of the network do not fit each other.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.legal.requantise import stored_quantisers
@@ -113,6 +115,13 @@ def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
             "the weights are computed by the network; the hardware wants constants",
             "",
         )
+    if is_op(node, "Conv", "Gemm") and (unusable := _unusable(node)):
+        return (
+            "DLA309",
+            "unusable-constant",
+            unusable,
+            "look for a division by zero in training or export, or for a layer without channels",
+        )
     if is_op(node, "Add", "Div", "MatMul", "Concat") and constants:
         return (
             "DLA303",
@@ -123,6 +132,33 @@ def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
     if is_op(node, "Add", "Div", "MatMul") and len(node.inputs) != 2:
         return ("DLA304", "malformed-operator", f"{node.op_type} needs two operands", "")
     return None
+
+
+def _unusable(node: ir.Node) -> str:
+    """What no integer can stand for in a layer's constants, in words; empty if there is nothing."""
+    for word, value in zip(("weights", "bias"), node.inputs[1:], strict=False):
+        if value is None:
+            continue
+        holder = producer(value)
+        if holder is not None and dialect.is_dequantize(holder):
+            value = holder.inputs[0]  # integers
+        if not is_constant(value):
+            continue
+        array = np.atleast_1d(dialect.array_of(value))
+        if not array.size:
+            return f"the {word} of shape {list(array.shape)} are empty"
+        if array.dtype.kind != "f" or (word == "bias" and _only_its_sign(node)):
+            continue
+        wrong = sum(int((~np.isfinite(block)).sum()) for _, block in row_blocks(array))
+        if wrong:
+            return f"{wrong} of {array.size} values of the {word} are not finite"
+    return ""
+
+
+def _only_its_sign(node: ir.Node) -> bool:
+    """True if only signs are taken of a result: an infinite bias decides them like a large one."""
+    uses = node.outputs[0].uses()
+    return bool(uses) and all(dialect.is_bipolar(use.node) for use in uses)
 
 
 def _constant_weight(value: ir.Value | None) -> bool:

@@ -54,8 +54,15 @@ def _moves_integers(node: ir.Node) -> bool:
     return is_op(node, *SAME_SCALE) and not is_op(node, "LeakyRelu", "PRelu")
 
 
-def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
-    """Puts an identity layer between a stored map and the quantiser that reads it."""
+def insert_identity(node: ir.Node, x: ir.Value, context: Context, *, exact: bool = True) -> None:
+    """Puts an identity layer between a stored map and the quantiser that reads it.
+
+    Args:
+        node: the quantiser.
+        x: the map.
+        context: gets the rewrite.
+        exact: False if the source quantises something else than the stored map.
+    """
     name = f"{node.name}/requantise"
     nodes = identity_layer(x, name)
     insert_before(node, *nodes)
@@ -64,7 +71,7 @@ def insert_identity(node: ir.Node, x: ir.Value, context: Context) -> None:
     layer = provenance.location(node).layer
     word = layer_words(nodes[-1])
     context.rewrites.append(
-        Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation")
+        Rewrite("requantise", layer, f"a {word} identity layer carries the requantisation", exact)
     )
 
 

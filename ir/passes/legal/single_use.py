@@ -72,15 +72,23 @@ def _one_quantiser(value: ir.Value, model: ir.Model, context: Context) -> None:
     graph.insert_before(next(iter(graph)), first)
     for other in nodes[1:]:
         other.replace_input_with(0, first.outputs[0])
-        insert_identity(other, first.outputs[0], context)
+        insert_identity(other, first.outputs[0], context, exact=False)
     context.diagnostics.add(
         Diagnostic(
             "DLA206",
             "input-quantised-twice",
             f"{len(nodes)} quantisers read the graph input {value.name!r}; the hardware stores "
-            "it once, so all but the finest requantise the stored map",
+            "it once, so all but the finest requantise the stored map: they read values rounded to "
+            f"{_words(first)}, the widest of them {_words(nodes[-1])} in the source",
             Severity.WARNING,
             provenance.location(nodes[1], model),
             help="share one quantiser at the input",
         )
     )
+
+
+def _words(quantiser: ir.Node) -> str:
+    quantisation = dialect.quantisation_of(quantiser)
+    step, zero = float(quantisation.step.max()), float(quantisation.zero_point.mean())
+    low, high = ((end - zero) * step for end in (quantisation.qmin, quantisation.qmax))
+    return f"{step:.6g} within {low:.6g}..{high:.6g}"

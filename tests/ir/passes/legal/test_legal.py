@@ -107,6 +107,10 @@ def test_input_with_two_quantisers_keeps_the_finest_and_warns():
     assert len(reading) == 1
     assert dialect.quantisation_of(reading[0]).scalar_step == pytest.approx(0.03)
     assert [item.rule for item in about.diagnostics] == ["DLA206"]
+    (message,) = (item.message for item in about.diagnostics)
+    assert "0.03 within -3.84..3.81" in message
+    assert "0.05 within -6.4..6.35" in message
+    assert [rewrite.exact for rewrite in about.rewrites if rewrite.name == "requantise"] == [False]
 
 
 def test_raw_operand_of_add_becomes_a_derived_map_with_the_next_quantiser_s_step():
@@ -171,6 +175,29 @@ def test_constant_operand_is_refused():
     x = net.quantise(net.x)
     net.output(net.op("Add", x, dialect.constant("c", np.ones((1, 16, 1, 1), np.float32))))
     with pytest.raises(ConversionError, match="DLA303"):
+        known_operators(net.model, context())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("place", "word"), [(1, "weights"), (2, "bias")])
+def test_constants_that_no_integer_stands_for_are_refused(place, word, value):
+    net = Net(0)
+    result = net.conv(net.quantise(net.x))
+    array = np.zeros((16, 16, 3, 3) if place == 1 else 16, np.float32)
+    array.reshape(-1)[[2, 5]] = value
+    result.producer().replace_input_with(place, dialect.constant("odd", array))
+    net.output(net.quantise(result, 0.1))
+    with pytest.raises(ConversionError, match=f"2 of {array.size} values of the {word} are not"):
+        known_operators(net.model, context())
+
+
+def test_a_layer_without_output_channels_is_refused():
+    net = Net(0)
+    result = net.conv(net.quantise(net.x))
+    holder = result.producer().inputs[1].producer()
+    holder.replace_input_with(0, dialect.constant("none", np.zeros((0, 16, 3, 3), np.int8)))
+    net.output(net.quantise(result, 0.1))
+    with pytest.raises(ConversionError, match=r"DLA309.*are empty"):
         known_operators(net.model, context())
 
 
