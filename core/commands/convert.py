@@ -32,7 +32,8 @@ _RESULT = """
 
 Writes the fixed-point ONNX file and a report beside it, compares both with the source on a few
 samples, and ends with a summary. If the network breaks a rule of the hardware, nothing is written
-and every violation is listed."""
+and every violation is listed. A network above 2 GB gets its weights in a second file beside the
+first, which ends in .weights."""
 
 
 def from_command(frontend: Frontend) -> Command:
