@@ -9,6 +9,7 @@ import contextlib
 import gc
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -74,9 +75,22 @@ def main(args: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
+    _clean_up_on_termination()
     code = run(sys.argv[1:] if args is None else args)
     gc.freeze()  # no last search for garbage: the system takes the memory back anyway
     sys.exit(code)
+
+
+def _clean_up_on_termination() -> None:
+    """Lets a polite request to end run the clean-up of what is half written, as Ctrl-C does."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def run(args: Sequence[str], plugins: Plugins | None = None) -> int:

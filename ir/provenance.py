@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Location
 
 _LAYER, _OP, _LINE = "dlaconv.layer", "dlaconv.op", "dlaconv.line"
 _FILE = "dlaconv.source_file"
+_WEIGHT_FILES = "dlaconv.weight_files"
 
 
 def mark(node: ir.Node, layer: str, op: str, line: int = 0) -> ir.Node:
@@ -29,6 +33,17 @@ def mark(node: ir.Node, layer: str, op: str, line: int = 0) -> ir.Node:
 def name_source(model: ir.Model, file: str) -> None:
     """Notes the file that a model was read from."""
     model.metadata_props[_FILE] = file
+
+
+def name_weight_files(model: ir.Model, files: Iterable[Path]) -> None:
+    """Notes the further files that a model's weights are read from, later on as well."""
+    model.meta[_WEIGHT_FILES] = tuple(files)
+
+
+def weight_files(model: ir.Model) -> tuple[Path, ...]:
+    """The further files that a model's weights are read from."""
+    files: tuple[Path, ...] = model.meta.get(_WEIGHT_FILES, ())
+    return files
 
 
 def mark_all(model: ir.Model, file: str) -> None:

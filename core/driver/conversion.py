@@ -98,10 +98,14 @@ class _Driver:
 
     def run(self) -> Conversion:
         from dlaconv.backends.access.rules import check_view
-        from dlaconv.files import staging
+        from dlaconv.files import require_conversion_output, staging
+        from dlaconv.ir import provenance
         from dlaconv.ir.layers import network_of
         from dlaconv.ir.scales.facts import map_facts
 
+        if self.output is not None:
+            weights = provenance.weight_files(self.imported.model)
+            require_conversion_output(self.output, weights, self.options.emit)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
         self.digest = _Digest(self.source)

@@ -49,13 +49,16 @@ def strip_file(path: Path, output: Path, target: Path | None) -> Stripped:
         remove_attributes,
     )
     from dlaconv.frontends.onnx.reader import read_onnx
+    from dlaconv.ir.provenance import weight_files
     from dlaconv.ir.saving import save
 
     description = load_target(target)
     for place in (output, weights_of(output)):
-        require_output(place, [path, weights_of(path), *([] if target is None else [target])])
+        require_output(place, [path, *([] if target is None else [target])])
     names = private_attributes(description) | FIELD_ATTRIBUTES
     model = read_onnx(path, names)
+    for place in (output, weights_of(output)):
+        require_output(place, weight_files(model))
     removed = remove_attributes(model, names)
     if not removed:
         raise ConversionError(

@@ -13,6 +13,7 @@ from dlaconv.errors import UnreadableError
 from dlaconv.frontends.onnx import problems, validate
 from dlaconv.frontends.onnx.weights import Weights, mapped
 from dlaconv.frontends.onnx.wire import Span, WireError, operators, without_weights
+from dlaconv.ir import provenance
 
 if TYPE_CHECKING:
     import onnx
@@ -155,6 +156,7 @@ def _checked(
     model = ir.from_proto(proto)
     for name, view in views.items():
         model.graph.initializers[name].const_value = view
+    provenance.name_weight_files(model, weights.files)
     return model
 
 

@@ -46,6 +46,11 @@ class Weights:
         self._data = data
         self._claimed = 0
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of external data that are mapped."""
+        return [Path(path) for path in self._maps]
+
     def check(self, tensor: onnx.TensorProto, span: Span | None = None) -> ir.TensorProtocol | None:
         """Checks one tensor; findings are added to ``found``.
 

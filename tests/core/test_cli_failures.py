@@ -1,6 +1,7 @@
 """How the command line fails: exit codes, messages, JSON, and nothing left behind."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,27 @@ def test_ctrl_c_while_writing_leaves_nothing(dlaconv, driver, toy, tmp_path, mon
     shown = dlaconv("run", toy, "--input", inputs, "--output", tmp_path / "y.npz")
     assert shown.code == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.toy", "x.npz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_request_to_end_cleans_up(tmp_path, name):
+    script = f"""
+import os, signal
+from pathlib import Path
+import dlaconv.cli
+from dlaconv.files import staging
+
+def convert(*_, **__):
+    with staging(Path({str(tmp_path)!r})):
+        os.kill(os.getpid(), signal.{name})
+
+dlaconv.cli.run = convert
+dlaconv.cli.main([])
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + getattr(signal, name), b"")
+    assert not list(tmp_path.iterdir())
 
 
 USAGE = {

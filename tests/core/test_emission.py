@@ -188,6 +188,18 @@ def test_an_input_is_never_overwritten(tmp_path, kind):
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.parametrize("name", ["net.dla.onnx", "net.dla.json", "net.dla.sim.onnx"])
+def test_external_data_of_the_input_is_never_overwritten(tmp_path, name):
+    source, output = tmp_path / "net.onnx", tmp_path / "net.dla.onnx"
+    save = {"save_as_external_data": True, "location": name, "size_threshold": 100}
+    onnx.save(chain(1, 0).model, source, **save)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(UsageError, match=r"DLA421.*overwrite an input"):
+        dlaconv.convert(source, output, options=Options(emit=("sim",)))
+    assert (tmp_path / name).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", name}
+
+
 def test_a_folder_in_the_way_is_found_before_any_work(tmp_path):
     onnx.save(chain(1, 0).model, tmp_path / "net.onnx")
     (tmp_path / "net.dla.qdq.onnx").mkdir()
