@@ -61,7 +61,7 @@ dlaconv from-qonnx net.onnx -o net.dla.onnx"""
 _CliError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
-_ALLOCATIONS = 100_000
+_ALLOCATIONS = 500_000
 """Allocations between two collections of garbage: graphs are large, and hardly any is left."""
 
 

@@ -80,12 +80,12 @@ def require_conversion_output(
     """
     require_output(output, sources)
     report = report_of(output)
-    if report == output:
+    if output in {report, weights_of(output)}:
         raise UsageError(
             Diagnostic(
                 "DLA421",
                 "output-path",
-                "the report beside the output would have the same name",
+                "a file beside the output (report, weights) would have the same name",
                 location=Location(file=str(output)),
                 help="end the output in .onnx",
             )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
-from dlaconv.diagnostics import Diagnostics
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.emission import emitted, remarks
 from dlaconv.driver.reading import load_target, read_samples
-from dlaconv.errors import ConversionError, InternalError
+from dlaconv.errors import ConversionError, InternalError, UnreadableError
 from dlaconv.files import emitted_at
 from dlaconv.options import EMITTED, Options
 
@@ -103,12 +103,13 @@ class _Driver:
         from dlaconv.ir.layers import network_of
         from dlaconv.ir.scales.facts import map_facts
 
+        weights = provenance.weight_files(self.imported.model)
         if self.output is not None:
-            weights = provenance.weight_files(self.imported.model)
             require_conversion_output(self.output, weights, self.options.emit)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
         self.digest = _Digest(self.source)
+        before = _states([self.source, *weights])
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
         context = self._context(target)
         reference = self.imported.model.clone() if self.options.verify else None
@@ -133,6 +134,7 @@ class _Driver:
             report = self._report(network, maps, context, checked, verification)
             if folder is not None:
                 self._write_beside(view, network, maps, report, folder)
+            _require_unchanged(before)
         return Conversion(access, context.diagnostics, report, self.output, self._emitted())
 
     def _timed(self, name: str, action: Any) -> Any:
@@ -318,6 +320,40 @@ def _lines(report: Mapping[str, Any]) -> str:
         text = "[\n" + ",\n".join(rows) + "\n ]" if rows else json.dumps(value)
         fields.append(f" {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _states(paths: Sequence[Path]) -> dict[Path, tuple[int, int] | None]:
+    """Size and time of change of files; None for one that is gone, whose content stays mapped."""
+    states: dict[Path, tuple[int, int] | None] = {}
+    for path in paths:
+        try:
+            found = path.stat()
+            states[path] = found.st_size, found.st_mtime_ns
+        except OSError:
+            states[path] = None
+    return states
+
+
+def _require_unchanged(before: Mapping[Path, tuple[int, int] | None]) -> None:
+    """Sees to it that a mapped file was not written to while it was read.
+
+    Raises:
+        UnreadableError: naming each file that was.
+    """
+    after = _states(list(before))
+    changed = [path for path, state in before.items() if None not in {state, after[path]}]
+    changed = [path for path in changed if before[path] != after[path]]
+    if changed:
+        raise UnreadableError(
+            Diagnostic(
+                "DLA409",
+                "changed-source",
+                "the file was written to while it was converted",
+                location=Location(file=str(path)),
+                help="convert it again when whatever writes it has ended",
+            )
+            for path in changed
+        )
 
 
 class _Digest(Thread):

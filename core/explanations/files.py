@@ -62,6 +62,13 @@ FILES = (
         "Name a graph input, and give a shape that agrees with its known sizes.",
     ),
     Explanation(
+        "DLA409",
+        "changed-source",
+        "A source file was written to while it was converted.",
+        "Its weights are read where they are used, so the result would mix two networks.",
+        "Wait until whatever writes the file has ended, then convert again.",
+    ),
+    Explanation(
         "DLA410",
         "bad-target",
         "A file given with --target is no description of a target.",

@@ -91,12 +91,16 @@ def constant(node: ir.Node, index: int, what: str, state: Import) -> np.ndarray 
     return array.astype(np.float32)
 
 
+_LARGEST_SCALE = 2.0**100
+"""Beyond it values and steps of the layers around leave float32."""
+
+
 def scale(node: ir.Node, index: int, state: Import, what: str = "scale") -> np.ndarray | None:
     """A scale: positive and finite everywhere; shape ``[]`` if it is one number."""
     array = constant(node, index, what, state)
     if array is None:
         return None
-    wrong = ~(np.isfinite(array) & (array > 0))
+    wrong = ~((array > 0) & (array < _LARGEST_SCALE))
     if wrong.any():
         value = float(array[wrong].flat[0])
         many = f"{int(wrong.sum())} of {array.size} values, such as " if array.size > 1 else ""
@@ -104,7 +108,7 @@ def scale(node: ir.Node, index: int, state: Import, what: str = "scale") -> np.n
             node,
             "DLA105",
             "invalid-scale",
-            f"the {what} must be positive and finite: {many}{value:g}",
+            f"the {what} must be positive and finite, below 2^100: {many}{value:g}",
             remedy="check the training: a scale that has collapsed belongs to a dead channel",
         )
         return None

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from dlaconv.driver.conversion import convert_imported
-from dlaconv.errors import ConversionError
+from dlaconv.errors import ConversionError, UnreadableError
 from dlaconv.frontends import Imported
 from dlaconv.options import Options
 from dlaconv.plugins import Plugins
@@ -68,3 +68,28 @@ def test_the_report_says_where_the_channels_are(convert, layout):
     io = convert(net, allow_violations=True).report["io"]
     assert [port["layout"] for port in (*io["inputs"], *io["outputs"])] == [layout] * 2
     assert io["inputs"][0]["shape"] == ([1, 8, 8, 16] if layout == "NHWC" else [1, 16, 8, 8])
+
+
+def test_a_source_that_is_written_to_meanwhile_is_refused(convert, tmp_path, monkeypatch):
+    source = tmp_path / "net.toy"
+    files = sorted(tmp_path.iterdir())
+
+    def meddle(*_):
+        source.write_text("another network")
+        return []
+
+    monkeypatch.setattr(Plugins, "rules", meddle)
+    with pytest.raises(UnreadableError, match="DLA409"):
+        convert(chain())
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_source_that_is_replaced_meanwhile_does_no_harm(convert, tmp_path, monkeypatch):
+    source = tmp_path / "net.toy"
+
+    def remove(*_):
+        source.unlink()
+        return []
+
+    monkeypatch.setattr(Plugins, "rules", remove)
+    assert convert(chain()).output.is_file()

@@ -68,6 +68,8 @@ def test_the_report_overwrites_neither_an_input_nor_the_output(tmp_path):
         require_conversion_output(tmp_path / "net.onnx", [target])
     with pytest.raises(UsageError, match="same name"):
         require_conversion_output(tmp_path / "new.json", [])
+    with pytest.raises(UsageError, match="same name"):
+        require_conversion_output(tmp_path / "new.weights", [])
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         require_conversion_output(tmp_path / "folder.onnx", [])

@@ -14,6 +14,7 @@ NUMBERS = {
     "negative scale": ({"scale": -0.5}, "DLA105", "-0.5"),
     "nan scale": ({"scale": np.nan}, "DLA105", "nan"),
     "infinite scale": ({"scale": np.inf}, "DLA105", "inf"),
+    "scale beyond the steps around it": ({"scale": 3e38}, "DLA105", "3e+38"),
     "one bad channel": ({"scale": [[[[1.0]], [[0.0]], [[2.0]]]]}, "DLA105", "1 of 3"),
     "fractional zero point": ({"zero": 0.5}, "DLA106", "0.5"),
     "nan zero point": ({"zero": np.nan}, "DLA106", "nan"),
