@@ -110,8 +110,11 @@ class GraphView:
             return None
         if array is None or array.dtype == np.float32:
             return array
+        if np.iscomplexobj(array):
+            return None
         try:
-            return array.astype(np.float64)
+            with np.errstate(invalid="ignore"):  # a signalling nan is a nan
+                return array.astype(np.float64)
         except (TypeError, ValueError):
             return None  # strings
 
@@ -162,6 +165,13 @@ class GraphView:
             if node is not None and is_standard(node, *passing):
                 queue.extend(self.map_inputs(node)[:1])
         return frozenset(final)
+
+    def static_shape(self, value: ir.Value) -> tuple[int, ...] | None:
+        """The shape of a value, None if any part of it is unknown."""
+        known = self.shape(value)
+        if known is None or None in known:
+            return None
+        return tuple(dim for dim in known if dim is not None)
 
     def shape(self, value: ir.Value | None) -> Shape | None:
         """The shape of a value, inferred where the file has none; None if its rank is unknown."""

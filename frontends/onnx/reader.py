@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from dlaconv.ir import provenance
 
 if TYPE_CHECKING:
     import onnx
+
+# What onnx_ir logs of a file is said better by our own checks; unhandled, it would go to stderr.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 _MOST_BYTES = 1 << 30
 _FOREIGN = (
@@ -141,6 +145,7 @@ def _checked(
         view = weights.check(tensor, spans.get(index))
         if view is not None:
             views[tensor.name] = view
+            _detach(tensor)
     inline = list(_attribute_tensors(proto))
     copies = [(tensor, weights.check(tensor)) for tensor in inline]
     if weights.bomb is not None:
@@ -149,15 +154,25 @@ def _checked(
     for tensor, view in copies:
         if view is not None:
             tensor.raw_data = view.tobytes()
-            tensor.ClearField("data_location")
-            tensor.ClearField("external_data")
+            _detach(tensor)
     _use_short_domain(proto)
     _raise(validate.graph(proto, file, private))
     model = ir.from_proto(proto)
     for name, view in views.items():
         model.graph.initializers[name].const_value = view
     provenance.name_weight_files(model, weights.files)
+    for value in model.graph.initializers.values():  # what value_info says of it may be stale
+        if value.const_value is not None:
+            dims = [dim for dim in value.const_value.shape if isinstance(dim, int)]
+            value.shape = ir.Shape(dims)
+            value.dtype = value.const_value.dtype
     return model
+
+
+def _detach(tensor: onnx.TensorProto) -> None:
+    """Leaves nothing of external data for others to follow, or to warn of."""
+    tensor.ClearField("data_location")
+    tensor.ClearField("external_data")
 
 
 def _broken_text(message: Any) -> str | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _STANDARD = ("", "ai.onnx")
 _STRING, _GRAPH, _STRINGS, _GRAPHS, _SPARSE = 3, 5, 8, 10, 11
+_MESSAGES = {4: "t", _GRAPH: "g", _SPARSE: "sparse_tensor", 13: "tp"}
+"""Fields of the attributes that hold one message, by the type that they state."""
 _MOST_NODES = 1_000_000
 _NAMED = 5
 _AGAIN = "export the network again"
@@ -59,6 +61,7 @@ def graph(model: onnx.ModelProto, file: str, private: Collection[str] = ()) -> l
     checker = _Checker(file, {entry.domain: entry.version for entry in model.opset_import}, model)
     checker.private = frozenset(private)
     checker.graph(model.graph, ChainMap())
+    checker.outputs(model.graph)
     for function in model.functions:
         checker.function(function)
     checker.expansion(model)
@@ -104,6 +107,10 @@ class _Checker:
             if entry.name not in scope:
                 self._add(f"the graph output {entry.name!r} is made by no node", "export it again")
         self._unique([entry.name for entry in graph.output], "graph output")
+
+    def outputs(self, graph: onnx.GraphProto) -> None:
+        if not graph.output:
+            self._add("the graph has no output, so it computes nothing", _AGAIN)
 
     def function(self, function: onnx.FunctionProto) -> None:
         opsets = {entry.domain: entry.version for entry in function.opset_import}
@@ -163,6 +170,9 @@ class _Checker:
                     _AGAIN,
                     node,
                 )
+            field = _MESSAGES.get(attribute.type)
+            if field and not (attribute.HasField(field) or attribute.ref_attr_name):
+                self._add(f"attribute {attribute.name!r} has no value", _AGAIN, node)
             if not _is_text(attribute):
                 self._add(f"attribute {attribute.name!r} is no UTF-8 text", _AGAIN, node)
             if attribute.type == _GRAPH:
@@ -205,6 +215,7 @@ class _Checker:
                 return
             sizes[key] = sum(sizes.get((node.domain, node.op_type), 1) for node in bodies[key])
         total = sum(sizes.get((node.domain, node.op_type), 1) for node in model.graph.node)
+        total += sum(sizes.values())  # those that nobody calls are unfolded as well
         if total > _MOST_NODES:
             self.found.append(
                 problems.too_large(

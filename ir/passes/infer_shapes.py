@@ -16,7 +16,8 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import is_op, shape_of
+from dlaconv.ir.graph import shape_of
+from dlaconv.ir.passes.misfits import misfits
 from dlaconv.ir.pipeline import Context, ir_pass
 
 if TYPE_CHECKING:
@@ -90,23 +91,7 @@ def propagate_shapes(
             kind = ir.serde.deserialize_type_proto_for_type(found)
             output.shape = output.shape if shape is None else shape
             output.type = output.type if kind is None else kind
-    return list(_wrong_channels(model)) if strict else []
-
-
-def _wrong_channels(model: ir.Model) -> Iterator[Diagnostic]:
-    """Channels that do not fit the weights: ONNX's inference does not compare them."""
-    for node in model.graph:
-        if not is_op(node, "Conv", "ConvTranspose"):
-            continue
-        shape, weights = (() if v is None else shape_of(v) or () for v in node.inputs[:2])
-        if len(shape) < 2 or not weights or (is_op(node, "Conv") and len(weights) < 2):
-            continue
-        wanted = weights[0]
-        if is_op(node, "Conv"):
-            wanted = weights[1] * node.attributes.get_int("group", 1)
-        if shape[1] != wanted:
-            why = f"{shape[1]} channels meet weights for {wanted} (shape {list(weights)})"
-            yield _failure(why, model, node)
+    return [_failure(why, model, node) for node, why in misfits(model)] if strict else []
 
 
 def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto:

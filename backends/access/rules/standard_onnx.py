@@ -8,6 +8,7 @@ from dlaconv.backends.access.model import AccessModel
 from dlaconv.backends.access.rules.rule import Rule
 from dlaconv.backends.access.standard_form import checker_complaint
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir.passes.misfits import misfits
 
 _LONGEST = 300
 
@@ -17,7 +18,8 @@ class InvalidOnnx(Rule):
 
     What it does: Takes the private attributes away and runs onnx's own full checker, which also
     compares stated with inferred types and shapes. Large constants are replaced by their shapes.
-    Values that nothing defines are named first.
+    Values that nothing defines are named first. Both are warnings; an error is what the checker
+    lets pass although nothing can compute it, such as weights for other channels.
 
     Why it matters on the hardware: The compiler reads the file as ONNX before it looks at scales;
     what the checker refuses is likely to be misread. (With the private attributes the checker
@@ -29,10 +31,9 @@ class InvalidOnnx(Rule):
     id = "GR-4"
     name = "invalid-onnx"
     clause = "Silent; the format is called fixed-point ONNX."
-    severity = Severity.WARNING
 
     def check(self, model: AccessModel) -> Iterator[Diagnostic]:
-        """Yields one finding per undefined value, else at most one from the checker."""
+        """Yields a finding per undefined value, else one from the checker, else those of shapes."""
         graph = model.model.graph
         known = set(graph.inputs) | set(graph.initializers.values())
         undefined = False
@@ -42,9 +43,20 @@ class InvalidOnnx(Rule):
                     continue
                 undefined = True
                 yield self.finding(
-                    model.location(node), f"{value.name!r} is read, but nothing defines it"
+                    model.location(node),
+                    f"{value.name!r} is read, but nothing defines it",
+                    severity=Severity.WARNING,
                 )
-        if not undefined and (complaint := checker_complaint(model.model, model.target)):
+        if undefined:
+            return
+        if complaint := checker_complaint(model.model, model.target):
             words = " ".join(complaint.split())
             words = words if len(words) <= _LONGEST else words[:_LONGEST] + " ..."
-            yield self.finding(model.location(None), f"the ONNX checker says: {words}")
+            yield self.finding(
+                model.location(None),
+                f"the ONNX checker says: {words}",
+                severity=Severity.WARNING,
+            )
+            return
+        for node, why in misfits(model.model, model.static_shape):
+            yield self.finding(model.location(node), why)

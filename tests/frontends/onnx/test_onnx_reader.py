@@ -2,10 +2,12 @@ import contextlib
 import os
 import struct
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -137,6 +139,12 @@ def node(op, inputs, outputs, **attributes):
     return helper.make_node(op, inputs, outputs, name=f"the_{outputs[0]}", **attributes)
 
 
+def empty_attribute():
+    made = helper.make_node("My", ["x"], ["y"], domain="my")
+    made.attribute.add(name="t", type=onnx.AttributeProto.TENSOR)
+    return made
+
+
 INVALID = {
     "a cycle": (
         graph(
@@ -158,6 +166,8 @@ INVALID = {
         graph(node("Softmax", ["x"], ["y"], axis="last")), "axis"
     ),
     "an unknown attribute": (graph(node("Relu", ["x"], ["y"], colour=3)), "colour"),
+    "no output": (graph(node("Relu", ["x"], ["y"]), outputs=[]), "no output"),
+    "an attribute without its tensor": (graph(empty_attribute()), "'t' has no value"),
     "too many inputs": (graph(node("Relu", ["x", "w"], ["y"])), "input"),
     "an operator of a later opset": (graph(node("Gelu", ["x"], ["y"]), opset=13), "Gelu"),
     "a removed operator": (
@@ -289,6 +299,8 @@ def test_functions_that_call_themselves_or_explode_are_refused(tmp_path):
     assert the_rule(save(tmp_path, itself)) == "DLA404"
     bombs = [function(f"F{i}", f"F{i + 1}", 10) for i in range(9)]
     assert the_rule(save(tmp_path, network([call], domains=domains, functions=bombs))) == "DLA407"
+    uncalled = network([("Relu", ["x"], ["y"])], domains=domains, functions=bombs)
+    assert the_rule(save(tmp_path, uncalled)) == "DLA407"
 
 
 # ---- external data
@@ -313,6 +325,17 @@ def test_external_data_is_mapped(tmp_path, length):
     model = read_onnx(with_external(tmp_path, length=length))
     array = dialect.array_of(model.graph.initializers["w"])
     assert np.array_equal(array.reshape(-1), np.arange(6000))
+
+
+def test_what_we_do_not_follow_is_not_warned_of(tmp_path, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_onnx(with_external(tmp_path, pointer="12345", basepath="/etc"))
+    model = relu()
+    model.configuration.add(name="two devices", num_devices=2)
+    model.graph.node[0].device_configurations.add(configuration_id="two devices")
+    ir.to_proto(read_onnx(save(tmp_path, model)))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("location", ["sub/net.data", "./net.data"])
@@ -466,3 +489,8 @@ def test_a_length_beyond_the_file_takes_no_memory(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 << 20
+
+
+def test_a_stale_value_info_of_a_weight_is_ignored(tmp_path):
+    model = read_onnx(save(tmp_path, conv(value_info=[("w", [2000, 5, 1, 1])])))
+    assert tuple(model.graph.initializers["w"].shape) == (2000, 3, 1, 1)

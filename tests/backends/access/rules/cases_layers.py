@@ -34,6 +34,7 @@ CASES = (
         WARNING,
     ),
     Case("GR-4", one_conv, undefined, "'nowhere' is read", WARNING),
+    Case("GR-4", one_conv, lambda: one_conv(channels_in=8), "16 channels meet weights for 8"),
     Case("IO-1", lambda: one_conv(1, 512, 8, 8), lambda: one_conv(1, 513, 8, 8), "513 channels"),
     Case("IO-1", lambda: one_gemm(512), lambda: one_gemm(1024), "1024 channels, not 1 to 512"),
     Case("IO-2", lambda: one_conv(1, 16, 512, 1), lambda: one_conv(1, 16, 513, 8), "is 513x8"),
