@@ -58,6 +58,7 @@ def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
     noted_by_name = {node.name or "": found for node, found in noted.items()}
     if not state.diagnostics.errors:
         _finish(state)
+    if not state.diagnostics.errors:
         report_unrounded_weights(state, producer, noted_by_name)
     return Imported(model, state.diagnostics, notes)
 
@@ -96,8 +97,6 @@ def _handler(node: ir.Node, layers: Mapping[str, Handler]) -> Handler | None:
 def _is_standard(node: ir.Node) -> bool:
     import onnx
 
-    if node.domain == dialect.DOMAIN:
-        return node.op_type in dialect.op_types()
     return bool(node.domain == "" and onnx.defs.has(node.op_type, dialect.OPSET, ""))
 
 

@@ -168,7 +168,7 @@ def flag(node: ir.Node, name: str, state: Import, *, default: bool) -> bool | No
         return default
     if found.type is ir.AttributeType.INT and found.value in {0, 1}:
         return bool(found.value)
-    _bad_attribute(node, name, f"must be 0 or 1, not {found.value!r}", state)
+    _bad_attribute(node, name, f"must be 0 or 1, not {_shown(found)}", state)
     return None
 
 
@@ -178,7 +178,7 @@ def rounding(node: ir.Node, state: Import, *, default: Rounding) -> Rounding | N
     if found is None:
         return default
     if found.type is not ir.AttributeType.STRING:
-        _bad_attribute(node, "rounding_mode", f"must be a name, not {found.value!r}", state)
+        _bad_attribute(node, "rounding_mode", f"must be a name, not {_shown(found)}", state)
         return None
     written = found.as_string()
     mode = _ROUNDING.get(written.upper())
@@ -193,6 +193,12 @@ def rounding(node: ir.Node, state: Import, *, default: Rounding) -> Rounding | N
             notes=("in power-of-two networks up to 6 % of the values are ties",),
         )
     return mode
+
+
+def _shown(attribute: ir.Attr) -> str:
+    """A value for a message: large ones by their type."""
+    scalars = (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING)
+    return repr(attribute.value) if attribute.type in scalars else f"of type {attribute.type.name}"
 
 
 def squeezed(array: np.ndarray) -> np.ndarray:

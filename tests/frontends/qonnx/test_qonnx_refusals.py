@@ -173,3 +173,18 @@ def test_other_opsets_are_refused(tmp_path, opset):
     found = refused(tmp_path, [quant("x", "y")], parameters(), opset=opset)
     assert rules(found) == ["DLA110"]
     assert str(opset) in found.errors[0].message
+
+
+@pytest.mark.parametrize("op", ["QuantizeHalfEven", "Dequantize", "Bipolar", "Quantise"])
+def test_operators_of_our_own_domain_are_none_of_a_source_s(tmp_path, op):
+    node = helper.make_node(op, ["q", "s", "z"], ["y"], name="ours", domain="org.dlaconv")
+    found = refused(tmp_path, [quant("x", "q"), node], parameters())
+    assert rules(found) == ["DLA102"]
+    assert "org.dlaconv" in found.errors[0].message
+
+
+def test_a_flag_that_is_a_tensor_is_refused_by_its_type(tmp_path):
+    tensor = helper.make_tensor("t", TensorProto.FLOAT, [2], [0.0, 1.0])
+    found = refused(tmp_path, [quant("x", "y", narrow=tensor, signed=[1, 2])], parameters())
+    assert rules(found) == ["DLA108", "DLA108"]
+    assert {word for item in found.errors for word in item.message.split()} >= {"TENSOR", "INTS"}
