@@ -66,7 +66,7 @@ OPERATORS = (
     Explanation(
         "DLA309",
         "unusable-constant",
-        "Weights or a bias hold infinite values or no numbers, or none at all.",
+        "Weights, biases or slopes hold infinite values or no numbers, or none at all.",
         "The hardware computes with integers, and none of them stands for such a value.",
         "Look for a division by zero in training or export, or for a layer without channels.",
     ),

@@ -59,6 +59,13 @@ SCALES = (
         Severity.WARNING,
     ),
     Explanation(
+        "DLA209",
+        "step-out-of-range",
+        "A map, weight or bias would need a step below 2^-126 or above 2^127.",
+        "Scales are stored as 32-bit floats; beyond that range they are zero, infinite or inexact.",
+        "Look for scales, weights or biases of the source that are far too small or too large.",
+    ),
+    Explanation(
         "DLA210",
         "hidden-ratio",
         "A graph input or output holds a multiple of its real value.",

@@ -33,8 +33,6 @@ CANONICAL: tuple[Pass, ...] = (
     # before integer_weights, which wants the constant right behind the quantise node
     transpose_weights,
     integer_weights,
-    # again: a bias or factor that was quantised, then reshaped, is a plain constant only now
-    fold_constants,
     # before fold_batch_norm, which would fold the first of two factors that cancel into a layer
     absorb_scaling,
     # before channels_first, which permutes weights of the one form behind the one shape operator

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
+from dlaconv.ir.passes.fold_constants import fold
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
@@ -24,7 +25,8 @@ def integer_weights(model: ir.Model, context: Context) -> None:
 
     Weights of Conv, ConvTranspose, Gemm and MatMul become integers times a step per output
     channel; every other reader (biases, operands of Add) gets a float constant that holds exactly
-    the same values: the integers of a bias depend on its layer's steps and are made later.
+    the same values: the integers of a bias depend on its layer's steps and are made later. What
+    standard operators make of such values is folded, since it may be quantised once more.
     """
     graph = model.graph
     done: dict[ir.Node, ir.Value | None] = {}
@@ -32,6 +34,7 @@ def integer_weights(model: ir.Model, context: Context) -> None:
         done |= {node: node.inputs[0] for node in nodes}
         for node in nodes:
             _replace(node, _integers(node), graph, context)
+        fold(model)
     for value in dict.fromkeys(done.values()):
         if value is not None:
             drop_unused(value)

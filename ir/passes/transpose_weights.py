@@ -59,7 +59,9 @@ def _move(node: ir.Node) -> None:
     new.outputs[0].type = quantise.outputs[0].type
     new.outputs[0].shape = ir.Shape(moved.shape)
     replace_node(node, new)
-    if not consumers(quantise.outputs[0]) and isinstance(quantise.graph, ir.Graph):
+    result = quantise.outputs[0]
+    unread = not (consumers(result) or result.is_graph_output())
+    if unread and isinstance(quantise.graph, ir.Graph):
         _remove(quantise.graph, quantise)
 
 

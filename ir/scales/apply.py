@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import (
     bypass,
@@ -35,6 +37,8 @@ _CENTRE = {
     Rounding.CEIL: 0.5,
 }
 """Mean error of a directed rounding, in units; the nearest modes have none."""
+_SMALLEST, _LARGEST = -126, 127
+"""Powers of two that float32 holds in full precision: steps are stored in it."""
 _SAME_STEP = 0.01
 """Two steps this close (relative) have the same half unit, which is what a bias can make up for."""
 
@@ -47,6 +51,9 @@ def apply_plan(model: ir.Model, grouping: Grouping, plan: Plan, context: Context
         grouping: the groups of the model.
         plan: the steps.
         context: target, policy and convention; receives records and gammas.
+
+    Raises:
+        ConversionError: naming every step that float32 cannot hold.
     """
     _Applier(model, grouping, plan, context).apply()
 
@@ -56,11 +63,19 @@ class _Applier:
         self.model, self.grouping, self.plan, self.context = model, grouping, plan, context
         self.grid = WeightGrid(context.convention)
         self.policy = policy_of(context)
+        self.problems: list[Diagnostic] = []
 
     def apply(self) -> None:
-        linear = [node for node in self.model.graph if is_op(node, "Conv", "Gemm")]
-        for node in linear:
-            self._scale_layer(node)
+        for item in self.grouping.class_of.values():
+            plan = self.plan[self.grouping.group_of[item]]
+            if not _SMALLEST <= plan.hardware_exponent(item) <= _LARGEST:
+                step = f"2^{plan.hardware_exponent(item)}"
+                self._out_of_range(item.maps[0].node, f"the map needs a step of {step}")
+        if not self.problems:
+            for node in [node for node in self.model.graph if is_op(node, "Conv", "Gemm")]:
+                self._scale_layer(node)
+        if self.problems:
+            raise ConversionError([*self.context.diagnostics, *self.problems])
         for value, item in self.grouping.class_of.items():
             gamma = self.plan[self.grouping.group_of[item]].gamma
             self.context.gammas[value.name or ""] = gamma
@@ -182,10 +197,28 @@ class _Applier:
         step, gamma = self._steps(self.grouping.class_of[result.outputs[0]])
         return abs(step / gamma / source.scalar_step - 1) < _SAME_STEP
 
+    def _out_of_range(self, node: ir.Node, what: str) -> None:
+        self.problems.append(
+            Diagnostic(
+                "DLA209",
+                "step-out-of-range",
+                f"{what}; steps from 2^{_SMALLEST} to 2^{_LARGEST} can be stored",
+                location=provenance.location(node, self.model),
+                help="look for scales, weights or biases of the source that are far too small or "
+                "too large",
+            )
+        )
+
     def _replace_constants(
         self, node: ir.Node, scaled: ScaledWeights, scaling: LinearScaling
     ) -> None:
         name = node.name or ""
+        units = np.concatenate([scaled.steps, scaled.steps * scaling.step_in])
+        outside = ~((units >= 2.0**_SMALLEST) & (units <= 2.0**_LARGEST))  # nan too
+        if outside.any():
+            worst = units[outside][0]
+            self._out_of_range(node, f"a weight or bias needs a step of {worst:.3g}")
+            return
         shape = (-1,) + (1,) * (scaled.integers.ndim - 1)
         weights = dialect.dequantize(
             dialect.constant(f"{name}/W_int", scaled.integers),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.cost import SAME, Samples, error, hardware_range, natural_step
 from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
 from dlaconv.ir.target import Target
@@ -204,8 +205,8 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
             limits = hardware_range(item, target)
             step = plan.step(item)
             if any(
-                _low_bit(variable.source.qmax, limits)
-                or _wide(variable.source.qmax, limits)
+                _low_bit(_top(variable.source), limits)
+                or _wide(_top(variable.source), limits)
                 or (
                     (calibrated or shared(group))
                     and abs(step / natural_step(variable.source, limits) - 1) > SAME
@@ -215,6 +216,11 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
                 needy.append(group)
                 break
     return needy
+
+
+def _top(source: Quantisation) -> int:
+    """The largest integer of a format; that of one without positive integers, turned round."""
+    return source.qmax or -source.qmin or 1
 
 
 def _low_bit(qmax: int, limits: tuple[int, int]) -> bool:
@@ -234,8 +240,8 @@ def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
         limits = hardware_range(item, target)
         for variable in item.maps:
             wanted.append(_fraction(natural_step(variable.source, limits)))
-            if _low_bit(variable.source.qmax, limits) and variable.unrounded in samples:
-                clip = variable.source.qmax * variable.source.scalar_step
+            if _low_bit(_top(variable.source), limits) and variable.unrounded in samples:
+                clip = _top(variable.source) * variable.source.scalar_step
                 wanted.append(_fraction(clip / limits[1]))
     unique: list[float] = []
     for base in wanted:
@@ -296,10 +302,11 @@ def _finest(
     variable: MapVariable, natural: float, limits: tuple[int, int], samples: Samples
 ) -> float:
     source = variable.source
-    if _low_bit(source.qmax, limits):
-        return min(natural * _COVER, source.qmax * source.scalar_step / limits[1])
+    top = _top(source)
+    if _low_bit(top, limits):
+        return min(natural * _COVER, top * source.scalar_step / limits[1])
     values = samples.get(variable.unrounded)
-    if _wide(source.qmax, limits) and values is not None and values.size:
+    if _wide(top, limits) and values is not None and values.size:
         used = float(np.abs(values).max()) / limits[1]
         return min(natural * _COVER, max(used, source.scalar_step))
     return natural * _COVER if variable.loose else natural

@@ -22,10 +22,11 @@ LEGAL: tuple[Pass, ...] = (
     per_channel_maps,
     # refuses what no later pass could carry, all of it in one run
     known_operators,
-    # before requantise, which would put an operator between the layer and its activation
-    pipelined_activations,
     # before requantise, which would give such a rounding an operator
     redundant_rounding,
+    # behind it, so that one rounding is left between a layer and its activation; before
+    # requantise, which would put an operator there
+    pipelined_activations,
     # a quantiser on a stored map becomes an operator of its own
     requantise,
     returned_inputs,
@@ -35,6 +36,8 @@ LEGAL: tuple[Pass, ...] = (
     derive_maps,
     # again: a quantiser may read a map that is derived for others
     requantise,
+    # again: a layer that carries a requantisation may have an activation behind its rounding
+    pipelined_activations,
     single_use,
     # behind both: each sign has a layer for itself, and that layer's input a step
     sign_activations,

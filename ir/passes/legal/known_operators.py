@@ -131,6 +131,13 @@ def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
         )
     if is_op(node, "Add", "Div", "MatMul") and len(node.inputs) != 2:
         return ("DLA304", "malformed-operator", f"{node.op_type} needs two operands", "")
+    if is_op(node, "PRelu", "LeakyRelu") and not _finite_slopes(node):
+        return (
+            "DLA309",
+            "unusable-constant",
+            f"a slope of {node.op_type} is infinite or no number",
+            "look for divisions by zero in training; export the network again",
+        )
     return None
 
 
@@ -159,6 +166,12 @@ def _only_its_sign(node: ir.Node) -> bool:
     """True if only signs are taken of a result: an infinite bias decides them like a large one."""
     uses = node.outputs[0].uses()
     return bool(uses) and all(dialect.is_bipolar(use.node) for use in uses)
+
+
+def _finite_slopes(node: ir.Node) -> bool:
+    slopes = [dialect.array_of(value) for value in node.inputs[1:] if is_constant(value)]
+    slopes.append(np.asarray(node.attributes.get_float("alpha", 0.0)))
+    return all(np.isfinite(array).all() for array in slopes)
 
 
 def _constant_weight(value: ir.Value | None) -> bool:

@@ -134,3 +134,12 @@ def test_quantised_feature_maps_are_left_alone():
 def test_a_chain_of_quantisers_on_a_constant_is_done_in_turn():
     model = conv(lambda net: net.quantize(net.quantize(net.const(WEIGHTS), 0.25), 0.5, out="w"))
     assert ops(run_pass(integer_weights, model)) == ["Dequantize", "Conv"]
+
+
+def test_weights_that_are_quantised_cut_out_and_quantised_again_become_integers():
+    def quantise(net):
+        coarse = net.quantize(net.const(RNG.normal(size=(4, 3, 5, 5))), 0.1)
+        ends = [net.const(np.array(x), dtype=np.int64) for x in ([1, 1], [4, 4], [2, 3])]
+        return net.quantize(net.op("Slice", coarse, *ends), 0.02)
+
+    assert ops(run_pass(integer_weights, conv(quantise))) == ["Dequantize", "Conv"]

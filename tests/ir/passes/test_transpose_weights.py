@@ -104,3 +104,10 @@ def test_a_cast_to_another_type_stays():
     net = Net(x=[4, 6])
     net.op("Add", "x", net.op("Cast", net.op("Cast", net.quantize(W), to=7), to=1), out="y")
     assert ops(run_pass(transpose_weights, net.model("y"))).count("Cast") == 2
+
+
+def test_a_quantised_weight_that_is_a_graph_output_keeps_its_node():
+    net = Net(x=[6, 4])
+    net.op("Add", "x", net.op("Transpose", net.quantize(W, out="w"), perm=[1, 0]), out="y")
+    after = run_pass(transpose_weights, net.model("y", "w"))
+    assert ops(after).count("QuantizeHalfEven") == 2

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dlaconv.errors import ConversionError
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.records import Fidelity
 from dlaconv.ir.rounding import Rounding
@@ -295,3 +296,30 @@ def test_an_input_that_the_hardware_alone_clips_is_reported():
     assert "100.00% of the calibration data" in found.message
     assert "the source clips 0.00%" in found.message
     assert "covers them" in found.help
+
+
+def refused(net, **settings):
+    with pytest.raises(ConversionError) as caught:
+        scaled(net, **settings)
+    return [(item.rule, item.location.layer) for item in caught.value.diagnostics.errors]
+
+
+@pytest.mark.parametrize(
+    ("step_in", "steps", "step_out"),
+    [(2.0**-5, 0.1, 2.0**127), (2.0**3, 2.0**126, 2.0**-4), (2.0**-126, 0.1, 2.0**-126)],
+)
+def test_steps_that_float32_cannot_hold_are_refused(step_in, steps, step_out):
+    net = Net(0)
+    integers = np.ones((16, 16, 3, 3), np.int8)
+    y = net.conv(net.quantise(net.x, step_in), steps=steps, integers=integers, bias=np.zeros(16))
+    net.output(net.quantise(y, step_out, signed=False))
+    assert refused(net)[0][0] == "DLA209"
+
+
+def test_a_format_without_positive_integers_has_a_step():
+    net = Net(0)
+    x = net.quantise(net.conv(net.quantise(net.x, 2.0**-5)), 0.7, bits=1)  # -0.7 or 0
+    net.output(net.quantise(net.conv(x), 2.0**-4))
+    _, context = scaled(net)
+    source = records(context, "map")[x.name].source
+    assert (source["qmin"], source["qmax"]) == (-1, 0)

@@ -10,7 +10,7 @@ from dlaconv.ir.passes.legal import LEGAL
 from dlaconv.ir.passes.legal.derive_maps import derive_maps
 from dlaconv.ir.passes.legal.known_operators import known_operators
 from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
-from dlaconv.ir.passes.legal.requantise import requantise
+from dlaconv.ir.passes.legal.requantise import requantise, stored_quantisers
 from dlaconv.ir.passes.legal.single_use import single_use
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
@@ -232,3 +232,56 @@ def test_unsigned_quantiser_behind_a_leaky_relu_makes_it_a_relu():
     model, _ = assert_same(net, *LEGAL)
     assert "LeakyRelu" not in [node.op_type for node in model.graph if node.outputs[0].uses()]
     assert ops(model).count("Relu") == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_slopes_that_are_no_numbers_are_refused(value):
+    net = Net(0)
+    result = net.op("LeakyRelu", net.conv(net.quantise(net.x, 0.05)), alpha=float(value))
+    slopes = dialect.constant("slopes", np.full((16, 1, 1), value, np.float32))
+    result = net.op("PRelu", net.conv(net.quantise(result, 0.05)), slopes)
+    net.output(net.quantise(result, 0.05))
+    with pytest.raises(ConversionError) as caught:
+        known_operators(net.model, context())
+    assert [item.rule for item in caught.value.diagnostics.errors] == ["DLA309", "DLA309"]
+
+
+def relu_behind_a_requantisation(net: Net) -> ir.Value:
+    stored = net.quantise(net.conv(net.quantise(net.x, 0.05)), 0.04)
+    return net.relu(net.quantise(stored, 0.07))
+
+
+def relus_behind_the_two_roundings_of_an_average(net: Net) -> ir.Value:
+    net.size = 1
+    mean = net.op("AveragePool", net.quantise(net.x, 0.5), kernel_shape=[8, 8], strides=[1, 1],
+                  dilations=[1, 1], pads=[0, 0, 0, 0])  # fmt: skip
+    on_grid = net.quantise(mean, 0.5 / 64, 16)
+    return net.relu(net.relu(net.quantise(on_grid, 0.25)))
+
+
+def two_readers_behind_a_transpose(net: Net) -> ir.Value:
+    turned = net.op("Transpose", net.conv(net.quantise(net.x, 0.05)), perm=[0, 1, 3, 2])
+    return net.op("Add", net.quantise(turned, 0.04), net.relu(turned))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        relu_behind_a_requantisation,
+        relus_behind_the_two_roundings_of_an_average,
+        two_readers_behind_a_transpose,
+    ],
+)
+def test_no_rounding_is_left_between_a_layer_and_its_only_reader_an_activation(build):
+    """A file cannot tell it from an activation that the layer applies to its accumulator."""
+    net = Net(0)
+    net.output(net.quantise(net.conv(build(net)) if net.size > 1 else build(net), 0.06))
+    model, about = net.model.clone(), context()
+    for step in LEGAL:
+        step(model, about)
+    layers = {"Conv", "Gemm", "Add", "AveragePool"}
+    for node in model.graph:
+        source = node.inputs[0].producer() if node.op_type == "Relu" else None
+        if dialect.is_quantize(source) and len(source.outputs[0].uses()) == 1:
+            assert source.inputs[0].producer().op_type not in layers
+    assert not {step for node in stored_quantisers(model) for step in [node.name]}
