@@ -6,8 +6,9 @@ every diagnostic found) for what a user can mend.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,19 @@ Files = PathLike | Sequence[PathLike]
 """One file, or the files of one network (a prototxt and its weights, say)."""
 
 
+@contextlib.contextmanager
+def _no_numeric_warnings() -> Iterator[None]:
+    """Keeps numpy from printing lines of ours when numbers of a file overflow or are none.
+
+    What must be finite is checked where it matters, and reported by the name of the layer.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        yield
+
+
+@_no_numeric_warnings()
 def load(
     source: Files, frontend: str | None = None, *, plugins: Plugins | None = None, **arguments: Any
 ) -> Imported:
@@ -56,6 +70,7 @@ def load(
     return _load(chosen, files, arguments, plugins)
 
 
+@_no_numeric_warnings()
 def convert(
     source: Files,
     output: PathLike | None = None,
@@ -98,6 +113,7 @@ def convert(
     return convert_imported(imported, files[0], target, options, plugins, frontend=chosen)
 
 
+@_no_numeric_warnings()
 def check(
     path: PathLike, *, target: PathLike | None = None, plugins: Plugins | None = None
 ) -> CheckResult:
@@ -118,6 +134,7 @@ def check(
     )
 
 
+@_no_numeric_warnings()
 def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -> Stripped:
     """Writes a fixed-point file without the attributes that make it invalid ONNX.
 
@@ -139,6 +156,7 @@ def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -
     )
 
 
+@_no_numeric_warnings()
 def run(
     path: PathLike,
     inputs: Mapping[str, np.ndarray],
@@ -178,6 +196,7 @@ def run(
     )
 
 
+@_no_numeric_warnings()
 def verify(
     source: PathLike,
     converted: PathLike,

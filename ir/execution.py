@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 _LOG = logging.getLogger(__name__)
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 Arrays = dict[str, np.ndarray]
 _LARGE = 1 << 12
 """Bytes from which on a constant is handed to onnxruntime as it lies in memory."""
@@ -47,6 +48,7 @@ class Executor:
 
         Raises:
             ValueError: if onnxruntime does not accept the model.
+            MemoryError: if there is not enough memory for it.
         """
         import onnxruntime
 
@@ -54,6 +56,8 @@ class Executor:
         self.outputs = (
             tuple(fetch) if fetch is not None else tuple(v.name or "" for v in model.graph.outputs)
         )
+        if not self.outputs:  # onnxruntime takes no such model
+            return
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # idle threads that wait actively cost more than they gain beside other work
@@ -76,13 +80,31 @@ class Executor:
                 providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # onnxruntime raises its own untyped exceptions
-            raise ValueError(f"onnxruntime does not accept the model: {error}") from error
+            raise _failure("onnxruntime does not accept the model", error) from error
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
-        """Runs one sample (shapes as the graph's inputs) and returns the fetched values."""
+        """Runs one sample (shapes as the graph's inputs) and returns the fetched values.
+
+        Raises:
+            ValueError: if onnxruntime fails.
+            MemoryError: if it fails for want of memory.
+        """
+        if not self.outputs:
+            return {}
         used = {name: feeds[name] for name in self.inputs} | self._fed
-        results: Sequence[Any] = self._session.run(list(self.outputs), used)
+        try:
+            results: Sequence[Any] = self._session.run(list(self.outputs), used)
+        except Exception as error:
+            raise _failure("onnxruntime fails", error) from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
+
+
+def _failure(what: str, error: Exception) -> Exception:
+    """What an exception of onnxruntime means; only its text tells."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        return MemoryError(text)
+    return ValueError(f"{what}: {text}")
 
 
 def run(

@@ -326,7 +326,7 @@ class _NetworkReader:
 
     def _map(self, value: ir.Value, exponent: int, qmin: int, qmax: int) -> Map:
         shape = shape_of(value)
-        if shape is None:
+        if shape is None or min(shape, default=1) < 1:
             raise ValueError(f"the shape of {value.name!r} is not static")
         return Map(value.name or "", exponent, shape, qmin, qmax)
 

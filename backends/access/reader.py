@@ -72,7 +72,7 @@ def stored_maps(model: ir.Model) -> dict[str, dict[str, Any]]:
     """The map table in a model's metadata, empty if there is none or it is damaged."""
     try:
         table = json.loads(model.metadata_props.get(MAPS, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(table, dict):
         return {}
@@ -96,6 +96,7 @@ def _is_row(row: Any) -> bool:
         and all(_is_number(step) and step > 0 for step in steps)
         and isinstance(clip, list)
         and len(clip) == 2
+        and ("clip" not in row or "real_step" in row)
         and isinstance(errors, list)
         and isinstance(gains, dict)
         and isinstance(ratios, list)
@@ -122,7 +123,7 @@ class _Reader:
             if copy.graph is not None:
                 self._constants(copy, original)
         for value in self.copy.graph.inputs:
-            if value.name not in self.copy.graph.initializers:
+            if value.name not in self.copy.graph.initializers and value.uses():
                 self._quantise_input(value)
         for copy, original in originals.items():
             if copy.graph is not None:
@@ -216,7 +217,7 @@ class _Reader:
 
     def _quantise_result(self, copy: ir.Node, original: ir.Node) -> None:
         moving = [op for op in SAME_SCALE if op not in PIPELINED]
-        if is_standard(copy, *moving) or copy.domain == dialect.DOMAIN:
+        if is_standard(copy, *moving):
             return
         if not is_standard(copy, *ROUNDING, *PIPELINED):
             self._problem(
@@ -243,10 +244,11 @@ class _Reader:
         for use in list(result.uses()):
             if use.node is not node:
                 use.node.replace_input_with(use.idx, node.outputs[0])
-        outputs = self.copy.graph.outputs
-        for index, output in enumerate(outputs):
-            if output is result:
-                outputs[index] = node.outputs[0]
+        if result.is_graph_output():
+            outputs = self.copy.graph.outputs
+            for index, output in enumerate(outputs):
+                if output is result:
+                    outputs[index] = node.outputs[0]
         result.name, node.outputs[0].name = f"{name}/unrounded", name
 
     def _finish(self, originals: dict[ir.Node, ir.Node]) -> None:

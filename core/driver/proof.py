@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx_ir as ir
 
     from dlaconv.driver.verification import Facts, Verification
     from dlaconv.ir.layers import Map
@@ -89,25 +90,27 @@ def verify_files(
         raise ConversionError(imported.diagnostics)
     network, facts = read_network(converted, load_target(target))
     shapes = {stored.name: stored.shape for stored in network.inputs}
-    missing = sorted(set(shapes) - {value.name for value in imported.model.graph.inputs})
-    if missing:
+    if problems := list(_unrelated(imported.model, shapes)):
         raise UsageError(
             Diagnostic(
                 "DLA903",
                 "unrelated-files",
-                f"the source has no graph input {', '.join(map(repr, missing))}",
+                problem,
                 location=Location(file=str(converted)),
                 help="give the file that this one was converted from",
             )
+            for problem in problems
         )
     if inputs is not None:
         fed = read_samples(inputs, imported.model, shapes)
         described = str(inputs)
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
+        for name, shape in _unread_inputs(imported.model).items():
+            shapes[name], ranges[name] = shape, (0.0, 0.0)
         fed = random_inputs_of(shapes, ranges, samples, seed)
         described = f"random inputs, seed {seed}"
-    return verify_network(
+    found = verify_network(
         imported.model,
         network,
         facts,
@@ -116,6 +119,43 @@ def verify_files(
         activation_order=activation_order,
         described=described,
     )
+    if not found.rows:
+        raise UsageError(
+            Diagnostic(
+                "DLA903",
+                "unrelated-files",
+                "the file says of none of its maps which of the source's it is",
+                location=Location(file=str(converted)),
+                help="compare files that dlaconv has written, with their metadata",
+            )
+        )
+    return found
+
+
+def _unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Why a file with inputs of these shapes cannot come from a source."""
+    from dlaconv.ir.graph import shape_of
+
+    for value in source.graph.inputs:
+        name, wanted = value.name or "", shape_of(value)
+        if name not in shapes:
+            if value.uses():
+                yield f"the file has no graph input {name!r}"
+        elif wanted is not None and wanted[1:] != shapes[name][1:]:
+            shown = list(shapes[name])
+            yield f"graph input {name!r} has shape {shown}, {list(wanted)} in the source"
+    for name in sorted(set(shapes) - {value.name for value in source.graph.inputs}):
+        yield f"the source has no graph input {name!r}"
+
+
+def _unread_inputs(source: ir.Model) -> dict[str, tuple[int, ...]]:
+    """Graph inputs that nothing reads, with any shape that they can have: they are fed too."""
+    found = {}
+    for value in source.graph.inputs:
+        if not value.uses():
+            dims = value.shape or ()
+            found[value.name or ""] = tuple(d if isinstance(d, int) else 1 for d in dims)
+    return found
 
 
 def _range(stored: Map, facts: Facts) -> tuple[float, float]:

@@ -84,8 +84,10 @@ def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[st
     from dlaconv.backends.access.readable import obstacles
     from dlaconv.backends.access.reader import read_access
     from dlaconv.ir.layers import network_of
+    from dlaconv.ir.passes.infer_shapes import forget_shapes, propagate_shapes
 
     model = read_access_model(path, target)
+    model.graph.sort()
     problems = obstacles(model, target)
     try:
         file = read_access(model, target)
@@ -93,6 +95,9 @@ def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[st
         raise ConversionError([*problems, *error.diagnostics]) from None
     if problems:
         raise ConversionError(problems)
+    forget_shapes(file.model)
+    if contradictions := propagate_shapes(file.model):
+        raise ConversionError(contradictions)
     try:
         return network_of(file.model), file.maps
     except ValueError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
+from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,6 +176,7 @@ def verify_network(
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
+        _require_comparable(network, facts, {n: s.of(real) for n, s in sources.items()})
         wanted = {
             name: in_units(sources[name].of(real), row.about.real_step, ratios[name])
             for name, row in rows.items()
@@ -232,6 +234,39 @@ def _equal(given: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> bo
     import numpy as np
 
     return all(np.array_equal(got[name], given[name]) for name in given.keys() & got.keys())
+
+
+def _require_comparable(network: Network, facts: Facts, values: Mapping[str, np.ndarray]) -> None:
+    """Refuses values of the source that are infinite or none, or of another shape than their map.
+
+    A file says itself which map is which, so its maps may be those of another network.
+    """
+    import numpy as np
+
+    misfits, infinite = Diagnostics(), Diagnostics()
+    for name, array in values.items():
+        shape = network.maps[name].shape
+        place = Location(layer=str(facts[name].get("layer", "")))
+        if array.shape != shape:
+            misfits.error(
+                "DLA903",
+                "unrelated-files",
+                f"map {name!r} has shape {list(shape)}, {list(array.shape)} in the source",
+                location=place,
+                help="give the file that this one was converted from",
+            )
+        elif not np.isfinite(array).all():
+            infinite.error(
+                "DLA906",
+                "infinite-values",
+                f"the source's values of map {name!r} are not finite on these inputs",
+                location=place,
+                help="look for weights or scales that are far too large, or compare on real inputs",
+            )
+    if misfits.errors:
+        raise UsageError(misfits)
+    if infinite.errors:
+        raise ConversionError(infinite)
 
 
 def quantise_inputs(
@@ -303,7 +338,8 @@ class _Source:
 
     def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         value = values[self.name]
-        return value.transpose(self.permutation) if self.permutation else value
+        fits = sorted(self.permutation) == list(range(value.ndim))
+        return value.transpose(self.permutation) if self.permutation and fits else value
 
 
 def _source_of(name: str, known: set[str]) -> _Source | None:

@@ -26,7 +26,7 @@ COMPARISON = (
     Explanation(
         "DLA903",
         "unrelated-files",
-        "Source and converted file have different graph inputs.",
+        "Source and converted file have different graph inputs, or maps of different shapes.",
         "Only a file and its own source can be compared.",
         "Give the file that this one was converted from.",
     ),
@@ -46,6 +46,13 @@ COMPARISON = (
         "unit wherever that matters.",
         "Compare integers with --emit sim or `dlaconv run`, which follow every option.",
         Severity.WARNING,
+    ),
+    Explanation(
+        "DLA906",
+        "infinite-values",
+        "The source computes infinite values, or none, on the inputs that it is compared on.",
+        "No step covers infinity, and nothing can be said of a difference from it.",
+        "Look for weights or scales that are far too large, or compare on real inputs.",
     ),
     Explanation(
         "DLA910",

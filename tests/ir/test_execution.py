@@ -108,3 +108,17 @@ def test_what_the_results_do_not_need_is_not_run():
     proto = executable_proto(with_weights(), ["x"])
     assert not proto.graph.node
     assert not proto.graph.initializer
+
+
+def test_nothing_is_fetched_if_nothing_is_asked_for():
+    assert run(twice_quantised(), FEEDS, []) == {}
+
+
+def test_a_result_beyond_all_memory_is_a_memory_error():
+    shape = ir.val("shape", const_value=ir.tensor(np.array([1 << 55], np.int64)))
+    node = ir.node("ConstantOfShape", [shape], name="n")
+    node.outputs[0].name = "y"
+    graph = ir.Graph([], node.outputs, nodes=[node], opset_imports={"": 18}, name="g")
+    register_constants(graph, [node])
+    with pytest.raises(MemoryError):
+        run(ir.Model(graph, ir_version=10), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,12 +30,17 @@ def table(layer: Layer, rounding: Rounding, *, parts: int = 1) -> np.ndarray:
     """
     source, stored = layer.inputs[0], layer.output
     low = max(stored.qmin, 0) if layer.activation is not None else stored.qmin
-    steps = range(source.qmin * parts, source.qmax * parts + 1)
-    entries = [
-        rounded_function(layer.op, source.step * Fraction(n, parts), stored.step, rounding)
-        for n in steps
-    ]
+    numbers = range(source.qmin * parts, source.qmax * parts + 1)
+    entries = _entries(layer.op, numbers, source.step / parts, stored.step, rounding)
     return np.asarray(np.clip(np.array(entries, dtype=object), low, stored.qmax), np.int64)
+
+
+@lru_cache(maxsize=256)
+def _entries(
+    function: str, numbers: range, step_in: Fraction, step: Fraction, rounding: Rounding
+) -> tuple[int, ...]:
+    """``f(n * step_in) / step``, rounded; layers with the same steps have the same table."""
+    return tuple(rounded_function(function, n * step_in, step, rounding) for n in numbers)
 
 
 def approximate_table(layer: Layer, rounding: Rounding, *, parts: int) -> np.ndarray:
