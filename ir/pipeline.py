@@ -40,6 +40,21 @@ class Rewrite:
     exact: bool = True
 
 
+@dataclass(frozen=True)
+class Reread:
+    """A map that the source quantises from a graph input and the hardware from its stored map.
+
+    Attributes:
+        source: name of the graph input.
+        stored: the stored map in words.
+        clipped: True if the stored map's range does not cover the map's own.
+    """
+
+    source: str
+    stored: str
+    clipped: bool
+
+
 @dataclass
 class Context:
     """What passes know besides the model, and where they leave what they found.
@@ -67,6 +82,7 @@ class Context:
         thresholds: names of layers with weights of whose result only the sign counts.
         signs: names of maps that hold signs, or are saturated on the way to one.
         compensated: names of maps whose bias makes up for the source's rounding mode.
+        rereads: maps that requantise what another quantiser of a graph input left, by name.
         records: what became of each tensor, filled by the scale stage.
         gammas: hardware value over real value of each map, filled by the scale stage.
     """
@@ -91,6 +107,7 @@ class Context:
     thresholds: set[str] = field(default_factory=set)
     signs: set[str] = field(default_factory=set)
     compensated: set[str] = field(default_factory=set)
+    rereads: dict[str, Reread] = field(default_factory=dict)
     records: list[TensorRecord] = field(default_factory=list)
     gammas: dict[str, float] = field(default_factory=dict)
 

@@ -88,6 +88,12 @@ class Quantisation:
         return float(self.step.reshape(()))
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Smallest and largest real value; per channel, those of the largest step."""
+        step, zero = float(self.step.max()), float(self.zero_point.mean())
+        return (self.qmin - zero) * step, (self.qmax - zero) * step
+
+    @property
     def symmetric(self) -> bool:
         """True if every zero point is zero."""
         return not self.zero_point.any()

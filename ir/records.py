@@ -17,7 +17,8 @@ class Fidelity(enum.StrEnum):
     REQUANTISED = "requantised"
     """The integers were rounded anew."""
     CLIPPED = "clipped"
-    """The hardware clips at the source's range, with a finer step than the source's."""
+    """The hardware's range is smaller than the source's: at its own, finer step, or at that of the
+    stored map from which it requantises an input that the source quantises twice."""
     DERIVED = "derived"
     """The source does not quantise it; the step comes from data or bounds."""
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor, split_samples
 from dlaconv.ir.graph import shape_of
+from dlaconv.ir.pipeline import Reread
 
 _KEPT_VALUES = 1 << 16
 """Values of one map that are kept per run, so memory does not grow with the map."""
@@ -44,16 +45,20 @@ class RandomInputs(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def random_inputs(model: ir.Model, count: int, seed: int) -> RandomInputs:
+def random_inputs(
+    model: ir.Model, count: int, seed: int, rereads: Mapping[str, Reread] | None = None
+) -> RandomInputs:
     """Seeded inputs that use the range of each graph input's quantiser.
 
     Half of the samples are normal with a third of the range as deviation, half are uniform, both
-    clipped to the range. Without a quantiser the range is [-1, 1].
+    clipped to the range. Of several quantisers the widest counts; without one the range is
+    [-1, 1].
 
     Args:
         model: static input shapes with a batch of one.
         count: number of samples.
         seed: seed of the generator.
+        rereads: maps that were quantised from a graph input before legalisation, by name.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for value in model.graph.inputs:
@@ -61,7 +66,15 @@ def random_inputs(model: ir.Model, count: int, seed: int) -> RandomInputs:
         if shape is None:
             raise ValueError(f"the shape of input {value.name!r} is not static")
         shapes[value.name or ""] = shape
-    ranges = {value.name or "": _range(value) for value in model.graph.inputs}
+    moved: dict[str, list[ir.Node]] = {}
+    for node in model.graph:
+        reread = (rereads or {}).get(node.outputs[0].name or "")
+        if reread is not None and dialect.is_quantize(node):
+            moved.setdefault(reread.source, []).append(node)
+    ranges = {
+        value.name or "": _range(value, moved.get(value.name or "", []))
+        for value in model.graph.inputs
+    }
     return RandomInputs(shapes, ranges, count, seed)
 
 
@@ -91,18 +104,16 @@ def random_inputs_of(
     return found
 
 
-def _range(value: ir.Value) -> tuple[float, float]:
+def _range(value: ir.Value, moved: Sequence[ir.Node]) -> tuple[float, float]:
     queue = [value]
     for _ in range(8):
         if not queue:
             break
-        for use in queue.pop(0).uses():
-            if dialect.is_quantize(use.node):
-                quantisation = dialect.quantisation_of(use.node)
-                zero = float(quantisation.zero_point.mean())
-                step = float(quantisation.step.max())
-                return (quantisation.qmin - zero) * step, (quantisation.qmax - zero) * step
-            queue.extend(use.node.outputs)
+        nodes = [use.node for use in queue.pop(0).uses()]
+        if quantisers := [node for node in nodes if dialect.is_quantize(node)]:
+            ends = [dialect.quantisation_of(node).ends for node in [*quantisers, *moved]]
+            return min(low for low, _ in ends), max(high for _, high in ends)
+        queue.extend(output for node in nodes for output in node.outputs)
     return -1.0, 1.0
 
 

@@ -22,7 +22,9 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     Groups that can stay exact are decided by the source's steps alone. For the others the errors
     are measured on the calibration data, or on seeded random inputs without any.
     """
-    context.inputs = context.calibration or random_inputs(model, context.samples, context.seed)
+    context.inputs = context.calibration or random_inputs(
+        model, context.samples, context.seed, context.rereads
+    )
     grouping = group_maps(model, constraints_of(context))
     plan = policy_of(context).plan(model, grouping, context) | solve_signs(grouping, context.target)
     plan = align(plan, grouping)

@@ -53,6 +53,12 @@ def map_record(
         notes.append(note)
         if not alike:
             fidelity = Fidelity.RESCALED
+    if (reread := context.rereads.get(variable.name)) is not None:
+        fidelity = Fidelity.CLIPPED if reread.clipped else Fidelity.REQUANTISED
+        notes.append(
+            f"the source quantises {reread.source}, the hardware its map, rounded to "
+            f"{reread.stored}"
+        )
     note = "; ".join(filter(None, notes))
     if variable.sign and not variable.derived and fidelity is Fidelity.EXACT:
         note = "a sign, +1 or -1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Diagnostic, Severity
@@ -9,7 +10,8 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import insert_before, is_op
 from dlaconv.ir.layers import PIPELINED, ROUNDING
 from dlaconv.ir.passes.legal.requantise import insert_identity
-from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
+from dlaconv.ir.pipeline import Context, Reread, Rewrite, ir_pass
+from dlaconv.ir.quantisation import Quantisation
 
 
 @ir_pass()
@@ -65,30 +67,60 @@ def _one_quantiser(value: ir.Value, model: ir.Model, context: Context) -> None:
     nodes = [use.node for use in value.uses() if dialect.is_quantize(use.node)]
     if len(nodes) < 2:
         return
-    nodes.sort(key=lambda node: float(dialect.quantisation_of(node).step.min()))
+    nodes.sort(key=lambda node: _fineness(dialect.quantisation_of(node)))
     first = nodes[0]
     graph = model.graph
     graph.remove(first)
     graph.insert_before(next(iter(graph)), first)
+    lossy = []
     for other in nodes[1:]:
+        lost = _reread(other, first, value.name or "")
+        if lost is not None:
+            lossy.append(other)
+            context.rereads[other.outputs[0].name or ""] = lost
         other.replace_input_with(0, first.outputs[0])
-        insert_identity(other, first.outputs[0], context, exact=False)
+        insert_identity(other, first.outputs[0], context, exact=lost is None)
+    if not lossy:
+        return
     context.diagnostics.add(
         Diagnostic(
             "DLA206",
             "input-quantised-twice",
             f"{len(nodes)} quantisers read the graph input {value.name!r}; the hardware stores "
             "it once, so all but the finest requantise the stored map: they read values rounded to "
-            f"{_words(first)}, the widest of them {_words(nodes[-1])} in the source",
+            f"{_words(first)}, the widest of them {_words(max(lossy, key=_reach))} in the source",
             Severity.WARNING,
-            provenance.location(nodes[1], model),
+            provenance.location(lossy[0], model),
             help="share one quantiser at the input",
         )
     )
 
 
+def _fineness(quantisation: Quantisation) -> tuple[float, int]:
+    """Sorts the finest first, of equal ones the widest."""
+    return float(quantisation.step.min()), quantisation.qmin - quantisation.qmax
+
+
+def _reread(other: ir.Node, first: ir.Node, source: str) -> Reread | None:
+    """What another quantiser of a graph input loses behind the first one, None for nothing."""
+    wanted, stored = dialect.quantisation_of(other), dialect.quantisation_of(first)
+    (low, high), (bottom, top) = wanted.ends, stored.ends
+    slack = float(stored.step.max()) / 2
+    clipped = low < bottom - slack or high > top + slack
+    same = (
+        np.array_equal(wanted.step, stored.step)
+        and np.array_equal(wanted.zero_point, stored.zero_point)
+        and wanted.rounding is stored.rounding
+    )
+    return None if same and not clipped else Reread(source, _words(first), clipped)
+
+
+def _reach(quantiser: ir.Node) -> float:
+    low, high = dialect.quantisation_of(quantiser).ends
+    return high - low
+
+
 def _words(quantiser: ir.Node) -> str:
     quantisation = dialect.quantisation_of(quantiser)
-    step, zero = float(quantisation.step.max()), float(quantisation.zero_point.mean())
-    low, high = ((end - zero) * step for end in (quantisation.qmin, quantisation.qmax))
-    return f"{step:.6g} within {low:.6g}..{high:.6g}"
+    low, high = quantisation.ends
+    return f"{float(quantisation.step.max()):.6g} within {low:.6g}..{high:.6g}"

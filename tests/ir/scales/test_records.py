@@ -58,6 +58,20 @@ def test_what_the_host_clips_is_not_lost():
     assert (row.fidelity, row.note) == (Fidelity.EXACT, "")
 
 
+@pytest.mark.parametrize(("bits", "fidelity"), [(8, Fidelity.CLIPPED), (6, Fidelity.REQUANTISED)])
+def test_a_map_of_an_input_quantised_twice_is_not_called_exact(bits, fidelity):
+    net = Net(0)
+    fine, coarse = net.quantise(net.x, STEP / 4), net.quantise(net.x, STEP, bits)
+    net.output(net.quantise(net.conv(fine)), net.quantise(net.conv(coarse)))
+    _, context = scaled(net)
+    rows = records(context, "map")
+    assert rows[fine.name].fidelity is Fidelity.EXACT
+    assert rows[coarse.name].fidelity is fidelity
+    assert "the source quantises x" in rows[coarse.name].note
+    widest = max(float(np.abs(array).max()) for array in context.inputs.values())
+    assert (widest > 2.01) == (bits == 8)  # inputs go as far as the source sees them
+
+
 @pytest.mark.parametrize(
     ("mode", "zero", "same"),
     [

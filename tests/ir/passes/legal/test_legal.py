@@ -111,6 +111,14 @@ def test_input_with_two_quantisers_keeps_the_finest_and_warns():
     assert "0.03 within -3.84..3.81" in message
     assert "0.05 within -6.4..6.35" in message
     assert [rewrite.exact for rewrite in about.rewrites if rewrite.name == "requantise"] == [False]
+    assert [item.clipped for item in about.rereads.values()] == [True]
+
+
+def test_input_quantised_alike_in_fewer_bits_loses_nothing():
+    net = Net(0)
+    net.output(net.conv(net.quantise(net.x, 0.05, 4)), net.conv(net.quantise(net.x, 0.05)))
+    _, about = assert_same(net, single_use)
+    assert (len(about.diagnostics), about.rereads) == (0, {})
 
 
 def test_raw_operand_of_add_becomes_a_derived_map_with_the_next_quantiser_s_step():
