@@ -23,6 +23,8 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 LAYOUT_MARK = "/layout_"
 """Between a source tensor's name and the permutation of its axes, in the name of a map."""
+FED_MARK = "/fed"
+"""Ends the name of a quantised graph input where the source returns it, too."""
 _WORTH_A_WARNING = 1e-3
 """Share of a map's values."""
 
@@ -346,6 +348,8 @@ def _source_of(name: str, known: set[str]) -> _Source | None:
     """Finds the source's value; a map in another layout is named after the one it is made of."""
     if name in known:
         return _Source(name)
+    if name.removesuffix(FED_MARK) in known:
+        return _Source(name.removesuffix(FED_MARK))
     stem, mark, axes = name.rpartition(LAYOUT_MARK)
     if mark and stem in known and all(axis.isdecimal() for axis in axes.split("_")):
         return _Source(stem, tuple(int(axis) for axis in axes.split("_")))

@@ -1,7 +1,10 @@
 import numpy as np
 
+import dlaconv
 from dlaconv.driver.verification import Verification
 from dlaconv.ir.compare import Comparison, MapRow
+from dlaconv.options import Options
+from tests.core.test_channels_and_signs import Source
 
 
 def verification(wanted, got, fidelity="exact"):
@@ -36,3 +39,15 @@ def test_frequent_saturation_is_a_warning_with_its_share():
     [finding] = found.diagnostics()
     assert (finding.rule, str(finding.severity)) == ("DLA902", "warning")
     assert "50.00%" in finding.message
+
+
+def test_an_input_that_is_returned_is_compared_too_and_given_to_its_layers(tmp_path):
+    net = Source(0)
+    net.quant("x", "q0", 2.0**-5)
+    net.quant(net.conv("q0", "c1", net.weights("w1", 2.0**-6, 8)), "y", 2.0**-2)
+    options = Options(samples=2, rounding="floor")
+    report = dlaconv.convert(net.save(tmp_path, "y", "q0"), None, options=options).report
+    found = report["verification"]
+    assert found["passed"]
+    assert {row["name"] for row in found["maps"]} == {"x", "q0", "y"}
+    assert not found["unmatched"]
