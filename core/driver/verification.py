@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
@@ -140,6 +140,7 @@ def verify_network(
     import numpy as np
 
     from dlaconv.backends.access.simulator import LocalSimulator, Simulator
+    from dlaconv.driver.float_noise import before_signs, settle_signs
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
@@ -175,6 +176,9 @@ def verify_network(
     local = LocalSimulator(network, rounding=mode, activation_order=order)
     accumulated: Simulator | None = None
     fetched = {source.name for source in sources.values()}
+    before = before_signs(reference, fetched)
+    signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
+    fetched |= set(before.values())
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
@@ -183,6 +187,7 @@ def verify_network(
             name: in_units(sources[name].of(real), row.about.real_step, ratios[name])
             for name, row in rows.items()
         }
+        unsigned = {name: source.of(real) for name, source in signed.items()}
         real.clear()
         integers = quantise_inputs(network, feeds, facts, mode)
         accumulated = accumulated or Simulator(
@@ -196,7 +201,8 @@ def verify_network(
         given = integers | wanted | _joined(network, wanted)
         near = got if _equal(given, integers | got) else got | local.run(given)
         for name, row in rows.items():
-            row.add(wanted[name], got[name], near[name])
+            settled = settle_signs(wanted[name], near[name], unsigned.get(name))
+            row.add(settled, got[name], near[name])
             gains: Mapping[str, float] = facts[name].get("gain_errors", {})
             if gains and wanted.keys() >= gains.keys():
                 row.predict(summed_errors([(wanted[x], error) for x, error in gains.items()]))

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 import dlaconv
+from dlaconv.driver.float_noise import settle_signs
 from dlaconv.driver.verification import Verification
 from dlaconv.ir.compare import Comparison, MapRow
 from dlaconv.options import Options
@@ -51,3 +53,32 @@ def test_an_input_that_is_returned_is_compared_too_and_given_to_its_layers(tmp_p
     assert found["passed"]
     assert {row["name"] for row in found["maps"]} == {"x", "q0", "y"}
     assert not found["unmatched"]
+
+
+@pytest.mark.parametrize(
+    ("before", "got", "settled"),
+    [
+        (-1e-8, 1.0, 1.0),  # the exact sum is zero
+        (-1e-8, -1.0, -1.0),
+        (-1e-4, 1.0, -1.0),  # not noise
+        (1e-8, -1.0, 1.0),  # the hardware is wrong: neither zero nor noise is negative
+        (0.0, -1.0, 1.0),
+    ],
+)
+def test_only_signs_of_float_noise_are_the_hardware_s_to_take(before, got, settled):
+    before = np.array([before, 3.0, -2.0])
+    wanted = np.where(before >= 0, 1.0, -1.0)
+    found = settle_signs(wanted, np.array([got, -1.0, 1.0]), before)
+    assert found.tolist() == [settled, 1.0, -1.0]
+
+
+def test_signs_of_float_noise_are_no_difference(tmp_path):
+    net = Source(0)
+    net.quant("x", "q0", 2.0**-6)
+    net.sign(net.conv("q0", "c1", net.weights("w1", 2.0**-6, 8)), "s1", 0.37)
+    net.constant("w2_raw", net.random.choice([-0.01, 0.01], (16, 16, 3, 3)))
+    net.op("Conv", ["s1", net.quant("w2_raw", "w2", 0.01, narrow=1)], "c2", kernel_shape=[3, 3])
+    net.sign("c2", "s2")
+    net.quant(net.conv("s2", "c3", net.binary("w3", 0.125)), "y", 0.125)
+    report = dlaconv.convert(net.save(tmp_path, "y"), None, options=Options(samples=8)).report
+    assert report["verification"]["passed"]
