@@ -83,7 +83,7 @@ def verify_files(
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
     from dlaconv import api
-    from dlaconv.ir.calibration.samples import random_inputs_of
+    from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
 
     imported = api.load(source, frontend, plugins=plugins)
     if imported.diagnostics.errors:
@@ -106,6 +106,10 @@ def verify_files(
         described = str(inputs)
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
+        for value in imported.model.graph.inputs:  # of two quantisers the file has but one
+            if value.name in ranges and (ends := quantised_range(value)) is not None:
+                low, high = ranges[value.name]
+                ranges[value.name] = min(low, ends[0]), max(high, ends[1])
         for name, shape in _unread_inputs(imported.model).items():
             shapes[name], ranges[name] = shape, (0.0, 0.0)
         fed = random_inputs_of(shapes, ranges, samples, seed)

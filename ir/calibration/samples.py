@@ -72,7 +72,7 @@ def random_inputs(
         if reread is not None and dialect.is_quantize(node):
             moved.setdefault(reread.source, []).append(node)
     ranges = {
-        value.name or "": _range(value, moved.get(value.name or "", []))
+        value.name or "": quantised_range(value, moved.get(value.name or "", [])) or (-1.0, 1.0)
         for value in model.graph.inputs
     }
     return RandomInputs(shapes, ranges, count, seed)
@@ -104,7 +104,13 @@ def random_inputs_of(
     return found
 
 
-def _range(value: ir.Value, moved: Sequence[ir.Node]) -> tuple[float, float]:
+def quantised_range(value: ir.Value, moved: Sequence[ir.Node] = ()) -> tuple[float, float] | None:
+    """The range of a graph input's quantisers together, None without any.
+
+    Args:
+        value: the graph input.
+        moved: quantisers that read it before legalisation.
+    """
     queue = [value]
     for _ in range(8):
         if not queue:
@@ -114,7 +120,7 @@ def _range(value: ir.Value, moved: Sequence[ir.Node]) -> tuple[float, float]:
             ends = [dialect.quantisation_of(node).ends for node in [*quantisers, *moved]]
             return min(low for low, _ in ends), max(high for _, high in ends)
         queue.extend(output for node in nodes for output in node.outputs)
-    return -1.0, 1.0
+    return None
 
 
 def observed_values(

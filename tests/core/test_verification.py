@@ -82,3 +82,17 @@ def test_signs_of_float_noise_are_no_difference(tmp_path):
     net.quant(net.conv("s2", "c3", net.binary("w3", 0.125)), "y", 0.125)
     report = dlaconv.convert(net.save(tmp_path, "y"), None, options=Options(samples=8)).report
     assert report["verification"]["passed"]
+
+
+def test_an_input_quantised_twice_is_tried_where_the_finer_one_clips(tmp_path):
+    net = Source(0)
+    for index, step in enumerate((2.0**-6, 2.0**-4)):
+        fed = net.quant("x", f"q{index}", step)
+        net.conv(fed, f"c{index}", net.weights(f"w{index}", 2.0**-6, 8))
+        net.quant(f"c{index}", f"y{index}", 2.0**-2)
+    source, target = net.save(tmp_path, "y0", "y1"), tmp_path / "net.dla.onnx"
+    conversion = dlaconv.convert(source, target, options=Options(samples=2))
+    assert not conversion.report["verification"]["passed"]
+    found = dlaconv.verify(source, target, samples=2)
+    assert {row.about.name for row in found.rows if not row.explained} == {"q1"}
+    assert {row.about.fidelity for row in found.rows if not row.explained} == {"clipped"}
