@@ -1,5 +1,6 @@
 """What is in the checkout is in the package."""
 
+import re
 import tomllib
 from importlib.metadata import entry_points, metadata, requires
 from importlib.resources import files
@@ -57,8 +58,15 @@ def test_the_command_is_installed():
 def test_the_metadata_is_that_of_the_project():
     project = PROJECT["project"]
     assert metadata("dlaconv")["Version"] == project["version"]
-    wanted = {line.split(";")[0].strip() for line in requires("dlaconv") or ()}
-    assert {item.replace(" ", "") for item in project["dependencies"]} <= wanted
+    wanted = {parts(line.split(";")[0]) for line in requires("dlaconv") or ()}
+    assert {parts(item) for item in project["dependencies"]} <= wanted
+
+
+def parts(requirement: str) -> tuple[str, frozenset[str]]:
+    """Name and version bounds of a requirement; builders put the bounds in another order."""
+    name = re.match(r"[\w-]+", requirement.strip())[0]
+    bounds = requirement.strip()[len(name) :].replace(" ", "")
+    return name, frozenset(bounds.split(","))
 
 
 def test_the_version_has_an_entry_in_the_changelog():
