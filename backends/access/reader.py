@@ -106,7 +106,9 @@ def _is_row(row: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < 1 << 64  # larger ones are no float
+    return type(value) is float and math.isfinite(value)
 
 
 class _Reader:

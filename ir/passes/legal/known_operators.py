@@ -170,7 +170,8 @@ def _only_its_sign(node: ir.Node) -> bool:
 
 def _finite_slopes(node: ir.Node) -> bool:
     slopes = [dialect.array_of(value) for value in node.inputs[1:] if is_constant(value)]
-    slopes.append(np.asarray(node.attributes.get_float("alpha", 0.0)))
+    if is_op(node, "LeakyRelu"):
+        slopes.append(np.asarray(node.attributes.get_float("alpha", 0.01)))
     return all(np.isfinite(array).all() for array in slopes)
 
 

@@ -165,7 +165,7 @@ def test_file_and_scaled_model_simulate_alike():
         ("real_step", 0), ("real_step", -1.0), ("real_step", "x"), ("real_step", float("inf")),
         ("real_step", None), ("exponent", 1.5), ("qmin", "a"), ("qmax", 1 << 40), ("clip", [1]),
         ("clip", 3), ("clip", [None, 1]), ("step_errors", "abc"), ("gain_errors", [1]),
-        ("gain_errors", {"x": None}), ("source_step", False),
+        ("gain_errors", {"x": None}), ("source_step", False), ("real_step", 10**400),
     ],
 )  # fmt: skip
 def test_a_damaged_row_of_the_map_table_is_left_out(key, value):

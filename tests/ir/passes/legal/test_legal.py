@@ -254,6 +254,14 @@ def test_slopes_that_are_no_numbers_are_refused(value):
     assert [item.rule for item in caught.value.diagnostics.errors] == ["DLA309", "DLA309"]
 
 
+def test_an_attribute_that_is_another_operators_is_not_read():
+    net = Net(0)
+    slopes = dialect.constant("slopes", np.full((16, 1, 1), 0.5, np.float32))
+    result = net.op("PRelu", net.conv(net.quantise(net.x, 0.05)), slopes, alpha="reflect")
+    net.output(net.quantise(result, 0.05))
+    known_operators(net.model, context())
+
+
 def relu_behind_a_requantisation(net: Net) -> ir.Value:
     stored = net.quantise(net.conv(net.quantise(net.x, 0.05)), 0.04)
     return net.relu(net.quantise(stored, 0.07))
