@@ -171,7 +171,10 @@ def _only_its_sign(node: ir.Node) -> bool:
 def _finite_slopes(node: ir.Node) -> bool:
     slopes = [dialect.array_of(value) for value in node.inputs[1:] if is_constant(value)]
     if is_op(node, "LeakyRelu"):
-        slopes.append(np.asarray(node.attributes.get_float("alpha", 0.01)))
+        try:
+            slopes.append(np.asarray(node.attributes.get_float("alpha", 0.01)))
+        except TypeError:  # a function's attribute of another type, which ONNX does not check
+            return False
     return all(np.isfinite(array).all() for array in slopes)
 
 

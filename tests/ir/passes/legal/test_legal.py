@@ -254,6 +254,14 @@ def test_slopes_that_are_no_numbers_are_refused(value):
     assert [item.rule for item in caught.value.diagnostics.errors] == ["DLA309", "DLA309"]
 
 
+def test_a_slope_that_is_no_number_at_all_is_refused():
+    net = Net(0)
+    result = net.op("LeakyRelu", net.conv(net.quantise(net.x, 0.05)), alpha=["reflect"])
+    net.output(net.quantise(result, 0.05))
+    with pytest.raises(ConversionError, match="DLA309"):
+        known_operators(net.model, context())
+
+
 def test_an_attribute_that_is_another_operators_is_not_read():
     net = Net(0)
     slopes = dialect.constant("slopes", np.full((16, 1, 1), 0.5, np.float32))
