@@ -27,7 +27,9 @@ class Stage(enum.Enum):
     CANONICAL = "canonical"
     """One form per operator, static shapes, constants folded, batch norms folded."""
     LEGAL = "legal"
-    """Rewritten for the hardware; every stored map has exactly one quantise node."""
+    """Rewritten, where that is possible, so that operators and windows fit the hardware."""
+    MAPPED = "mapped"
+    """Every stored map has exactly one quantise node."""
     SCALED = "scaled"
     """One power-of-two step per map, weights and biases on their grids."""
 
@@ -182,7 +184,8 @@ SPEC: dict[Stage, tuple[Row, ...]] = {
             ("Identity", "Dropout", "Constant"),
         ),
     ),
-    Stage.LEGAL: (
+    Stage.LEGAL: (),
+    Stage.MAPPED: (
         Row("each result of a layer goes to one quantise node", _rounded_once, ROUNDING),
         Row("signs are taken of graph inputs only", _host_sign, (dialect.BIPOLAR,)),
     ),

@@ -25,7 +25,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import consumers, drop_unread, insert_after, insert_before
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
-from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
+from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.target import Target
 

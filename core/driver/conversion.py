@@ -169,12 +169,12 @@ class _Driver:
 
     def _scale(self, model: ir.Model, context: Context) -> ir.Model:
         from dlaconv.ir.passes import CANONICAL
-        from dlaconv.ir.passes.legal import LEGAL
+        from dlaconv.ir.passes.maps import MAPS
         from dlaconv.ir.pipeline import Pipeline, with_extra
         from dlaconv.ir.scales import SCALED
         from dlaconv.ir.stages import Stage
 
-        stages = [(Stage.CANONICAL, CANONICAL), (Stage.LEGAL, LEGAL), (Stage.SCALED, SCALED)]
+        stages = [(Stage.CANONICAL, CANONICAL), (Stage.MAPPED, MAPS), (Stage.SCALED, SCALED)]
         pipeline = Pipeline(with_extra(stages, self.plugins.passes), self.options.dump_stages)
         pipeline.run(model, context)
         self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}

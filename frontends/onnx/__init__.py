@@ -1,1 +1,60 @@
-"""Reading ONNX files safely, and bringing them to one opset."""
+"""ONNX: networks of PyTorch, tf2onnx and others, read safely and brought to one opset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dlaconv.frontends import Frontend, Imported
+from dlaconv.hookspecs import hookimpl
+
+
+def load_onnx(
+    path: Annotated[Path, typer.Argument(help="ONNX file, as torch.onnx.export writes it.")],
+    *,
+    layers: Mapping[str, Any] | None = None,
+) -> Imported:
+    """Reads a plain ONNX file.
+
+    A network in floating point is quantised here: give representative inputs with --calibrate.
+    What the accelerator has no operator for is rewritten where that is exact (--legalise), or runs
+    on the host (--partition).
+
+    Args:
+        path: the file.
+        layers: handlers of plugins by operator, for operators that ONNX does not define.
+
+    Returns:
+        The network at stage IMPORTED.
+
+    Raises:
+        UnreadableError: if the file is no valid ONNX model.
+    """
+    from dlaconv.frontends.onnx.importer import import_file
+
+    return import_file(path, layers or {})
+
+
+def looks_like_onnx(path: Path) -> bool:
+    """True for an ONNX file of standard operators; weights are not read."""
+    from dlaconv.frontends.onnx.reader import operators_of
+
+    found = list(operators_of(path))
+    return bool(found) and all(domain in {"", "ai.onnx"} for domain, _ in found)
+
+
+FRONTEND = Frontend(
+    name="onnx",
+    summary="Convert an ONNX network (PyTorch, tf2onnx).",
+    load=load_onnx,
+    sniff=looks_like_onnx,
+)
+
+
+@hookimpl
+def register_frontends() -> Sequence[Frontend]:
+    """Announces the frontend."""
+    return [FRONTEND]

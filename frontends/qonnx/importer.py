@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends import Imported
 from dlaconv.frontends.handlers import Handler, Import
+from dlaconv.frontends.onnx.finish import finish
 from dlaconv.frontends.onnx.opset import report_control_flow, to_opset_18
 from dlaconv.frontends.onnx.reader import read_onnx
 from dlaconv.frontends.qonnx import channels_last
@@ -18,9 +18,9 @@ from dlaconv.frontends.qonnx.operators import CHANNELS_LAST, GENERAL, QUANTISERS
 from dlaconv.frontends.qonnx.quant import bipolar_quant, quant
 from dlaconv.frontends.qonnx.trunc import trunc
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import is_op, register_constants, shape_of
+from dlaconv.ir.graph import is_op
 from dlaconv.ir.passes.fold_constants import fold
-from dlaconv.ir.passes.infer_shapes import forget_shapes, propagate_shapes
+from dlaconv.ir.passes.infer_shapes import propagate_shapes
 
 HANDLERS: dict[str, Handler] = {
     "Quant": quant,
@@ -57,7 +57,7 @@ def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
         _lower(node, state, layers)
     noted_by_name = {node.name or "": found for node, found in noted.items()}
     if not state.diagnostics.errors:
-        _finish(state)
+        finish(state)
     if not state.diagnostics.errors:
         report_unrounded_weights(state, producer, noted_by_name)
     return Imported(model, state.diagnostics, notes)
@@ -108,56 +108,3 @@ def _refuse_plain(state: Import) -> None:
         location=provenance.location(None, state.model),
         help="use dlaconv from-onnx for plain ONNX and for QDQ files (export_onnx_qcdq)",
     )
-
-
-def _finish(state: Import) -> None:
-    """Shapes, steps that fit them, and nothing left of the source's own operators."""
-    model = state.model
-    forget_shapes(model)
-    state.diagnostics.extend(propagate_shapes(model))
-    if state.diagnostics.errors:
-        return
-    if fold(model):
-        propagate_shapes(model)
-    for node in model.graph:
-        if node.domain == dialect.DOMAIN:
-            _fit(node, state)
-    for name, value in list(model.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del model.graph.initializers[name]
-    opsets = model.graph.opset_imports
-    for domain in set(opsets) - {"", dialect.DOMAIN}:
-        del opsets[domain]
-    dialect.install(model)
-
-
-def _fit(node: ir.Node, state: Import) -> None:
-    """Gives per-channel parameters the rank of what they quantise, and checks that they fit."""
-    x = node.inputs[0]
-    if x is None:
-        return
-    shape = shape_of(x)
-    for index in range(1, len(node.inputs)):
-        array = dialect.array_of(node.inputs[index])
-        if array.size == 1 or x.shape is None:
-            continue
-        wanted = (1,) * (len(x.shape) - array.ndim) + array.shape
-        if shape is not None and not _broadcasts(array.shape, shape):
-            state.refuse(
-                node,
-                "DLA118",
-                "scale-shape",
-                f"a scale of shape {list(array.shape)} on a tensor of shape {list(shape)}",
-                remedy="one scale per tensor, or per channel with a 1 for every other axis",
-            )
-        elif wanted != array.shape:
-            named = dialect.constant(f"{node.name}/parameter", array.reshape(wanted))
-            node.replace_input_with(index, named)
-            register_constants(state.model.graph, [node])
-
-
-def _broadcasts(array: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(array, shape) == shape
-    except ValueError:
-        return False

@@ -1,4 +1,4 @@
-"""Puts a plan into the graph: from LEGAL to SCALED."""
+"""Puts a plan into the graph: from MAPPED to SCALED."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def apply_plan(model: ir.Model, grouping: Grouping, plan: Plan, context: Context
     """Replaces every step by the plan's, and every weight and bias by its integers.
 
     Args:
-        model: a LEGAL model; becomes SCALED.
+        model: a MAPPED model; becomes SCALED.
         grouping: the groups of the model.
         plan: the steps.
         context: target, policy and convention; receives records and gammas.

@@ -1,4 +1,4 @@
-"""The pass from LEGAL to SCALED."""
+"""The pass from MAPPED to SCALED."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def warn_of_clipped_inputs(
     """Warns of graph inputs whose integers cannot hold the calibration data.
 
     Args:
-        model: a LEGAL model.
+        model: a MAPPED model.
         grouping: its maps.
         plan: their steps.
         context: has the data; receives the diagnostics.

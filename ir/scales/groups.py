@@ -96,7 +96,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """The groups of a LEGAL model.
+    """The groups of a MAPPED model.
 
     Attributes:
         groups: every group, in the order of the graph.
@@ -213,7 +213,7 @@ class _Relations:
 
 
 def group_maps(model: ir.Model, constraints: Constraints) -> Grouping:
-    """Finds the groups of a LEGAL model.
+    """Finds the groups of a MAPPED model.
 
     Args:
         model: every stored map has one quantise node.

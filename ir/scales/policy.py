@@ -41,7 +41,7 @@ class Policy:
 
     Attributes:
         name: what ``--scale-policy`` calls it.
-        plan: chooses the steps of the maps of a LEGAL model.
+        plan: chooses the steps of the maps of a MAPPED model.
         weights: chooses the steps of a layer's weights, and their integers.
         keeps_integers: True if everything is done for the source's integers: sums become
             convolutions, and biases make up for directed roundings. The others say what a

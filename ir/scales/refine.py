@@ -50,7 +50,7 @@ def refine(
     """Tries neighbours of a plan, group by group, on the network's output.
 
     Args:
-        model: the LEGAL model; its own output is the reference.
+        model: the MAPPED model; its own output is the reference.
         grouping: the groups of the model.
         plan: where to start.
         groups: the groups that may change.

@@ -24,7 +24,7 @@ def test_later_stages_include_the_invariants_of_earlier_ones():
     net.op("Dropout", net.op("Relu", "x"), out="y")
     model = net.model("y")
     assert broken_in(model, Stage.IMPORTED) == set()
-    for stage in (Stage.CANONICAL, Stage.LEGAL, Stage.SCALED):
+    for stage in (Stage.CANONICAL, Stage.LEGAL, Stage.MAPPED, Stage.SCALED):
         assert "no Identity, Dropout or Constant node is left" in broken_in(model, stage)
 
 
@@ -101,7 +101,7 @@ def test_map_steps_are_powers_of_two_when_scaled(step, holds):
     net.quantize("x", step, out="y")
     model = net.model("y")
     assert ("map steps are powers of two" in broken_in(model, Stage.SCALED)) is not holds
-    assert broken_in(model, Stage.LEGAL) == set()
+    assert broken_in(model, Stage.MAPPED) == set()
 
 
 def rounded_twice(net, x):
@@ -124,7 +124,7 @@ def test_each_result_of_a_layer_goes_to_one_quantise_node_when_legal(build, hold
     net = Net(x=[1, 2])
     model = net.model(build(net))
     words = "each result of a layer goes to one quantise node"
-    assert (words in broken_in(model, Stage.LEGAL)) is not holds
+    assert (words in broken_in(model, Stage.MAPPED)) is not holds
     assert words not in broken_in(model, Stage.CANONICAL)
 
 

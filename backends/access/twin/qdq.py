@@ -28,7 +28,7 @@ from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import consumers, drop_unread, insert_after
 from dlaconv.ir.layers import MOVING
-from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
+from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.target import Target
 
 OPSET, IR_VERSION = 14, 7

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect, graph
 from dlaconv.ir.execution import Executor
-from dlaconv.ir.passes.legal import LEGAL
+from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context, Pipeline
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales import SCALED
@@ -120,7 +120,7 @@ def scaled(net: Net, **settings) -> tuple[ir.Model, Context]:
     model = net.model.clone()
     settings.setdefault("target", Target.load())
     context = Context(**settings)
-    Pipeline([(Stage.LEGAL, LEGAL), (Stage.SCALED, SCALED)]).run(model, context)
+    Pipeline([(Stage.MAPPED, MAPS), (Stage.SCALED, SCALED)]).run(model, context)
     return model, context
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
-from dlaconv.ir.passes.legal import LEGAL
+from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.scales.linearise import linearise
@@ -13,10 +13,10 @@ from tests.ir.scales.graphs import Net, outputs, real_outputs, residual, scaled
 
 
 def linearised(net, **settings):
-    """A LEGAL copy before and after the pass, and the context."""
+    """A MAPPED copy before and after the pass, and the context."""
     before = net.model.clone()
     context = Context(target=Target.load(), **settings)
-    for step in LEGAL:
+    for step in MAPS:
         step(before, context)
     dialect.install(before)
     after = before.clone()

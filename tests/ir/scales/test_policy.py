@@ -4,7 +4,7 @@ import pytest
 from dlaconv.commands.options import Policy as PolicyOption
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor, split_samples
-from dlaconv.ir.passes.legal import LEGAL
+from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.records import Fidelity
 from dlaconv.ir.scales.policy import POLICIES
@@ -36,7 +36,7 @@ def measured(net: Net, context: Context) -> dict[str, tuple[np.ndarray, np.ndarr
     """Of each quantised map: unrounded values, the source's own, its step and the hardware's."""
     model = net.model.clone()
     legal = Context(target=Target.load())
-    for step in LEGAL:
+    for step in MAPS:
         step(model, legal)
     dialect.install(model)
     names = {

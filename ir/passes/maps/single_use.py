@@ -9,7 +9,7 @@ from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import insert_before, is_op
 from dlaconv.ir.layers import PIPELINED, ROUNDING
-from dlaconv.ir.passes.legal.requantise import insert_identity
+from dlaconv.ir.passes.maps.requantise import insert_identity
 from dlaconv.ir.pipeline import Context, Reread, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 

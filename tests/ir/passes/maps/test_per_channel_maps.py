@@ -9,9 +9,9 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
-from dlaconv.ir.passes.legal import LEGAL
-from dlaconv.ir.passes.legal.known_operators import known_operators
-from dlaconv.ir.passes.legal.per_channel_maps import per_channel_maps
+from dlaconv.ir.passes.maps import MAPS
+from dlaconv.ir.passes.maps.known_operators import known_operators
+from dlaconv.ir.passes.maps.per_channel_maps import per_channel_maps
 from dlaconv.ir.pipeline import Context, Pipeline
 from dlaconv.ir.stages import Stage
 from dlaconv.ir.target import Target
@@ -61,7 +61,7 @@ def linear(net, op, x, integers, steps, size=None, **attributes) -> ir.Value:
 def legal(net: Net, **settings) -> tuple[ir.Model, Context]:
     model = net.model.clone()
     context = Context(target=Target.load(), **settings)
-    Pipeline([(Stage.LEGAL, LEGAL)]).run(model, context)
+    Pipeline([(Stage.MAPPED, MAPS)]).run(model, context)
     return model, context
 
 

@@ -6,12 +6,12 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
-from dlaconv.ir.passes.legal import LEGAL
-from dlaconv.ir.passes.legal.derive_maps import derive_maps
-from dlaconv.ir.passes.legal.known_operators import known_operators
-from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
-from dlaconv.ir.passes.legal.requantise import requantise, stored_quantisers
-from dlaconv.ir.passes.legal.single_use import single_use
+from dlaconv.ir.passes.maps import MAPS
+from dlaconv.ir.passes.maps.derive_maps import derive_maps
+from dlaconv.ir.passes.maps.known_operators import known_operators
+from dlaconv.ir.passes.maps.pipelined_activations import pipelined_activations
+from dlaconv.ir.passes.maps.requantise import requantise, stored_quantisers
+from dlaconv.ir.passes.maps.single_use import single_use
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.target import Target
@@ -219,7 +219,7 @@ def test_whole_stage_keeps_a_network_with_every_trap_exact():
     pooled = net.op("MaxPool", added, kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0],
                     shape=(1, 16, 4, 4))  # fmt: skip
     net.output(net.quantise(pooled, 0.09))
-    model, _ = assert_same(net, *LEGAL)
+    model, _ = assert_same(net, *MAPS)
     assert ops(model).count("Conv") == 4  # two copies, two requantisations
 
 
@@ -237,7 +237,7 @@ def test_unsigned_quantiser_behind_a_leaky_relu_makes_it_a_relu():
     net = Net(0)
     leaky = net.op("LeakyRelu", net.conv(net.quantise(net.x)), alpha=0.1)
     net.output(net.quantise(leaky, 0.05, signed=False))
-    model, _ = assert_same(net, *LEGAL)
+    model, _ = assert_same(net, *MAPS)
     assert "LeakyRelu" not in [node.op_type for node in model.graph if node.outputs[0].uses()]
     assert ops(model).count("Relu") == 1
 
@@ -301,7 +301,7 @@ def test_no_rounding_is_left_between_a_layer_and_its_only_reader_an_activation(b
     net = Net(0)
     net.output(net.quantise(net.conv(build(net)) if net.size > 1 else build(net), 0.06))
     model, about = net.model.clone(), context()
-    for step in LEGAL:
+    for step in MAPS:
         step(model, about)
     layers = {"Conv", "Gemm", "Add", "AveragePool"}
     for node in model.graph:

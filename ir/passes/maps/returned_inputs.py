@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import insert_after
-from dlaconv.ir.passes.legal.requantise import insert_identity
+from dlaconv.ir.passes.maps.requantise import insert_identity
 from dlaconv.ir.pipeline import Context, ir_pass
 
 

@@ -11,7 +11,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
-from dlaconv.ir.passes.legal.requantise import stored_quantisers
+from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 
 _LEAST_RANK = 2

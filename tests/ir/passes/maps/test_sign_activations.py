@@ -11,8 +11,8 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
-from dlaconv.ir.passes.legal import LEGAL
-from dlaconv.ir.passes.legal.hoist_signs import hoist_signs
+from dlaconv.ir.passes.maps import MAPS
+from dlaconv.ir.passes.maps.hoist_signs import hoist_signs
 from dlaconv.ir.pipeline import Context, Pipeline
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.stages import Stage
@@ -57,7 +57,7 @@ def fed_by_eights(seed: int, bits: int) -> Net:
 def legal(net: Net, **settings) -> tuple[ir.Model, Context]:
     model = net.model.clone()
     context = Context(target=Target.load(), **settings)
-    Pipeline([(Stage.LEGAL, LEGAL)]).run(model, context)
+    Pipeline([(Stage.MAPPED, MAPS)]).run(model, context)
     return model, context
 
 
@@ -368,7 +368,7 @@ def test_vectors_get_fully_connected_identities():
 @pytest.mark.parametrize("rounding", list(Rounding))
 def test_the_proof_of_the_documentation_holds(rounding):
     """Every sum, every threshold: the map saturates, and what it holds rounds to the sign."""
-    from dlaconv.ir.passes.legal.sign_activations import _TO_NEAREST, _TO_SIGN
+    from dlaconv.ir.passes.maps.sign_activations import _TO_NEAREST, _TO_SIGN
     from dlaconv.ir.rounding import round_exact
 
     factor, offset = (Fraction(v) for v in _TO_SIGN.get(rounding, _TO_NEAREST))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dlaconv.ir import dialect
-from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
+from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.target import Target

@@ -1,21 +1,21 @@
-"""From CANONICAL to LEGAL: every stored map gets exactly one quantisation."""
+"""From LEGAL to MAPPED: every stored map gets exactly one quantisation."""
 
 from __future__ import annotations
 
-from dlaconv.ir.passes.legal.derive_maps import derive_maps
-from dlaconv.ir.passes.legal.hoist_signs import hoist_signs
-from dlaconv.ir.passes.legal.implicit_relu import implicit_relu
-from dlaconv.ir.passes.legal.known_operators import known_operators
-from dlaconv.ir.passes.legal.per_channel_maps import per_channel_maps
-from dlaconv.ir.passes.legal.pipelined_activations import pipelined_activations
-from dlaconv.ir.passes.legal.redundant_rounding import redundant_rounding
-from dlaconv.ir.passes.legal.requantise import requantise
-from dlaconv.ir.passes.legal.returned_inputs import returned_inputs
-from dlaconv.ir.passes.legal.sign_activations import sign_activations
-from dlaconv.ir.passes.legal.single_use import single_use
+from dlaconv.ir.passes.maps.derive_maps import derive_maps
+from dlaconv.ir.passes.maps.hoist_signs import hoist_signs
+from dlaconv.ir.passes.maps.implicit_relu import implicit_relu
+from dlaconv.ir.passes.maps.known_operators import known_operators
+from dlaconv.ir.passes.maps.per_channel_maps import per_channel_maps
+from dlaconv.ir.passes.maps.pipelined_activations import pipelined_activations
+from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
+from dlaconv.ir.passes.maps.requantise import requantise
+from dlaconv.ir.passes.maps.returned_inputs import returned_inputs
+from dlaconv.ir.passes.maps.sign_activations import sign_activations
+from dlaconv.ir.passes.maps.single_use import single_use
 from dlaconv.ir.pipeline import Pass
 
-LEGAL: tuple[Pass, ...] = (
+MAPS: tuple[Pass, ...] = (
     # removes clips and tables that known_operators would refuse
     hoist_signs,
     # before everything that reads the step of a map; what it cannot do is an error
@@ -43,4 +43,4 @@ LEGAL: tuple[Pass, ...] = (
     sign_activations,
 )
 
-__all__ = ["LEGAL"]
+__all__ = ["MAPS"]

@@ -14,8 +14,8 @@ from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.calibration.minmax import observed_magnitudes
 from dlaconv.ir.graph import consumers, insert_after, is_op, producer
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
-from dlaconv.ir.passes.legal.pipelined_activations import PRODUCERS
-from dlaconv.ir.passes.legal.sign_activations import reads_unrounded
+from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
+from dlaconv.ir.passes.maps.sign_activations import reads_unrounded
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
