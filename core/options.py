@@ -18,6 +18,7 @@ ROUNDINGS = (
     "half-even", "half-up", "half-away", "half-to-zero", "half-dpu", "floor", "ceil", "up", "down",
 )  # fmt: skip
 EMITTED = ("qdq", "sim")
+LEGALISE = ("off", "exact", "all")
 
 _CHOICES = {
     "policy": POLICIES,
@@ -25,6 +26,7 @@ _CHOICES = {
     "convention": CONVENTIONS,
     "rounding": ROUNDINGS,
     "activation_order": ACTIVATION_ORDERS,
+    "legalise": LEGALISE,
 }
 
 
@@ -59,6 +61,11 @@ class Options:
         calibrate: an ``.npz`` of sample inputs, for maps that the source does not quantise and
             those that cannot keep their scale.
         shapes: shapes of graph inputs that the source leaves open.
+        legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, which
+            change no integer of a quantised network, or ``all``, approximate ones too.
+        pad_outputs: pads the channels of graph outputs like those of all other maps.
+        partition: True gives what the hardware cannot run to the host, in files of its own; None
+            gives it a Softmax, ArgMax or Sigmoid at the end only; False nothing.
         allow_violations: writes the file even if it breaks a hardware rule.
         verify: compares the result with the source on sample inputs.
         samples: number of sample inputs for that.
@@ -80,6 +87,9 @@ class Options:
     convention: str = "guide"
     calibrate: Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    legalise: str = "exact"
+    pad_outputs: bool = False
+    partition: bool | None = None
     allow_violations: bool = False
     verify: bool = True
     samples: int = 4

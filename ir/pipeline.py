@@ -32,12 +32,14 @@ class Rewrite:
         layer: the source layer concerned.
         detail: what was done, in words.
         exact: True if no integer changes by it.
+        macs: multiplications that it adds; below 0 if it saves some.
     """
 
     name: str
     layer: str
     detail: str
     exact: bool = True
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Context:
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
         calibration: stacked samples by graph input, None without ``--calibrate``.
         rounding: how the hardware rounds.
+        legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, ``all``.
+        pad_outputs: pads the channels of graph outputs, too.
+        blocked: why a rewrite that would help a node is impossible, by name of its output.
         seed: seed of the random inputs that stand in for calibration data.
         samples: number of random inputs.
         inputs: the inputs that the network is tried on, set by the scale stage.
@@ -95,6 +100,9 @@ class Context:
     convention: str = "guide"
     calibration: Mapping[str, np.ndarray] | None = None
     rounding: Rounding = Rounding.HALF_EVEN
+    legalise: str = "exact"
+    pad_outputs: bool = False
+    blocked: dict[str, list[str]] = field(default_factory=dict)
     seed: int = 0
     samples: int = 8
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)

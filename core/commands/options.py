@@ -57,6 +57,14 @@ class Emit(enum.StrEnum):
     SIM = "sim"
 
 
+class Legalise(enum.StrEnum):
+    """``--legalise``."""
+
+    OFF = "off"
+    EXACT = "exact"
+    ALL = "all"
+
+
 class ActivationOrder(enum.StrEnum):
     """``--activation-order``."""
 
@@ -158,6 +166,33 @@ def conversion_options(
     ] = False,
     rounding: Rounding = HardwareRounding.HALF_EVEN,
     activation_order: Order = ActivationOrder.MAC,
+    legalise: Annotated[
+        Legalise,
+        typer.Option(
+            help="Rewrites that make operators fit the hardware: off, exact ones, which change no "
+            "integer of a quantised network, or all, which also takes approximate ones.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = Legalise.EXACT,
+    partition: Annotated[
+        bool | None,
+        typer.Option(
+            "--partition/--no-partition",
+            help="Give what the hardware has no operator for to the host: NET.head.onnx and "
+            "NET.tail.onnx beside the output, more parts where the network is cut in the middle. "
+            "Unless given, only a Softmax, ArgMax or Sigmoid at the end becomes a tail.",
+            show_default=False,
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = None,
+    pad_outputs: Annotated[
+        bool,
+        typer.Option(
+            "--pad-outputs",
+            help="Pad the channels of graph outputs, too; they keep their shape unless given.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = False,
     allow_violations: Annotated[
         bool,
         typer.Option(
@@ -233,6 +268,9 @@ def conversion_options(
         convention=scale_convention.value,
         calibrate=calibrate,
         shapes=shapes,
+        legalise=legalise.value,
+        pad_outputs=pad_outputs,
+        partition=partition,
         allow_violations=allow_violations,
         verify=not no_verify,
         samples=4 if samples is None else samples,

@@ -157,6 +157,8 @@ class _Driver:
             convention=options.convention,
             calibration=self._calibration(),
             rounding=Rounding(options.rounding),
+            legalise=options.legalise,
+            pad_outputs=options.pad_outputs,
             seed=options.seed,
             samples=max(options.samples, _TRIED_SAMPLES),
         )
@@ -169,12 +171,18 @@ class _Driver:
 
     def _scale(self, model: ir.Model, context: Context) -> ir.Model:
         from dlaconv.ir.passes import CANONICAL
+        from dlaconv.ir.passes.legal import LEGAL
         from dlaconv.ir.passes.maps import MAPS
         from dlaconv.ir.pipeline import Pipeline, with_extra
         from dlaconv.ir.scales import SCALED
         from dlaconv.ir.stages import Stage
 
-        stages = [(Stage.CANONICAL, CANONICAL), (Stage.MAPPED, MAPS), (Stage.SCALED, SCALED)]
+        stages = [
+            (Stage.CANONICAL, CANONICAL),
+            (Stage.LEGAL, LEGAL),
+            (Stage.MAPPED, MAPS),
+            (Stage.SCALED, SCALED),
+        ]
         pipeline = Pipeline(with_extra(stages, self.plugins.passes), self.options.dump_stages)
         pipeline.run(model, context)
         self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}

@@ -103,6 +103,7 @@ def build_report(
                 "layer": rewrite.layer,
                 "detail": rewrite.detail,
                 "exact": rewrite.exact,
+                "macs": rewrite.macs,
             }
             for rewrite in context.rewrites
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlaconv.diagnostics import Severity
 from dlaconv.explanations.explanation import Explanation
 
 OPERATORS = (
@@ -90,5 +91,14 @@ OPERATORS = (
         "The shape of a value depends on the data.",
         "The accelerator runs a network for one fixed input size.",
         "Replace the operator by one whose result has a fixed shape.",
+    ),
+    Explanation(
+        "DLA313",
+        "approximate-rewrite",
+        "Only a rewrite that changes integers would make an operator fit the hardware.",
+        "A rewrite that rounds once more, or rounds weights anew, moves some values by a unit.",
+        "Accept it with --legalise all and look at the verification, change the layer, or give it "
+        "to the host with --partition.",
+        Severity.WARNING,
     ),
 )

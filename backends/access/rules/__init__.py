@@ -8,7 +8,7 @@ report clipped inputs as DLA211.
 """
 
 from dlaconv.backends.access.rules.check import CheckResult, check_model, check_view
-from dlaconv.backends.access.rules.rule import Documentation, NodeRule, Rule
+from dlaconv.backends.access.rules.rule import NodeRule, Rule
 from dlaconv.backends.access.rules.table import RULES
 
-__all__ = ["RULES", "CheckResult", "Documentation", "NodeRule", "Rule", "check_model", "check_view"]
+__all__ = ["RULES", "CheckResult", "NodeRule", "Rule", "check_model", "check_view"]

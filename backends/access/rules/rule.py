@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from inspect import cleandoc
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from dlaconv.backends.access.model import AccessModel, Malformed, Unknown
 from dlaconv.diagnostics import Diagnostic, Location, Severity
+from dlaconv.ir.documentation import Documentation
 
 SECTIONS = ("What it does", "Why it matters on the hardware", "What to do")
 """The sections of every rule's documentation, in order."""
-
-_HEADING = re.compile(rf"^({'|'.join(SECTIONS)}): ", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Documentation:
-    """The docstring of a rule, taken apart.
-
-    Attributes:
-        summary: one sentence that names the offence.
-        sections: text by heading, one line each; exactly `SECTIONS` in order.
-    """
-
-    summary: str
-    sections: dict[str, str]
-
-    @classmethod
-    def parse(cls, docstring: str) -> Documentation:
-        """Takes a docstring apart.
-
-        Raises:
-            ValueError: if a section is missing, repeated, empty or out of order.
-        """
-        summary, *rest = _HEADING.split(cleandoc(docstring))
-        headings, texts = rest[::2], [" ".join(text.split()) for text in rest[1::2]]
-        if tuple(headings) != SECTIONS or not all(texts) or not summary.strip():
-            raise ValueError(f"a rule's docstring needs a summary and {', '.join(SECTIONS)}")
-        return cls(" ".join(summary.split()), dict(zip(headings, texts, strict=True)))
 
 
 class Rule(ABC):
@@ -73,7 +43,7 @@ class Rule(ABC):
     @cached_property
     def documentation(self) -> Documentation:
         """The docstring, taken apart."""
-        return Documentation.parse(type(self).__doc__ or "")
+        return Documentation.parse(type(self).__doc__ or "", SECTIONS)
 
     def finding(
         self,

@@ -18,10 +18,10 @@ from dlaconv.ir.graph import (
     producer,
     shape_of,
 )
+from dlaconv.ir.passes.linear_ops import Weights, scaled, weights_of
 from dlaconv.ir.passes.maps.column_factors import Obstacle, multiply_columns
 from dlaconv.ir.passes.maps.redundant_rounding import values_averaged
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
-from dlaconv.ir.passes.linear_ops import Weights, scaled, weights_of
 from dlaconv.ir.target import Target
 
 SAME = 1e-6

@@ -19,6 +19,7 @@ from dlaconv.ir.graph import (
 )
 from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
+from dlaconv.ir.passes.linear_ops import bias_of, scaled, set_bias, set_weights, stem, weights_of
 from dlaconv.ir.passes.maps.channel_ratios import (
     Ratio,
     Ratios,
@@ -32,7 +33,6 @@ from dlaconv.ir.passes.maps.column_factors import Obstacle, multiply_columns
 from dlaconv.ir.passes.maps.redundant_rounding import values_averaged
 from dlaconv.ir.passes.maps.requantise import identity_layer, stored_quantisers
 from dlaconv.ir.passes.maps.single_use import copy_of
-from dlaconv.ir.passes.linear_ops import bias_of, scaled, set_bias, set_weights, stem, weights_of
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 
 

@@ -21,7 +21,6 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import insert_before, is_op, producer, remove, replace_node, take_over
-from dlaconv.ir.passes.maps.requantise import identity_layer, layer_words
 from dlaconv.ir.passes.linear_ops import (
     Weights,
     bias_of,
@@ -31,6 +30,7 @@ from dlaconv.ir.passes.linear_ops import (
     stem,
     weights_of,
 )
+from dlaconv.ir.passes.maps.requantise import identity_layer, layer_words
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding

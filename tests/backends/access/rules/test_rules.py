@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dlaconv.backends.access.model import AccessModel
-from dlaconv.backends.access.rules import RULES, Documentation, documentation
+from dlaconv.backends.access.rules import RULES, documentation
+from dlaconv.backends.access.rules.rule import SECTIONS
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir.documentation import Documentation
 from dlaconv.ir.target import Target
 from tests.backends.access.rules.case import Case
 from tests.backends.access.rules.rule_cases import CASES
@@ -95,7 +97,9 @@ def test_rules_document_themselves(rule):
 
 def test_a_docstring_without_a_section_is_refused():
     with pytest.raises(ValueError, match="What to do"):
-        Documentation.parse("A thing.\n\nWhat it does: x.\n\nWhy it matters on the hardware: y.\n")
+        Documentation.parse(
+            "A thing.\n\nWhat it does: x.\n\nWhy it matters on the hardware: y.\n", SECTIONS
+        )
 
 
 def test_the_page_of_rules_is_generated_from_the_rules():

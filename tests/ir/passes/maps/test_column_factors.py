@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dlaconv.ir.passes.maps.column_factors import Obstacle, multiply_columns
 from dlaconv.ir.passes.linear_ops import Weights
+from dlaconv.ir.passes.maps.column_factors import Obstacle, multiply_columns
 
 LIMITS = (-128, 127)
 

@@ -1,0 +1,132 @@
+"""What a legalisation is: a rewrite that makes operators fit the hardware, and says at what price.
+
+A legalisation looks at one node at a time. It returns a `Plan` of new nodes that compute what the
+node computed, `Blocked` with the reason where the node needs it and nothing can be done, or None
+where the node is none of its business. It never changes the graph itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir import provenance
+from dlaconv.ir.documentation import Documentation
+from dlaconv.ir.graph import drop_unread, is_op, replace_node
+from dlaconv.ir.macs import macs, total_macs
+from dlaconv.ir.pipeline import Context, Pass, Rewrite
+
+SECTIONS = ("Identity", "Conditions", "Cost")
+"""The sections of every legalisation's docstring, in order."""
+MODES = ("off", "exact", "all")
+"""What `Context.legalise` can be."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Nodes that compute what one node computed.
+
+    Attributes:
+        nodes: new nodes in order; the last one's output takes over name and uses of the old one.
+        detail: what they are, in words.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """The node breaks a limit, and why this rewrite cannot help it, in words."""
+
+    why: str
+
+
+Match = Callable[[ir.Node, Context], "Plan | Blocked | None"]
+
+
+@dataclass(frozen=True)
+class Legalisation:
+    """A rewrite that makes operators fit the hardware.
+
+    Attributes:
+        name: what the report calls it: the function's name.
+        ops: the operators that it looks at.
+        rules: ids of the rules that its result keeps.
+        exact: True if no integer of a quantised network changes by it. A rewrite that adds a
+            rounding is not exact, even if it is in real numbers.
+        match: see `Match`; its docstring is the documentation.
+        tolerance: largest relative difference of outputs in floating point.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    rules: tuple[str, ...]
+    exact: bool
+    match: Match
+    tolerance: float
+
+    @cached_property
+    def documentation(self) -> Documentation:
+        """The docstring, taken apart."""
+        return Documentation.parse(self.match.__doc__ or "", SECTIONS)
+
+    def as_pass(self) -> Pass:
+        """The pass that applies it to every node, as far as `Context.legalise` allows."""
+        return Pass(self.name, self._run, self.tolerance)
+
+    def _run(self, model: ir.Model, context: Context) -> None:
+        if context.legalise == "off":
+            return
+        changed = False
+        for node in list(model.graph):
+            if node.graph is None or not is_op(node, *self.ops):
+                continue
+            outcome = self.match(node, context)
+            if isinstance(outcome, Blocked):
+                _note(context, node, f"{self.name}: {outcome.why}")
+            elif outcome is not None and not self.exact and context.legalise != "all":
+                _note(context, node, f"{self.name} would be approximate")
+                context.diagnostics.add(self._only_approximate(node, model, outcome))
+            elif outcome is not None:
+                self._apply(node, outcome, context)
+                changed = True
+        if changed:
+            drop_unread(model.graph)
+
+    def _apply(self, node: ir.Node, plan: Plan, context: Context) -> None:
+        layer = provenance.location(node).layer
+        before = macs(node)
+        replace_node(node, *plan.nodes)
+        cost = total_macs(plan.nodes) - before
+        context.rewrites.append(Rewrite(self.name, layer, plan.detail, self.exact, cost))
+
+    def _only_approximate(self, node: ir.Node, model: ir.Model, plan: Plan) -> Diagnostic:
+        return Diagnostic(
+            "DLA313",
+            "approximate-rewrite",
+            f"{node.op_type} fits the hardware only approximately: {plan.detail}",
+            Severity.WARNING,
+            provenance.location(node, model),
+            help="--legalise all does it, and verification says what it costs",
+            notes=(self.documentation.summary,),
+        )
+
+
+def legalisation(
+    *ops: str, rules: tuple[str, ...], exact: bool = True, tolerance: float = 1e-5
+) -> Callable[[Match], Legalisation]:
+    """Makes a legalisation of a `Match`, named after it; see `Legalisation` for the arguments."""
+
+    def wrap(match: Match) -> Legalisation:
+        return Legalisation(match.__name__, ops, rules, exact, match, tolerance)
+
+    return wrap
+
+
+def _note(context: Context, node: ir.Node, reason: str) -> None:
+    context.blocked.setdefault(node.outputs[0].name or "", []).append(reason)
