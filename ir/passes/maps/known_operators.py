@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx_ir as ir
 
@@ -14,6 +16,7 @@ from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 
+UNCONVERTIBLE = "DLA301"
 _LEAST_RANK = 2
 _SUPPORTED = frozenset(ROUNDING) | frozenset(SAME_SCALE) | frozenset(PIPELINED)
 
@@ -28,15 +31,20 @@ def known_operators(model: ir.Model, context: Context) -> None:
         ConversionError: listing every such node, and the errors of the passes before.
     """
     problems = [*_port_problems(model), *_flat_maps(model)]
+    lacking: list[ir.Node] = []
     for node in model.graph:
-        problem = _problem(node)
-        if problem is not None:
+        problem = problem_of(node)
+        if problem is not None and problem[0] == UNCONVERTIBLE:
+            lacking.append(node)
+        elif problem is not None:
             rule, name, message, help_ = problem
             problems.append(
                 Diagnostic(
                     rule, name, message, location=provenance.location(node, model), help=help_
                 )
             )
+    if lacking:
+        problems.append(_unconvertible(lacking, model, context))
     if problems or context.diagnostics.errors:
         raise ConversionError([*context.diagnostics, *problems])
 
@@ -96,15 +104,42 @@ def _fixed(value: ir.Value) -> bool:
     return all(is_constant(source) for source in node.inputs if source is not None)
 
 
-def _problem(node: ir.Node) -> tuple[str, str, str, str] | None:
+def _unconvertible(nodes: list[ir.Node], model: ir.Model, context: Context) -> Diagnostic:
+    """One finding for all nodes that the hardware has no operator for."""
+    counts = Counter(_operator(node) for node in nodes)
+    first, *others = nodes
+    listed = [
+        f"{_operator(node)} in layer {provenance.location(node, model).layer!r}"
+        + "".join(f" ({why})" for why in context.blocked.get(node.outputs[0].name or "", []))
+        for node in others
+    ]
+    if why := context.blocked.get(first.outputs[0].name or ""):
+        listed.insert(0, "; ".join(why))
+    return Diagnostic(
+        UNCONVERTIBLE,
+        "unconvertible-operator",
+        f"the hardware has no {', '.join(f'{op} ({n} nodes)' for op, n in counts.items())}"
+        if others
+        else f"the hardware has no {_operator(first)}",
+        location=provenance.location(first, model),
+        help="give it to the host with --partition, or remove it from the network",
+        notes=tuple(listed),
+    )
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def problem_of(node: ir.Node) -> tuple[str, str, str, str] | None:
+    """Why the hardware cannot run a node: id, name, message and remedy; None if it can."""
     if dialect.is_quantize(node) or dialect.is_dequantize(node) or dialect.is_bipolar(node):
         return None
     if not is_op(node, *_SUPPORTED):
-        domain = f"{node.domain}::" if node.domain else ""
         return (
-            "DLA301",
+            UNCONVERTIBLE,
             "unconvertible-operator",
-            f"the hardware has no {domain}{node.op_type}",
+            f"the hardware has no {_operator(node)}",
             "remove it from the network, or run it on the host",
         )
     constants = [i for i, value in enumerate(node.inputs) if _constant_weight(value)]
