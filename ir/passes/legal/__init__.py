@@ -12,7 +12,12 @@ from dlaconv.ir.pipeline import Pass
 LEGALISATIONS: tuple[Legalisation, ...] = (grouped_conv,)
 """Every legalisation, in the order in which they are tried; later ones see the results."""
 
-LEGAL: tuple[Pass, ...] = tuple(item.as_pass() for item in LEGALISATIONS)
+_ON_PARTS = ("channel_padding",)
+"""Legalisations for parts of a network, once it is cut: what the host reads keeps its shape."""
+
+PADDING: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS)
+REWRITES: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name not in _ON_PARTS)
+LEGAL: tuple[Pass, ...] = (*REWRITES, *PADDING)
 """What brings a model from stage CANONICAL to stage LEGAL."""
 
-__all__ = ["LEGAL", "LEGALISATIONS"]
+__all__ = ["LEGAL", "LEGALISATIONS", "PADDING", "REWRITES"]
