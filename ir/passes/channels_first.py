@@ -169,11 +169,11 @@ class _Groups:
 
 
 def _perm(node: ir.Node) -> Perm | None:
-    """The permutation of a Transpose of known rank, None for any other node."""
+    """The permutation of a Transpose between known shapes, None for any other node."""
     if not is_op(node, "Transpose") or node.inputs[0] is None or is_constant(node.inputs[0]):
         return None
     rank = rank_of(node.inputs[0])
-    if rank is None or shape_of(node.inputs[0]) is None:
+    if rank is None or any(shape_of(v) is None for v in (node.inputs[0], node.outputs[0])):
         return None
     return ints_attribute(node, "perm") or tuple(reversed(range(rank)))
 

@@ -127,7 +127,7 @@ def _from_gemm(node: ir.Node, matrices: _Matrices) -> None:
     weights = matrices.place(node, matrix, -2 if transposed else -1, alpha)
     chain = _Chain(node)
     if attribute(node, "transA", 0):
-        x = chain.add("Transpose", [x], {"perm": [1, 0]}, "transpose")
+        x = chain.turn(x, "transpose")
     bias = None
     if weights is not None:
         channels = (shape_of(weights) or (0,))[0]
@@ -138,7 +138,7 @@ def _from_gemm(node: ir.Node, matrices: _Matrices) -> None:
         result = chain.add("Gemm", inputs, {"transB": 1})
     else:
         if transposed:
-            matrix = chain.add("Transpose", [matrix], {"perm": [1, 0]}, "transpose_b")
+            matrix = chain.turn(matrix, "transpose_b")
         result = chain.add("MatMul", [x, matrix])
         if alpha != 1.0:
             result = chain.add("Mul", [result, chain.number("alpha", alpha)], None, "scale")
@@ -222,6 +222,12 @@ class _Chain:
         node.outputs[0].dtype = ir.DataType.FLOAT
         self.nodes.append(node)
         return node.outputs[0]
+
+    def turn(self, x: ir.Value, suffix: str) -> ir.Value:
+        result = self.add("Transpose", [x], {"perm": [1, 0]}, suffix)
+        shape = shape_of(x)
+        result.shape = None if shape is None else ir.Shape(shape[::-1])
+        return result
 
     def reshape(self, x: ir.Value, shape: Sequence[int], suffix: str) -> ir.Value:
         target = dialect.constant(f"{self.stem}/{suffix}/shape", np.asarray(shape, np.int64))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from harness import Net, node_of, ops, run_pass
+from harness import Net, context, node_of, ops, run_pass
 
+from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.fully_connected import fully_connected
 from dlaconv.ir.passes.linear_ops import weights_of
 from dlaconv.ir.stages import Stage, broken_invariants
@@ -157,3 +158,23 @@ def test_weights_shared_with_other_readers_stay_for_them():
     net.op("MatMul", "x", weights, out="a")
     net.op("Add", "z", weights, out="b")
     assert ops(run_pass(fully_connected, net.model("a", "b"))).count("Dequantize") == 2
+
+
+@pytest.mark.parametrize(("turned", "x"), [("transA", [5, 2]), ("transB", [2, 5])])
+def test_the_transposes_that_are_made_survive_the_layout_pass(turned, x):
+    """A Transpose without a shape was taken for one that moves nothing."""
+    net = Net(x=x, w=[4, 5] if turned == "transB" else [5, 4])
+    net.op("Gemm", "x", "w", BIAS, **{turned: 1}, out="y")
+    after = run_pass([fully_connected, channels_first], net.model("y"))
+    assert "Transpose" in ops(after)
+
+
+def test_a_transpose_of_unknown_shape_stays_as_it_is():
+    net = Net(x=[2, 3, 4, 5])
+    net.op("Relu", net.op("Transpose", "x", perm=[0, 3, 1, 2]), out="y")
+    model = net.model("y")
+    for node in model.graph:
+        node.outputs[0].shape = None
+    channels_first(model, context())
+    assert ops(model) == ["Transpose", "Relu"]
+    assert list(node_of(model, "Transpose").attributes["perm"].as_ints()) == [0, 3, 1, 2]
