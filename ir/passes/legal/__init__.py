@@ -5,11 +5,15 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
+from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.pipeline import Pass
 
-LEGALISATIONS: tuple[Legalisation, ...] = (grouped_conv,)
+LEGALISATIONS: tuple[Legalisation, ...] = (
+    dilated_conv,
+    grouped_conv,
+)
 """Every legalisation, in the order in which they are tried; later ones see the results."""
 
 _ON_PARTS = ("channel_padding",)

@@ -36,9 +36,9 @@ class Builder:
         assert x is not None
         return x
 
-    def plan(self, detail: str) -> Plan:
+    def plan(self, detail: str, dropped: Sequence[ir.Node] = ()) -> Plan:
         """The finished plan; the value made last takes the place of the node's output."""
-        return Plan(tuple(self.nodes), detail)
+        return Plan(tuple(self.nodes), detail, tuple(dropped))
 
     def op(
         self,
@@ -157,8 +157,10 @@ class Builder:
         The value itself where nothing quantises ``source``: then the step is derived from data.
         """
         quantisation = stored_quantisation(source)
-        if quantisation is None:
-            return value
+        return value if quantisation is None else self.quantised(value, quantisation)
+
+    def quantised(self, value: ir.Value, quantisation: Quantisation) -> ir.Value:
+        """``value`` on a grid."""
         name = self.name("stored")
         node = dialect.quantize(value, quantisation, name=name, output=name)
         self.nodes.append(node)

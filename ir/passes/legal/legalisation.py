@@ -33,10 +33,12 @@ class Plan:
     Attributes:
         nodes: new nodes in order; the last one's output takes over name and uses of the old one.
         detail: what they are, in words.
+        dropped: nodes in front of the old one whose work they do, too.
     """
 
     nodes: tuple[ir.Node, ...]
     detail: str
+    dropped: tuple[ir.Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Legalisation:
 
     def _apply(self, node: ir.Node, plan: Plan, context: Context) -> None:
         layer = provenance.location(node).layer
-        before = macs(node)
+        before = macs(node) + total_macs(plan.dropped)
         replace_node(node, *plan.nodes)
         cost = total_macs(plan.nodes) - before
         context.rewrites.append(Rewrite(self.name, layer, plan.detail, self.exact, cost))

@@ -1,0 +1,144 @@
+"""Convolutions that only pick: every position of the result shows one of the source, or zero.
+
+The kernels hold zeros and ones, so integers come out as they went in. Cropping, striding, padding,
+choosing channels and moving space into channels are all of this kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir.graph import producer, shape_of
+from dlaconv.ir.passes.legal.building import Builder
+from dlaconv.ir.passes.legal.legalisation import Blocked
+from dlaconv.ir.passes.linear_ops import Weights
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.target import KernelLimits, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """What a map ``[1, O, H, W]`` shows of a source ``[1, C, h, w]``.
+
+    Position (i, j) of channel o shows row ``starts[o, 0] + strides[0] * i`` and column
+    ``starts[o, 1] + strides[1] * j`` of channel ``channels[o]``; zero outside of the source.
+
+    Attributes:
+        channels: int ``[O]``, -1 for a channel of zeros.
+        starts: int ``[O, 2]``.
+        strides: along rows and columns.
+        size: H and W.
+    """
+
+    channels: np.ndarray
+    starts: np.ndarray
+    strides: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def all_of(cls, channels: int, begins: Sequence[int], size: tuple[int, int]) -> Picks:
+        """Every channel, with ``begins`` zeros before rows and columns."""
+        starts = np.tile(-np.asarray(begins, np.int64), (channels, 1))
+        return cls(np.arange(channels), starts, (1, 1), size)
+
+    @classmethod
+    def phases(
+        cls, channels: int, factors: tuple[int, int], size: tuple[int, int], order: str = "CRD"
+    ) -> Picks:
+        """Space to depth: blocks of ``factors`` positions become channels.
+
+        Args:
+            channels: channels of the source.
+            factors: rows and columns of a block.
+            size: size of the source; what lacks to whole blocks is zeros.
+            order: ``CRD`` numbers channels (channel, row, column), ``DCR`` (row, column, channel).
+        """
+        axes = (channels, *factors) if order == "CRD" else (*factors, channels)
+        index = np.indices(axes).reshape(3, -1)
+        channel, row, column = index if order == "CRD" else index[[2, 0, 1]]
+        blocks = (-(-size[0] // factors[0]), -(-size[1] // factors[1]))
+        return cls(channel, np.stack([row, column], axis=1), factors, blocks)
+
+    @property
+    def adds_zeros(self) -> bool:
+        """True if a channel is nothing but zeros."""
+        return bool((self.channels < 0).any())
+
+
+def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Value | Blocked:
+    """A convolution that shows what ``picks`` says; depth-wise where the hardware can.
+
+    The result is unrounded, but its values are those of ``x``, and zeros.
+    """
+    shape = shape_of(x)
+    if shape is None or len(shape) != 4:
+        return Blocked("the map has no rows and columns")
+    used = picks.channels >= 0
+    depthwise = _is_depthwise(picks, shape, context.target)
+    limits = context.target.depthwise if depthwise else context.target.conv
+    windows = []
+    for axis in range(2):
+        starts = picks.starts[used, axis] if used.any() else np.zeros(1, np.int64)
+        window = _window(
+            shape[2 + axis],
+            picks.size[axis],
+            picks.strides[axis],
+            int(starts.min()),
+            int(starts.max()),
+            limits,
+        )
+        if isinstance(window, Blocked):
+            return window
+        windows.append(window)
+    outputs = len(picks.channels)
+    if max(outputs, shape[1]) > limits.channels[1]:
+        return Blocked(f"it takes {max(outputs, shape[1])} channels, not {limits.channels[1]}")
+    (height, top, bottom), (width, left, right) = windows
+    kernel = np.zeros((outputs, 1 if depthwise else shape[1], height, width), np.int8)
+    rows, columns = (picks.starts[used] + np.array([top, left])).T
+    kernel[np.flatnonzero(used), 0 if depthwise else picks.channels[used], rows, columns] = 1
+    value = builder.conv(
+        x,
+        Weights(kernel, 0, np.ones(outputs)),
+        strides=picks.strides,
+        pads=(top, left, bottom, right),
+        group=shape[1] if depthwise else 1,
+    )
+    node = producer(value)
+    assert node is not None
+    context.gains.add(node.name or "")
+    return value
+
+
+def _is_depthwise(picks: Picks, shape: tuple[int, ...], target: Target) -> bool:
+    low, high = target.depthwise.map_size
+    sizes = all(low <= extent <= high for extent in shape[2:])
+    return sizes and np.array_equal(picks.channels, np.arange(shape[1]))
+
+
+def _window(
+    size: int, count: int, stride: int, first: int, last: int, limits: KernelLimits
+) -> tuple[int, int, int] | Blocked:
+    """Kernel extent, beginning and end pad of one axis.
+
+    Window i starts at ``stride * i - begin`` and has to reach ``first`` to ``last`` behind
+    ``stride * i``. A kernel that is longer at its end makes fewer windows.
+    """
+    if stride not in limits.strides:
+        return Blocked(f"a convolution has no stride of {stride}")
+    begin = max(0, -first)
+    kernel = last + begin + 1
+    least = (count - 1) * stride + kernel - size - begin  # and stride - 1 more change nothing
+    if least + stride - 1 < 0:
+        kernel -= least + stride - 1
+        least = 1 - stride
+    end = begin if least <= begin < least + stride else max(least, 0)
+    if max(begin, end) > limits.padding[1]:
+        return Blocked(f"it takes {max(begin, end)} rows of zeros, not {limits.padding[1]}")
+    if kernel > limits.kernel[1]:
+        return Blocked(f"it takes a kernel of {kernel}, not {limits.kernel[1]}")
+    return kernel, begin, end
