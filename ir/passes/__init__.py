@@ -43,10 +43,10 @@ CANONICAL: tuple[Pass, ...] = (
     channels_first,
     global_pooling,
     explicit_pads,
-    # a bias may stand before the normalisation or behind it
+    # additions to every linear operator, transposed ones of any form included; then chains of
+    # factors and offsets
     fold_bias,
     fold_batch_norm,
-    fold_bias,
     # behind fold_batch_norm: a factor goes into the layer before it if there is one
     forward_scaling,
     # Transposes that are left over and move nothing join the chains of Reshapes around them

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from harness import Net, context, node_of, ops, run_pass
@@ -178,3 +180,36 @@ def test_a_norm_of_computed_weights_stays():
     net = Net(x=[1, 3, 8, 8], w=[4, 3, 3, 3])
     norm(net, net.op("Conv", "x", "w"))
     assert "BatchNormalization" in ops(run_pass(fold_batch_norm, net.model("y")))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["Mul", "Add", "Sub", "Div"])))
+def test_a_chain_of_constants_folds_whole(order):
+    net = Net(x=[1, 3, 8, 8])
+    value = quantised_conv(net)
+    for op_type in (*order, *order):
+        value = net.op(op_type, value, GAMMA.reshape(1, 4, 1, 1) + 2)
+    after = run_pass(fold_batch_norm, net.model(value))
+    assert ops(after) == ["Dequantize", "Conv"]
+    assert np.array_equal(folded_weights(after).array, INTEGERS)
+
+
+def test_a_negation_changes_the_signs():
+    net = Net(x=[1, 3, 8, 8])
+    net.op("Sub", np.float32(3), net.op("Neg", quantised_conv(net)), out="y")
+    after = run_pass(fold_batch_norm, net.model("y"))
+    assert ops(after) == ["Dequantize", "Conv"]
+    assert np.array_equal(folded_weights(after).array, INTEGERS)
+    net = Net(x=[1, 3, 8, 8])
+    net.op("Sub", np.float32(3), quantised_conv(net), out="y")
+    assert np.array_equal(
+        folded_weights(run_pass(fold_batch_norm, net.model("y"))).array, -INTEGERS
+    )
+
+
+def test_shared_weights_stay_shared_where_only_an_offset_is_folded():
+    net = Net(x=[1, 3, 8, 8])
+    weights = net.const(INTEGERS * 0.5, dtype=np.float32)
+    values = [net.op("Add", net.op("Conv", "x", weights), np.float32(i)) for i in (1, 2)]
+    after = run_pass(fold_batch_norm, net.model(*values))
+    one, other = (node for node in after.graph if node.op_type == "Conv")
+    assert one.inputs[1] is other.inputs[1]
