@@ -37,7 +37,11 @@ class Builder:
         return x
 
     def plan(self, detail: str, dropped: Sequence[ir.Node] = ()) -> Plan:
-        """The finished plan; the value made last takes the place of the node's output."""
+        """The finished plan; the value made last takes the place of the node's output.
+
+        The node that makes it takes over the node's name, which reports and files show.
+        """
+        self.nodes[-1].name = self.node.name
         return Plan(tuple(self.nodes), detail, tuple(dropped))
 
     def op(
