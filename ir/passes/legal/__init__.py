@@ -5,14 +5,22 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
+from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.legalisation import Legalisation
+from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
+from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
     dilated_conv,
     grouped_conv,
+    small_depthwise,
+    # behind those that change kernels and pads
+    conv_pads,
+    # behind what makes pools of others
+    max_pool_padding,
 )
 """Every legalisation, in the order in which they are tried; later ones see the results."""
 

@@ -68,6 +68,7 @@ class Builder:
         *,
         strides: Sequence[int] | None = None,
         pads: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
         group: int = 1,
     ) -> ir.Value:
         """A convolution of ``x`` ``[N, C, D1, ...]`` with ``weights`` ``[O, C / group, K1, ...]``.
@@ -78,6 +79,7 @@ class Builder:
             bias: one number per output channel.
             strides: 1 along every axis unless given.
             pads: beginnings and then ends; 0 unless given.
+            dilations: 1 along every axis unless given.
             group: number of groups.
         """
         size = _static(x)
@@ -88,7 +90,7 @@ class Builder:
             size[2:],
             tuple(kernel),
             tuple(strides or (1,) * rank),
-            (1,) * rank,
+            tuple(dilations or (1,) * rank),
             tuple(pads or (0,) * (2 * rank)),
         )
         inputs = [x, held, *self._bias(bias)]
@@ -224,12 +226,25 @@ def windows(window: Window) -> Shape:
 def stored_quantisation(value: ir.Value | None) -> Quantisation | None:
     """The quantisation whose integers a value holds, through operators that only move them.
 
-    None if it is not stored: computed and not rounded yet, or in floating point.
+    None if it is not stored: computed and not rounded yet, in floating point, joined from different
+    grids, or moved with steps per channel.
     """
-    node = producer(value)
-    while node is not None and is_op(node, *MOVING, "Relu"):
-        node = producer(node.inputs[0])
-    return dialect.quantisation_of(node) if node is not None and dialect.is_quantize(node) else None
+    pending, found, moved = [value], None, False
+    while pending:
+        node = producer(pending.pop())
+        if node is not None and is_op(node, *MOVING, "Relu"):
+            pending += node.inputs if is_op(node, "Concat") else node.inputs[:1]
+            moved = moved or not is_op(node, "MaxPool", "Relu")
+            continue
+        if node is None or not dialect.is_quantize(node):
+            return None
+        quantisation = dialect.quantisation_of(node)
+        if found is not None and not found.same_grid(quantisation):
+            return None
+        if moved and not quantisation.per_tensor:
+            return None
+        found = quantisation
+    return found
 
 
 def _static(value: ir.Value) -> Shape:

@@ -36,5 +36,6 @@ def spread(array: np.ndarray, dilations: Sequence[int]) -> np.ndarray:
     kernel = array.shape[2:]
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     result = np.zeros((*array.shape[:2], *extents), array.dtype)
-    result[(..., *(slice(None, None, d) for d in dilations))] = array
+    taps = tuple(slice(None, None, dilation) for dilation in dilations)
+    result[(slice(None), slice(None), *taps)] = array
     return result

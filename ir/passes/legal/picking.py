@@ -17,6 +17,7 @@ from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.legalisation import Blocked
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.target import KernelLimits, Target
 
 
@@ -112,6 +113,14 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
     assert node is not None
     context.gains.add(node.name or "")
     return value
+
+
+def keeps_zero(quantisation: Quantisation | None) -> bool:
+    """True if zero is on a grid, so that padding a map of that grid leaves it there."""
+    if quantisation is None:
+        return True
+    zero = quantisation.reals(quantisation.integers(np.zeros(1, np.float32)))
+    return not zero.any()
 
 
 def _is_depthwise(picks: Picks, shape: tuple[int, ...], target: Target) -> bool:
