@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dlaconv.backends.access.rules import RULES
 from dlaconv.ir.passes.legal import LEGALISATIONS
-from dlaconv.ir.passes.legal.building import Builder
+from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, legalisation
 from dlaconv.ir.passes.legal.page import page
 from tests.ir.passes.harness import Net, context, ops, run_pass
@@ -90,3 +91,25 @@ def test_reports_of_rewrites_are_json():
     noted = context(legalise="all")
     run_pass(leaky.as_pass(), relu(), noted)
     assert json.dumps([rewrite.__dict__ for rewrite in noted.rewrites])
+
+
+def quantised(*steps):
+    net = Net(x=[1, 2, 4, 4])
+    return net, [net.quantize("x", np.asarray(step, np.float32)) for step in steps]
+
+
+def test_what_is_joined_from_one_grid_is_stored_on_it():
+    net, parts = quantised(0.5, 0.5)
+    joined = net.op("MaxPool", net.op("Concat", *parts, axis=1), kernel_shape=[2, 2])
+    assert stored_quantisation(net.values[joined]).scalar_step == 0.5
+
+
+def test_what_is_joined_from_two_grids_has_none():
+    net, parts = quantised(0.5, 0.25)
+    assert stored_quantisation(net.values[net.op("Concat", *parts, axis=1)]) is None
+
+
+@pytest.mark.parametrize(("op_type", "found"), [("Relu", True), ("Transpose", False)])
+def test_steps_per_channel_do_not_follow_their_channels(op_type, found):
+    net, [x] = quantised(np.array([0.5, 0.25]).reshape(1, 2, 1, 1))
+    assert (stored_quantisation(net.values[net.op(op_type, x)]) is not None) == found
