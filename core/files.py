@@ -65,6 +65,34 @@ def emitted_at(output: Path, kind: str) -> Path:
     return output.with_suffix(f".{kind}.onnx")
 
 
+def part_files(output: Path, sides: Sequence[str]) -> list[Path]:
+    """The places of the parts of a network, in the order in which they run.
+
+    ``net.dla.onnx`` is the first accelerator part, ``net.dla2.onnx`` the second; host parts are
+    ``net.head.onnx`` before all others, ``net.tail.onnx`` behind them, ``net.host1.onnx`` between.
+
+    Args:
+        output: where the first accelerator part goes.
+        sides: ``accelerator`` or ``host`` for each part.
+    """
+    stem = output.name.removesuffix(".onnx").removesuffix(".dla")
+    files, accelerators, hosts = [], 0, 0
+    for index, side in enumerate(sides):
+        if side == "accelerator":
+            accelerators += 1
+            word = f"dla{accelerators}"
+        elif index == 0:
+            word = "head"
+        elif index == len(sides) - 1:
+            word = "tail"
+        else:
+            hosts += 1
+            word = f"host{hosts}"
+        first = side == "accelerator" and accelerators == 1
+        files.append(output if first else output.with_name(f"{stem}.{word}.onnx"))
+    return files
+
+
 def require_conversion_output(
     output: Path, sources: Sequence[Path], emit: Iterable[str] = ()
 ) -> None:

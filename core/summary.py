@@ -6,6 +6,7 @@ Everything is rendered from the JSON document, so text and ``--json`` cannot dis
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         ("source", f"{source['file']} ({source['frontend']})"),
         ("target", f"{target['name']} {target['version']}"),
         ("layers", str(counts["layers"])),
+        *_shares(report),
         ("maps", _counted(counts["maps"])),
         ("weights", _counted(counts["weights"])),
     ]
@@ -62,7 +64,24 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         rows.append(("seconds", f"{total:.2f} ({spent})"))
     written = report["output"]
     rows.append(("written", written["file"] or "nothing"))
+    others = [part for part in report["parts"] if Path(written["file"] or "").name != part["file"]]
+    rows += [(f"part for the {part['side']}", part["file"]) for part in others]
     rows += [(f"{kind} model", file) for kind, file in written["emitted"].items()]
+    return rows
+
+
+def _shares(report: Json) -> list[tuple[str, str]]:
+    """What the host does of a network that is cut: its share, and each reason once."""
+    if not report["host"]:
+        return []
+    macs = report["summary"]["macs"]
+    share = 1 - macs["host"] / macs["source"] if macs["source"] else 1.0
+    counts = Counter((item["op"], item["reason"]) for item in report["host"])
+    rows = [("accelerator", f"{share:.2%} of {macs['source']:,} multiplications")]
+    rows += [
+        ("host", f"{op}{f' ({count}x)' if count > 1 else ''}: {reason}")
+        for (op, reason), count in counts.items()
+    ]
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,8 @@ class Context:
         blocked: why a rewrite that would help a node is impossible, by name of its output.
         seed: seed of the random inputs that stand in for calibration data.
         samples: number of random inputs.
-        inputs: the inputs that the network is tried on, set by the scale stage.
+        inputs: the inputs that the network is tried on; the scale stage draws some if there are
+            none.
         rewrites: what the report lists.
         derived: names of maps that the source does not quantise.
         bounded: those of them whose step is an interval bound, for want of data.
@@ -171,15 +172,30 @@ class Pipeline:
     timings: dict[str, float] = field(default_factory=dict)
     _dumped: int = 0
 
-    def run(self, model: ir.Model, context: Context) -> None:
-        """Takes a model of stage IMPORTED through every stage.
+    def then(self, stages: Sequence[tuple[Stage, Sequence[Pass]]], folder: str = "") -> Pipeline:
+        """A pipeline that goes on with further stages, on the same clock.
+
+        Args:
+            stages: the passes that lead to each further stage.
+            folder: puts its dumps into a folder inside the first one's.
+        """
+        dump = self.dump / folder if self.dump is not None and folder else self.dump
+        return replace(self, stages=stages, dump=dump)
+
+    def run(self, model: ir.Model, context: Context, reached: Stage = Stage.IMPORTED) -> None:
+        """Takes a model through every stage.
+
+        Args:
+            model: the model, changed in place.
+            context: what passes know.
+            reached: the stage that the model has reached before.
 
         Raises:
             InternalError: if a pass breaks an invariant.
             ConversionError: if the network cannot be brought into a stage's form.
         """
-        self._dump(model, "imported")
-        reached = Stage.IMPORTED
+        if reached is Stage.IMPORTED:
+            self._dump(model, "imported")
         for stage, passes in self.stages:
             for step in passes:
                 start = time.perf_counter()

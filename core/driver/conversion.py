@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
-from dlaconv.driver.emission import emitted, remarks
+from dlaconv.diagnostics import Diagnostics
+from dlaconv.driver.accelerator import AcceleratorPart
+from dlaconv.driver.cutting import CutNetwork, cut_network, seam_values
+from dlaconv.driver.emission import remarks
 from dlaconv.driver.reading import load_target, read_samples
-from dlaconv.errors import ConversionError, InternalError, UnreadableError
-from dlaconv.files import emitted_at
+from dlaconv.driver.source_file import Digest, require_unchanged, states
+from dlaconv.errors import ConversionError
+from dlaconv.files import emitted_at, part_files
 from dlaconv.options import EMITTED, Options
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from dlaconv.backends.access.model import AccessModel
-    from dlaconv.backends.access.rules import CheckResult
-    from dlaconv.driver.verification import Verification
     from dlaconv.frontends import Imported
-    from dlaconv.ir.layers import Network
-    from dlaconv.ir.pipeline import Context
+    from dlaconv.ir.partition import Part
+    from dlaconv.ir.pipeline import Context, Pipeline
     from dlaconv.ir.target import Target
     from dlaconv.plugins import Plugins
 
@@ -45,11 +43,12 @@ class Conversion:
     """The result of a conversion.
 
     Attributes:
-        model: the ACCESS model.
+        model: the ACCESS model; the first one if the network is cut into several.
         diagnostics: everything there is to say.
         report: the JSON report, see ``schemas/report.schema.json``.
         output: where the file was put, None if it was not written.
         emitted: where further models were put, by kind.
+        parts: every part of a network that was cut, in the order in which they run.
     """
 
     model: ir.Model
@@ -57,6 +56,7 @@ class Conversion:
     report: dict[str, Any]
     output: Path | None = None
     emitted: dict[str, Path] = field(default_factory=dict)
+    parts: list[Path] = field(default_factory=list)
 
 
 def convert_imported(
@@ -94,54 +94,64 @@ class _Driver:
     plugins: Plugins
     frontend: str
     timings: dict[str, float] = field(default_factory=dict)
-    digest: _Digest = field(init=False)
+    digest: Digest = field(init=False)
+    context: Context = field(init=False)
 
     def run(self) -> Conversion:
-        from dlaconv.backends.access.rules import check_view
         from dlaconv.files import require_conversion_output, staging
         from dlaconv.ir import provenance
-        from dlaconv.ir.layers import network_of
-        from dlaconv.ir.scales.facts import map_facts
 
         weights = provenance.weight_files(self.imported.model)
         if self.output is not None:
             require_conversion_output(self.output, weights, self.options.emit)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
-        self.digest = _Digest(self.source)
-        before = _states([self.source, *weights])
+        self.digest = Digest(self.source)
+        before = states([self.source, *weights])
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
-        context = self._context(target)
+        self.context = self._context(target)
         reference = self.imported.model.clone() if self.options.verify else None
-        scaled = self._scale(self.imported.model, context)
-        network = network_of(scaled)
-        maps = map_facts(scaled, network, context)
-        access = self._access(scaled, context, maps)
+        pipeline, network = self._legal()
+        files = part_files(self.output or self.source, [part.side for part in network.parts])
+        if self.output is not None and network.whole is not None:
+            for file in files:
+                require_conversion_output(file, [self.source, *weights], self.options.emit)
+        inputs = self._inputs(network)
+        parts = [
+            self._scaled(pipeline, network, part, inputs, file.name)
+            for part, file in zip(network.parts, files, strict=True)
+            if part in network.accelerator
+        ]
+        self._note(pipeline)
         place = staging(self.output.parent) if self.output is not None else nullcontext()
         with place as folder:
-            view = self._timed("write", lambda: self._written(access, scaled, network, folder))
-            checked = self._timed("check", lambda: check_view(view, self.plugins.rules()))
-            context.diagnostics.extend(checked.diagnostics)
-            if checked.diagnostics.errors and not self.options.allow_violations:
-                raise ConversionError(context.diagnostics, _REFUSED)
-            verification = None
+            self._timed("write", lambda: self._write(parts, folder))
+            self._timed("check", lambda: self._check(parts))
             if reference is not None:
-                verification = self._timed(
-                    "verify", lambda: self._verify(reference, network, context, maps)
-                )
-                context.diagnostics.extend(verification.diagnostics())
-            context.diagnostics.extend(remarks(network, self.options))
-            report = self._report(network, maps, context, checked, verification)
+                self._timed("verify", lambda: self._verify(network, parts, reference, inputs))
+            for part in parts:
+                self.context.diagnostics.extend(remarks(part.network, self.options))
+            report = self._report(network, parts, files)
             if folder is not None:
-                self._write_beside(view, network, maps, report, folder)
-            _require_unchanged(before)
-        return Conversion(access, context.diagnostics, report, self.output, self._emitted())
+                self._write_beside(network, parts, files, report, folder)
+            require_unchanged(before)
+        return Conversion(
+            parts[0].access,
+            self.context.diagnostics,
+            report,
+            self.output,
+            self._emitted(self.output),
+            files if self.output is not None and network.whole is not None else [],
+        )
 
     def _timed(self, name: str, action: Any) -> Any:
         start = time.perf_counter()
         result = action()
         self.timings[name] = round(time.perf_counter() - start, 4)
         return result
+
+    def _note(self, pipeline: Pipeline) -> None:
+        self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}
 
     def _context(self, target: Target) -> Context:
         from dlaconv.ir.pipeline import Context
@@ -169,108 +179,96 @@ class _Driver:
             return None
         return read_samples(path, self.imported.model, self.options.shapes)
 
-    def _scale(self, model: ir.Model, context: Context) -> ir.Model:
+    def _legal(self) -> tuple[Pipeline, CutNetwork]:
+        """Rewrites the network for the hardware, and cuts it if it must be."""
+        from dlaconv.ir.macs import total_macs
         from dlaconv.ir.passes import CANONICAL
-        from dlaconv.ir.passes.legal import LEGAL
+        from dlaconv.ir.passes.legal import REWRITES
+        from dlaconv.ir.pipeline import Pipeline
+        from dlaconv.ir.stages import Stage
+
+        model = self.imported.model
+        passes = self.plugins.passes
+        canonical = [*CANONICAL, *passes(Stage.CANONICAL)]
+        pipeline = Pipeline([(Stage.CANONICAL, canonical)], self.options.dump_stages)
+        pipeline.run(model, self.context)
+        source_macs = total_macs(model.graph)
+        legal = pipeline.then([(Stage.LEGAL, [*REWRITES, *passes(Stage.LEGAL)])])
+        legal.run(model, self.context, Stage.CANONICAL)
+        return legal, cut_network(model, self.context, self.options.partition, source_macs)
+
+    def _inputs(self, network: CutNetwork) -> Mapping[str, np.ndarray]:
+        """Samples for the inputs of a network that is cut: the calibration data, or random ones."""
+        from dlaconv.ir.calibration.samples import random_inputs
+
+        if network.whole is None:
+            return {}
+        context = self.context
+        return context.calibration or random_inputs(network.whole, context.samples, context.seed)
+
+    def _scaled(
+        self,
+        pipeline: Pipeline,
+        network: CutNetwork,
+        part: Part,
+        inputs: Mapping[str, np.ndarray],
+        name: str,
+    ) -> AcceleratorPart:
+        """Takes one part from LEGAL to SCALED."""
+        from dataclasses import replace
+
+        from dlaconv.ir.passes.legal import PADDING
         from dlaconv.ir.passes.maps import MAPS
-        from dlaconv.ir.pipeline import Pipeline, with_extra
+        from dlaconv.ir.pipeline import with_extra
         from dlaconv.ir.scales import SCALED
         from dlaconv.ir.stages import Stage
 
-        stages = [
-            (Stage.CANONICAL, CANONICAL),
-            (Stage.LEGAL, LEGAL),
-            (Stage.MAPPED, MAPS),
-            (Stage.SCALED, SCALED),
-        ]
-        pipeline = Pipeline(with_extra(stages, self.plugins.passes), self.options.dump_stages)
-        pipeline.run(model, context)
-        self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}
-        return model
+        context = replace(self.context)  # lists of findings are shared, samples are the part's own
+        if network.whole is not None:
+            fed = seam_values(network, part, inputs)
+            context.inputs = fed
+            context.calibration = fed if self.context.calibration is not None else None
+        stages = [(Stage.MAPPED, MAPS), (Stage.SCALED, SCALED)]
+        own = [(Stage.LEGAL, PADDING), *with_extra(stages, self.plugins.passes)]
+        folder = Path(name).stem if network.whole is not None else ""
+        pipeline.then(own, folder).run(part.model, context, Stage.LEGAL)
+        if network.whole is None:
+            self.context.inputs = context.inputs
+        return AcceleratorPart(part.model, context, self.options, self.source, name)
 
-    def _access(
-        self, scaled: ir.Model, context: Context, maps: Mapping[str, Mapping[str, Any]]
-    ) -> ir.Model:
-        from dlaconv import __version__
-        from dlaconv.backends.access.writer import write_access
+    def _write(self, parts: list[AcceleratorPart], folder: Path | None) -> None:
+        for part in parts:
+            part.write(folder)
 
-        metadata = {
-            "dlaconv.version": __version__,
-            "dlaconv.source": self.source.name,
-            "dlaconv.target": f"{context.target.name} {context.target.version}",
-        }
-        return write_access(
-            scaled, context.target, convention=context.convention, maps=maps, metadata=metadata
-        )
+    def _check(self, parts: list[AcceleratorPart]) -> None:
+        from dlaconv.backends.access.rules import check_view
 
-    def _written(
-        self, access: ir.Model, scaled: ir.Model, network: Network, folder: Path | None
-    ) -> AccessModel:
-        """Writes the file, and proves that what it holds is the network.
-
-        Args:
-            access: the ACCESS model.
-            scaled: the model that it was made of.
-            network: its layers.
-            folder: where to write the file; without one the model itself is looked at.
-
-        Returns:
-            The file, whose findings are told in terms of the source's layers.
-        """
-        from dlaconv.backends.access.model import AccessModel
-        from dlaconv.backends.access.reader import read_view
-        from dlaconv.backends.access.roundtrip import difference
-        from dlaconv.driver.reading import read_access_model
-        from dlaconv.files import weights_of
-        from dlaconv.ir import provenance
-        from dlaconv.ir.layers import network_of
-        from dlaconv.ir.saving import save
-
-        target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
-        if folder is None:
-            model = access.clone()
-        else:
-            file = folder / cast(Path, self.output).name
-            save(access, file, weights_of(file))
-            model = read_access_model(file, target)
-        provenance.name_source(model, str(self.source))
-        origins = {node.name: node for node in scaled.graph}
-        for node in model.graph:
-            provenance.inherit(node, origins[node.name])
-        view = AccessModel(model, target, self.options.convention)
-        found = difference(network, network_of(read_view(view).model))
-        if found:
-            raise InternalError(f"the written file does not read back: {found}")
-        return view
+        for part in parts:
+            part.checked = check_view(part.view, self.plugins.rules())
+            self.context.diagnostics.extend(part.checked.diagnostics)
+        broken = any(part.checked.diagnostics.errors for part in parts)
+        if broken and not self.options.allow_violations:
+            raise ConversionError(self.context.diagnostics, _REFUSED)
 
     def _verify(
         self,
+        network: CutNetwork,
+        parts: list[AcceleratorPart],
         reference: ir.Model,
-        network: Network,
-        context: Context,
-        maps: Mapping[str, Mapping[str, Any]],
-    ) -> Verification:
-        from dlaconv.driver.verification import verify_network
-
-        count = self.options.samples
-        described = "calibration data" if context.calibration is not None else "random inputs"
-        return verify_network(
-            reference,
-            network,
-            maps,
-            {name: array[:count] for name, array in context.inputs.items()},
-            rounding=self.options.rounding,
-            activation_order=self.options.activation_order,
-            described=described,
-        )
+        inputs: Mapping[str, np.ndarray],
+    ) -> None:
+        described = "calibration data" if self.context.calibration is not None else "random inputs"
+        inputs = inputs or self.context.inputs
+        samples = {name: array[: self.options.samples] for name, array in inputs.items()}
+        made = {value.name for node in reference.graph for value in node.outputs}
+        for part in parts:
+            given = {stored.name for stored in part.network.inputs} - set(samples)
+            known = reference if given <= made or network.whole is None else network.whole
+            found = part.verify(known, samples, described)
+            self.context.diagnostics.extend(found.diagnostics())
 
     def _report(
-        self,
-        network: Network,
-        maps: Mapping[str, Mapping[str, Any]],
-        context: Context,
-        checked: CheckResult,
-        verification: Verification | None,
+        self, network: CutNetwork, parts: list[AcceleratorPart], files: list[Path]
     ) -> dict[str, Any]:
         from dlaconv.driver.report import Origin, build_report
 
@@ -280,44 +278,36 @@ class _Driver:
             self.frontend,
             self.imported.notes,
             self.output,
-            self._emitted(),
+            self._emitted(self.output),
         )
-        return build_report(
-            origin,
-            self.options,
-            network,
-            maps,
-            context,
-            checked,
-            verification,
-            self.timings,
-        )
+        return build_report(origin, self.options, network, parts, files, self.context, self.timings)
 
     def _write_beside(
         self,
-        view: AccessModel,
-        network: Network,
-        maps: Mapping[str, Mapping[str, Any]],
+        network: CutNetwork,
+        parts: list[AcceleratorPart],
+        files: list[Path],
         report: Mapping[str, Any],
         folder: Path,
     ) -> None:
-        """Writes the models that were asked for besides, and the report."""
-        from dlaconv.files import report_of, weights_of
-        from dlaconv.ir.saving import save
+        """Writes the host's parts, the models that were asked for besides, and the report."""
+        from dlaconv.driver.host import write_host_part
+        from dlaconv.files import report_of
 
-        for kind, place in self._emitted().items():
-            model = emitted(kind, view.model, network, maps, view.target, self.options)
-            save(model, folder / place.name, weights_of(folder / place.name))
+        for part in parts:
+            kinds = self._emitted(folder / part.name)
+            part.emit(folder, {kind: path.name for kind, path in kinds.items()})
+        for cut, file in zip(network.parts, files, strict=True):
+            if cut not in network.accelerator:
+                write_host_part(cut.model, folder / file.name, self.source.name)
         assert self.output is not None
         report_of(folder / self.output.name).write_text(_lines(report), "utf-8")
 
-    def _emitted(self) -> dict[str, Path]:
-        """Where further models are put, by kind."""
-        if self.output is None:
+    def _emitted(self, output: Path | None) -> dict[str, Path]:
+        """Where further models of an accelerator part are put, by kind."""
+        if output is None:
             return {}
-        return {
-            kind: emitted_at(self.output, kind) for kind in EMITTED if kind in self.options.emit
-        }
+        return {kind: emitted_at(output, kind) for kind in EMITTED if kind in self.options.emit}
 
 
 def _lines(report: Mapping[str, Any]) -> str:
@@ -328,63 +318,3 @@ def _lines(report: Mapping[str, Any]) -> str:
         text = "[\n" + ",\n".join(rows) + "\n ]" if rows else json.dumps(value)
         fields.append(f" {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(fields) + "\n}\n"
-
-
-def _states(paths: Sequence[Path]) -> dict[Path, tuple[int, int] | None]:
-    """Size and time of change of files; None for one that is gone, whose content stays mapped."""
-    states: dict[Path, tuple[int, int] | None] = {}
-    for path in paths:
-        try:
-            found = path.stat()
-            states[path] = found.st_size, found.st_mtime_ns
-        except OSError:
-            states[path] = None
-    return states
-
-
-def _require_unchanged(before: Mapping[Path, tuple[int, int] | None]) -> None:
-    """Sees to it that a mapped file was not written to while it was read.
-
-    Raises:
-        UnreadableError: naming each file that was.
-    """
-    after = _states(list(before))
-    changed = [path for path, state in before.items() if None not in {state, after[path]}]
-    changed = [path for path in changed if before[path] != after[path]]
-    if changed:
-        raise UnreadableError(
-            Diagnostic(
-                "DLA409",
-                "changed-source",
-                "the file was written to while it was converted",
-                location=Location(file=str(path)),
-                help="convert it again when whatever writes it has ended",
-            )
-            for path in changed
-        )
-
-
-class _Digest(Thread):
-    """The SHA-256 of a file, computed while something else is done."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._path, self._digest = path, hashlib.sha256()
-        self._error: OSError | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            block = memoryview(bytearray(1 << 18))
-            with self._path.open("rb", buffering=0) as file:
-                while count := file.readinto(block):
-                    self._digest.update(block[:count])
-        except OSError as error:
-            self._error = error
-
-    def result(self) -> str:
-        """Waits for the end; what went wrong with the file is raised here."""
-        self.join()
-        if self._error is not None:
-            raise self._error
-        return self._digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.records import Fidelity
 
 if TYPE_CHECKING:
-    from dlaconv.backends.access.rules import CheckResult
-    from dlaconv.driver.verification import Verification
+    from dlaconv.driver.accelerator import AcceleratorPart
+    from dlaconv.driver.cutting import CutNetwork
     from dlaconv.ir.layers import Layer, Map, Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.options import Options
@@ -47,11 +47,10 @@ class Origin:
 def build_report(
     origin: Origin,
     options: Options,
-    network: Network,
-    maps: Mapping[str, Mapping[str, Any]],
+    network: CutNetwork,
+    parts: Sequence[AcceleratorPart],
+    files: Sequence[Path],
     context: Context,
-    checked: CheckResult,
-    verification: Verification | None,
     timings: Mapping[str, float],
 ) -> dict[str, Any]:
     """Puts together what is known after a conversion.
@@ -59,16 +58,16 @@ def build_report(
     Args:
         origin: where it started.
         options: how it was asked for.
-        network: the hardware's layers.
-        maps: real step and class of each map.
+        network: how it is cut.
+        parts: what became of its parts for the accelerator.
+        files: the file of every part, in the order in which they run.
         context: records, rewrites and diagnostics.
-        checked: the rules' results.
-        verification: the comparison with the source, None if it was skipped.
         timings: seconds by pass and step.
     """
     from dlaconv import __version__
 
     target = context.target
+    verification = _compared(parts)
     return {
         "dlaconv": __version__,
         "source": {
@@ -84,19 +83,15 @@ def build_report(
         "target": {"name": target.name, "version": target.version},
         "options": options.as_json(),
         "io": {
-            "inputs": [
-                _port(stored.name, stored, maps, _input_layout(stored, network), feed=True)
-                for stored in network.inputs
-            ],
-            "outputs": [
-                _port(name, stored, maps, _output_layout(stored, network), feed=False)
-                for name, stored in network.outputs
-            ],
+            "inputs": [port for part in parts for port in _inputs(part)],
+            "outputs": [port for part in parts for port in _outputs(part)],
         },
-        "summary": _summary(network, context, verification),
+        "parts": _parts(network, parts, files),
+        "host": network.host,
+        "summary": _summary(network, parts, context, verification),
         "tensors": [record.as_json() for record in context.records],
-        "verification": verification.as_json() if verification is not None else None,
-        "rules": {"passed": sorted(checked.passed), "violated": dict(checked.violated)},
+        "verification": verification,
+        "rules": _rules(parts),
         "rewrites": [
             {
                 "name": rewrite.name,
@@ -110,6 +105,59 @@ def build_report(
         "diagnostics": [item.as_json() for item in context.diagnostics],
         "timings": dict(timings),
     }
+
+
+def _inputs(part: AcceleratorPart) -> list[dict[str, Any]]:
+    network = part.network
+    return [
+        _port(stored.name, stored, part.maps, _input_layout(stored, network), feed=True)
+        for stored in network.inputs
+    ]
+
+
+def _outputs(part: AcceleratorPart) -> list[dict[str, Any]]:
+    network = part.network
+    return [
+        _port(name, stored, part.maps, _output_layout(stored, network), feed=False)
+        for name, stored in network.outputs
+    ]
+
+
+def _parts(
+    network: CutNetwork, parts: Sequence[AcceleratorPart], files: Sequence[Path]
+) -> list[dict[str, Any]]:
+    """How the parts hang together; the file names are those beside the report."""
+    return [
+        {
+            "file": file.name,
+            "side": part.side,
+            "inputs": [value.name for value in part.model.graph.inputs],
+            "outputs": [value.name for value in part.model.graph.outputs],
+        }
+        for part, file in zip(network.parts, files, strict=True)
+    ]
+
+
+def _compared(parts: Iterable[AcceleratorPart]) -> dict[str, Any] | None:
+    """The comparisons of all parts as one."""
+    found = [part.verification.as_json() for part in parts if part.verification is not None]
+    if not found:
+        return None
+    return found[0] | {
+        "passed": all(item["passed"] for item in found),
+        "outputs": {name: row for item in found for name, row in item["outputs"].items()},
+        "maps": [row for item in found for row in item["maps"]],
+        "unmatched": [name for item in found for name in item["unmatched"]],
+    }
+
+
+def _rules(parts: Iterable[AcceleratorPart]) -> dict[str, Any]:
+    """The rules that every part passes, and how often any part violates one."""
+    violated: Counter[str] = Counter()
+    passed = [set(part.checked.passed) for part in parts]
+    for part in parts:
+        violated.update(part.checked.violated)
+    return {"passed": sorted(set.intersection(*passed) - set(violated)), "violated": dict(violated)}
 
 
 def _input_layout(stored: Map, network: Network) -> str:
@@ -162,14 +210,18 @@ def _port(
 
 
 def _summary(
-    network: Network, context: Context, verification: Verification | None
+    network: CutNetwork,
+    parts: Iterable[AcceleratorPart],
+    context: Context,
+    verification: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     classes = Counter(str(record.fidelity) for record in context.records if record.kind == "map")
     weights = [record for record in context.records if record.kind == "weight"]
     requantised = sum(record.fidelity == "requantised" for record in weights)
-    outputs = verification.as_json()["outputs"] if verification is not None else {}
+    outputs = verification["outputs"] if verification is not None else {}
     return {
-        "layers": len(network.layers),
+        "layers": sum(len(part.network.layers) for part in parts),
+        "macs": {"source": network.source_macs, "host": network.host_macs},
         "maps": {name: classes.get(name, 0) for name in map(str, Fidelity)},
         "weights": {"kept": len(weights) - requantised, "requantised": requantised},
         "qsnr_db": {name: row["qsnr_db"] for name, row in outputs.items()},

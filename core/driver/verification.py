@@ -132,7 +132,8 @@ def verify_network(
         reference: the source at stage IMPORTED; its values are the reference.
         network: the hardware's layers.
         facts: real step and class of each map.
-        inputs: stacked real inputs by graph input.
+        inputs: stacked real inputs by graph input of the source. Inputs of the network that the
+            source computes itself are fed with its values.
         rounding: how the hardware rounds.
         activation_order: where activations act, ``mac`` or ``after-clamp``.
         described: where the inputs came from, in words.
@@ -179,6 +180,9 @@ def verify_network(
     before = before_signs(reference, fetched)
     signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
     fetched |= set(before.values())
+    own = {value.name for value in reference.graph.inputs}
+    seams = {stored.name for stored in network.inputs if stored.name not in own}
+    fetched |= seams
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
@@ -188,6 +192,7 @@ def verify_network(
             for name, row in rows.items()
         }
         unsigned = {name: source.of(real) for name, source in signed.items()}
+        feeds = {**feeds, **{name: real[name] for name in seams}}
         real.clear()
         integers = quantise_inputs(network, feeds, facts, mode)
         accumulated = accumulated or Simulator(

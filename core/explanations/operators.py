@@ -101,4 +101,11 @@ OPERATORS = (
         "to the host with --partition.",
         Severity.WARNING,
     ),
+    Explanation(
+        "DLA320",
+        "nothing-left",
+        "After giving the host what the hardware cannot run, nothing is left for the accelerator.",
+        "A part is worth the accelerator only if it holds a layer with weights that fits.",
+        "Change the layers that the message names, or look at `dlaconv ops` for what there is.",
+    ),
 )

@@ -20,9 +20,10 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     """Gives every map a power-of-two step, weights a grid step and biases 16-bit integers.
 
     Groups that can stay exact are decided by the source's steps alone. For the others the errors
-    are measured on the calibration data, or on seeded random inputs without any.
+    are measured on the calibration data, without any on the inputs that are given, or else on
+    seeded random ones.
     """
-    context.inputs = context.calibration or random_inputs(
+    context.inputs = context.calibration or context.inputs or random_inputs(
         model, context.samples, context.seed, context.rereads
     )
     grouping = group_maps(model, constraints_of(context))

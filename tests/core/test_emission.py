@@ -10,7 +10,7 @@ import pytest
 
 import dlaconv
 from dlaconv.backends.access.simulator import Simulator
-from dlaconv.driver import conversion as driver
+from dlaconv.driver import emission as driver
 from dlaconv.driver.reading import load_target, read_network
 from dlaconv.driver.verification import quantise_inputs
 from dlaconv.errors import ConversionError, UsageError

@@ -303,20 +303,19 @@ def test_nearest_upsampling_is_read_right_and_refused_by_name(tmp_path, form):
 
 
 def test_everything_the_hardware_lacks_is_named_in_one_run(tmp_path):
-    """Pixel shuffle, a softmax and an upsampling: three layers, three messages."""
+    """An upsampling and two functions: three layers in one message."""
     nodes = [
-        ("DepthToSpace", ["m"], ["p"], {"blocksize": 2, "mode": "CRD"}),
-        ("Resize", ["p", "", "scales"], ["r"], NEAREST),
-        ("Softmax", ["r"], ["y"], {"axis": 1}),
+        ("Resize", ["m", "", "scales"], ["r"], NEAREST),
+        ("Floor", ["r"], ["e"], {}),
+        ("Sign", ["e"], ["y"], {}),
     ]
     model = net(*nodes, scales=np.array([1, 1, 2, 2], np.float32))
-    shuffled = MAP.reshape(4, 1, 2, 2, 6, 6).transpose(0, 1, 4, 2, 5, 3).reshape(4, 1, 12, 12)
-    large = shuffled.repeat(2, axis=2).repeat(2, axis=3)
-    assert_computes(tmp_path, model, np.ones_like(large), x=X)
-    found = refusals(tmp_path, model)
-    layers = ["depthtospace_p", "resize_r", "softmax_y"]
-    assert [error.location.layer for error in found] == layers
-    assert {error.rule for error in found} == {"DLA301"}
+    large = MAP.repeat(2, axis=2).repeat(2, axis=3)
+    assert_computes(tmp_path, model, np.sign(np.floor(large)), x=X)
+    (error,) = refusals(tmp_path, model)
+    assert (error.rule, error.location.layer) == ("DLA301", "resize_r")
+    assert "no Resize, Floor, Sign" in error.message
+    assert [note.split()[-1] for note in error.notes] == ["'floor_e'", "'sign_y'"]
 
 
 # Several inputs and outputs.

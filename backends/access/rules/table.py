@@ -135,3 +135,12 @@ RULES: tuple[Rule, ...] = (
     DemoAttribute(),
 )
 """Every rule, in the order of the guide; ids are unique and never used again."""
+
+STRUCTURAL: tuple[Rule, ...] = tuple(
+    rule
+    for rule in RULES
+    if rule.id.split("-")[0] in {"IO", "CV", "DW", "AC", "PL", "FC", "EL", "CT", "BN", "MM", "RS"}
+    and rule.id not in {"CV-8", "DW-6", "IO-5", "AC-4"}
+    or rule.id in {"GR-3", "TR-1"}
+)
+"""The rules about operators and shapes, which can judge a network that has no scales yet."""

@@ -16,7 +16,6 @@ from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 
-UNCONVERTIBLE = "DLA301"
 _LEAST_RANK = 2
 _SUPPORTED = frozenset(ROUNDING) | frozenset(SAME_SCALE) | frozenset(PIPELINED)
 
@@ -34,7 +33,7 @@ def known_operators(model: ir.Model, context: Context) -> None:
     lacking: list[ir.Node] = []
     for node in model.graph:
         problem = problem_of(node)
-        if problem is not None and problem[0] == UNCONVERTIBLE:
+        if problem is not None and problem[1] == "unconvertible-operator":
             lacking.append(node)
         elif problem is not None:
             rule, name, message, help_ = problem
@@ -107,6 +106,7 @@ def _fixed(value: ir.Value) -> bool:
 def _unconvertible(nodes: list[ir.Node], model: ir.Model, context: Context) -> Diagnostic:
     """One finding for all nodes that the hardware has no operator for."""
     counts = Counter(_operator(node) for node in nodes)
+    named = ", ".join(op if n == 1 else f"{op} ({n} nodes)" for op, n in counts.items())
     first, *others = nodes
     listed = [
         f"{_operator(node)} in layer {provenance.location(node, model).layer!r}"
@@ -116,11 +116,9 @@ def _unconvertible(nodes: list[ir.Node], model: ir.Model, context: Context) -> D
     if why := context.blocked.get(first.outputs[0].name or ""):
         listed.insert(0, "; ".join(why))
     return Diagnostic(
-        UNCONVERTIBLE,
+        "DLA301",
         "unconvertible-operator",
-        f"the hardware has no {', '.join(f'{op} ({n} nodes)' for op, n in counts.items())}"
-        if others
-        else f"the hardware has no {_operator(first)}",
+        f"the hardware has no {named}",
         location=provenance.location(first, model),
         help="give it to the host with --partition, or remove it from the network",
         notes=tuple(listed),
@@ -137,7 +135,7 @@ def problem_of(node: ir.Node) -> tuple[str, str, str, str] | None:
         return None
     if not is_op(node, *_SUPPORTED):
         return (
-            UNCONVERTIBLE,
+            "DLA301",
             "unconvertible-operator",
             f"the hardware has no {_operator(node)}",
             "remove it from the network, or run it on the host",

@@ -1,0 +1,166 @@
+"""Which parts of a network run where, and what flows between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.driver.legality import for_the_host
+from dlaconv.errors import ConversionError
+from dlaconv.ir import provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from dlaconv.ir.partition import Part
+    from dlaconv.ir.pipeline import Context
+
+_ROUNDS = 16
+"""How often parts are cut again because a limit shows only when a part is cut out."""
+
+
+@dataclass
+class CutNetwork:
+    """A LEGAL network, cut into parts.
+
+    Attributes:
+        whole: the network before the cut, None if it was not cut.
+        parts: in the order in which they run.
+        host: each node that runs on the host: layer, operator and the reason.
+        source_macs: multiplications of the network before any rewrite.
+        host_macs: those of them that the host does.
+    """
+
+    whole: ir.Model | None
+    parts: list[Part]
+    host: list[dict[str, str]] = field(default_factory=list)
+    source_macs: int = 0
+    host_macs: int = 0
+
+    @property
+    def accelerator(self) -> list[Part]:
+        """The parts that the accelerator runs."""
+        from dlaconv.ir.partition import ACCELERATOR
+
+        return [part for part in self.parts if part.side == ACCELERATOR]
+
+    def seams(self, part: Part) -> list[str]:
+        """The inputs of a part that other parts make."""
+        if self.whole is None:
+            return []
+        given = {value.name for value in self.whole.graph.inputs}
+        return [v.name or "" for v in part.model.graph.inputs if v.name not in given]
+
+
+def cut_network(
+    model: ir.Model, context: Context, partition: bool | None, source_macs: int
+) -> CutNetwork:
+    """Cuts a LEGAL network into parts for the accelerator and the host.
+
+    Args:
+        model: the network; it is used up.
+        context: target, and why rewrites did not help.
+        partition: True gives the host whatever the hardware cannot run, None what ends a network
+            (see `dlaconv.ir.partition.ENDINGS`), False nothing.
+        source_macs: multiplications of the network before any rewrite.
+
+    Raises:
+        ConversionError: if nothing would be left for the accelerator.
+    """
+    from dlaconv.ir.macs import macs
+    from dlaconv.ir.partition import ACCELERATOR, Part, cut, endings
+
+    host = {} if partition is False else endings(model)
+    if partition:
+        host = for_the_host(model, context.target, context.blocked) | host
+    for _ in range(_ROUNDS):
+        parts, reasons = cut(model.clone(), host) if host else ([], {})
+        more = _more(parts, context) if partition else {}
+        if not more.keys() - reasons.keys():
+            break
+        host = reasons | more
+    if not host:
+        return CutNetwork(None, [Part(ACCELERATOR, model, 0)], source_macs=source_macs)
+    if not any(part.side == ACCELERATOR for part in parts):
+        raise ConversionError([*context.diagnostics, _nothing_left(model, reasons)])
+    nodes = [node for node in model.graph if node.outputs[0].name in reasons]
+    return CutNetwork(
+        model,
+        parts,
+        [_row(node, reasons[node.outputs[0].name or ""]) for node in nodes],
+        source_macs,
+        sum(map(macs, nodes)),
+    )
+
+
+def seam_values(
+    network: CutNetwork, part: Part, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What a part is fed with when the network is fed with ``inputs``.
+
+    Args:
+        network: the network.
+        part: one of its parts.
+        inputs: stacked samples by graph input.
+
+    Returns:
+        Stacked samples by input of the part.
+    """
+    import numpy as np
+
+    from dlaconv.ir.execution import Executor, split_samples
+
+    own = {value.name or "" for value in part.model.graph.inputs}
+    found = {name: inputs[name] for name in own if name in inputs}
+    seams = network.seams(part)
+    if not seams or network.whole is None:
+        return found
+    executor = Executor(network.whole, seams)
+    rows = [executor.run(feeds) for feeds in split_samples(inputs)]
+    return found | {name: np.concatenate([row[name] for row in rows]) for name in seams}
+
+
+def _more(parts: Sequence[Part], context: Context) -> dict[str, str]:
+    """Nodes that break a limit only in their part, once its channels are padded."""
+    from dlaconv.ir.partition import ACCELERATOR
+    from dlaconv.ir.passes.legal import PADDING
+    from dlaconv.ir.pipeline import Context as Fresh
+
+    found: dict[str, str] = {}
+    for part in parts:
+        if part.side != ACCELERATOR:
+            continue
+        padded, tried = part.model.clone(), Fresh(context.target, legalise=context.legalise)
+        known = {node.outputs[0].name for node in padded.graph}
+        for step in PADDING:
+            step(padded, tried)
+        problems = for_the_host(padded, context.target, tried.blocked, padded=True)
+        found |= {name: why for name, why in problems.items() if name in known}
+    return found
+
+
+def _row(node: ir.Node, reason: str) -> dict[str, str]:
+    return {
+        "layer": provenance.location(node).layer,
+        "op": f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+        "reason": reason,
+    }
+
+
+def _nothing_left(model: ir.Model, reasons: Mapping[str, str]) -> Diagnostic:
+    named = [node for node in model.graph if node.outputs[0].name in reasons]
+    return Diagnostic(
+        "DLA320",
+        "nothing-left",
+        f"the host would have to run all {len(named)} nodes of the network",
+        location=provenance.location(None, model),
+        help="change the layers that are named, or look at `dlaconv ops`",
+        notes=tuple(
+            f"{node.op_type} in layer {provenance.location(node, model).layer!r}: "
+            f"{reasons[node.outputs[0].name or '']}"
+            for node in named
+        ),
+    )
