@@ -6,14 +6,21 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 from __future__ import annotations
 
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
+from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
+from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
+from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
+    # what a layer with weights can take along needs no layer of its own
+    forward_affine,
+    channel_affine,
+    unrounded_affine,
     dilated_conv,
     grouped_conv,
     small_depthwise,
