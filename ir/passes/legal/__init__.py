@@ -5,8 +5,8 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
-from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
+from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
