@@ -1,6 +1,7 @@
 """dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
 
-The Python API is `load`, `convert`, `check`, `run`, `verify` and `strip`; `hookimpl` marks the
+The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and
+`strip`; `hookimpl` marks the
 functions of a plugin. Everything is imported on first use, so that ``import dlaconv`` costs
 nothing.
 """
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv import lazy_imports
 
 if TYPE_CHECKING:
-    from dlaconv.api import check, convert, load, run, strip, verify
+    from dlaconv.api import check, convert, load, run, run_chain, strip, verify
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Options
     from dlaconv.plugins import Plugins
@@ -30,6 +31,7 @@ __all__ = [
     "hookimpl",
     "load",
     "run",
+    "run_chain",
     "strip",
     "verify",
 ]
@@ -42,6 +44,7 @@ _HOME = {
     "hookimpl": "dlaconv.hookspecs",
     "load": "dlaconv.api",
     "run": "dlaconv.api",
+    "run_chain": "dlaconv.api",
     "strip": "dlaconv.api",
     "verify": "dlaconv.api",
 }

@@ -1,4 +1,4 @@
-"""The Python API: load, convert, check, run, verify, strip. The command line calls nothing else.
+"""The Python API: load, convert, check, run, run_chain, verify, strip. The command line calls nothing else.
 
 Each function takes paths as `pathlib.Path` or `str` and raises `dlaconv.errors.UserError` (with
 every diagnostic found) for what a user can mend.
@@ -192,6 +192,46 @@ def run(
         activation_order=activation_order,
         fetch_all=fetch_all,
         as_float=as_float,
+        target=None if target is None else Path(target),
+    )
+
+
+@_no_numeric_warnings()
+def run_chain(
+    report: PathLike,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    target: PathLike | None = None,
+) -> Arrays:
+    """Runs every part of a network that was cut, from its graph inputs to its graph outputs.
+
+    Parts for the accelerator run bit by bit, those for the host in onnxruntime; real values go
+    from one to the next. A network in one piece is a chain of one part.
+
+    Args:
+        report: the report of the conversion, ``net.dla.json``; the parts lie beside it.
+        inputs: stacked samples ``[N, ...]`` of real values by graph input.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        target: the description that the parts were made with; the built-in ACCESS one if None.
+
+    Returns:
+        Real values by graph output, stacked.
+
+    Raises:
+        UserError: if a file cannot be read or the inputs do not fit the network.
+    """
+    from dlaconv.driver.chain import read_chain
+    from dlaconv.driver.chain import run_chain as run_links
+
+    _require_hardware(rounding, activation_order)
+    return run_links(
+        read_chain(require_file(Path(report))),
+        inputs,
+        rounding=rounding,
+        activation_order=activation_order,
         target=None if target is None else Path(target),
     )
 

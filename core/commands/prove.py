@@ -25,7 +25,13 @@ from dlaconv.files import require_output
 def run(
     session: Session,
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A fixed-point ONNX file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A fixed-point ONNX file, or the report (.json) of a network that was cut.",
+        ),
+    ],
     inputs: Annotated[
         Path,
         typer.Option(
@@ -52,7 +58,9 @@ def run(
 ) -> int:
     """Run a fixed-point ONNX file bit by bit as the hardware does.
 
-    The results are int8 arrays, one per graph output, with the samples along the first axis.
+    The results are int8 arrays, one per graph output, with the samples along the first axis. A
+    network that was cut runs from end to end, the host's parts in onnxruntime; its results are
+    real values.
     """
     from dlaconv.arrays import read_npz, write_npz
     from dlaconv.summary import arrays_json, arrays_table
@@ -63,10 +71,21 @@ def run(
         require_output(dump, sources)
         if dump.resolve() == output.resolve():
             raise UsageError(conflict("--dump and --output", "they name one file"))
+    chained = file.suffix == ".json"
+    if chained and dump is not None:
+        raise UsageError(conflict("--dump and a report", "a report has several files of maps"))
     arrays = read_npz(inputs)
 
     def simulate(*, fetch_all: bool) -> api.Arrays:
         with session.console.working("running"):
+            if chained:
+                return api.run_chain(
+                    file,
+                    arrays,
+                    rounding=rounding.value,
+                    activation_order=activation_order.value,
+                    target=target,
+                )
             return api.run(
                 file,
                 arrays,

@@ -13,6 +13,8 @@ from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.records import Fidelity
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from dlaconv.driver.accelerator import AcceleratorPart
     from dlaconv.driver.cutting import CutNetwork
     from dlaconv.ir.layers import Layer, Map, Network
@@ -86,6 +88,10 @@ def build_report(
             "inputs": [port for part in parts for port in _inputs(part)],
             "outputs": [port for part in parts for port in _outputs(part)],
         },
+        "graph": {
+            "inputs": _names(network.whole or parts[0].scaled, "inputs"),
+            "outputs": _names(network.whole or parts[0].scaled, "outputs"),
+        },
         "parts": _parts(network, parts, files),
         "host": network.host,
         "summary": _summary(network, parts, context, verification),
@@ -105,6 +111,10 @@ def build_report(
         "diagnostics": [item.as_json() for item in context.diagnostics],
         "timings": dict(timings),
     }
+
+
+def _names(model: ir.Model, end: str) -> list[str]:
+    return [value.name or "" for value in getattr(model.graph, end)]
 
 
 def _inputs(part: AcceleratorPart) -> list[dict[str, Any]]:

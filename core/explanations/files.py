@@ -160,4 +160,11 @@ FILES = (
         "Nothing was written in part.",
         "Use fewer samples, or --no-verify.",
     ),
+    Explanation(
+        "DLA417",
+        "no-report",
+        "The file that should say how the parts of a network hang together is no such report.",
+        "A network that was cut runs part by part; only the report knows their order and names.",
+        "Give the .json that the conversion wrote, with all parts beside it.",
+    ),
 )

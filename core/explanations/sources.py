@@ -143,4 +143,36 @@ SOURCES = (
         "Compare the file's outputs with the trained network's; export the normalised weights.",
         Severity.WARNING,
     ),
+    Explanation(
+        "DLA121",
+        "qonnx-file",
+        "A file given to from-onnx has QONNX operators (Quant, BipolarQuant, Trunc).",
+        "Their roundings and bit widths are read by the frontend of that format.",
+        "Use dlaconv from-qonnx, or dlaconv convert, which recognises the format.",
+    ),
+    Explanation(
+        "DLA122",
+        "dynamic-quantisation",
+        "The network quantises its maps by what they hold at run time (DynamicQuantizeLinear, "
+        "ConvInteger, MatMulInteger).",
+        "Such a file has no scales of maps; the accelerator's steps are constants.",
+        "Quantise the network statically, or convert the float original with --calibrate.",
+    ),
+    Explanation(
+        "DLA123",
+        "integer-interface",
+        "A graph input or output of integers became a real one: the value that its integers "
+        "stand for.",
+        "dlaconv takes and gives real values at the border of a network; which integers the host "
+        "feeds is in the report's io part.",
+        "Give real values to --calibrate and --input, not the source's integers.",
+        Severity.NOTE,
+    ),
+    Explanation(
+        "DLA124",
+        "integer-arithmetic",
+        "An operator computes with quantised integers, and nothing gives its result a scale.",
+        "The accelerator needs the step of every map.",
+        "Put the operator between DequantizeLinear and QuantizeLinear, or use its QLinear form.",
+    ),
 )

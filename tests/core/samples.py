@@ -106,6 +106,7 @@ REPORT = {
             }
         ],
     },
+    "graph": {"inputs": ["x"], "outputs": ["y"]},
     "parts": [
         {"file": "net.dla.onnx", "side": "accelerator", "inputs": ["x"], "outputs": ["y/logits"]},
         {"file": "net.tail.onnx", "side": "host", "inputs": ["y/logits"], "outputs": ["y"]},
