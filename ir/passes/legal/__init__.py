@@ -11,6 +11,7 @@ from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.legalisation import Legalisation
+from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
@@ -26,7 +27,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     small_depthwise,
     # behind those that change kernels and pads
     conv_pads,
-    # behind what makes pools of others
+    # before max_pool_padding, which only knows windows of the hardware
+    max_pool_cascade,
     max_pool_padding,
 )
 """Every legalisation, in the order in which they are tried; later ones see the results."""
