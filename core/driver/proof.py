@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,8 +110,9 @@ def verify_files(
             if value.name in ranges and (ends := quantised_range(value)) is not None:
                 low, high = ranges[value.name]
                 ranges[value.name] = min(low, ends[0]), max(high, ends[1])
-        for name, shape in _unread_inputs(imported.model).items():
-            shapes[name], ranges[name] = shape, (0.0, 0.0)
+        for name, shape in _other_inputs(imported.model, shapes).items():
+            shapes[name], ranges[name] = shape, (-1.0, 1.0)
+        shapes = {name: shapes[name] for name in _names_of(imported.model.graph.inputs)}
         fed = random_inputs_of(shapes, ranges, samples, seed)
         described = f"random inputs, seed {seed}"
     found = verify_network(
@@ -140,26 +141,37 @@ def _unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Itera
     """Why a file with inputs of these shapes cannot come from a source."""
     from dlaconv.ir.graph import shape_of
 
+    made = {name for node in source.graph for name in _names_of(node.outputs)}
+    seams = set(shapes) & made  # the file is one part of a network that was cut
     for value in source.graph.inputs:
         name, wanted = value.name or "", shape_of(value)
         if name not in shapes:
-            if value.uses():
+            if value.uses() and not seams:
                 yield f"the file has no graph input {name!r}"
         elif wanted is not None and wanted[1:] != shapes[name][1:]:
             shown = list(shapes[name])
             yield f"graph input {name!r} has shape {shown}, {list(wanted)} in the source"
-    for name in sorted(set(shapes) - {value.name for value in source.graph.inputs}):
+    for name in sorted(set(shapes) - set(_names_of(source.graph.inputs)) - seams):
         yield f"the source has no graph input {name!r}"
 
 
-def _unread_inputs(source: ir.Model) -> dict[str, tuple[int, ...]]:
-    """Graph inputs that nothing reads, with any shape that they can have: they are fed too."""
+def _other_inputs(
+    source: ir.Model, known: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Graph inputs that the file does not have, with any shape that they can have.
+
+    Nothing reads them, or the file is a later part of a network that was cut.
+    """
     found = {}
     for value in source.graph.inputs:
-        if not value.uses():
+        if value.name not in known:
             dims = value.shape or ()
             found[value.name or ""] = tuple(d if isinstance(d, int) else 1 for d in dims)
     return found
+
+
+def _names_of(values: Iterable[ir.Value]) -> list[str]:
+    return [value.name or "" for value in values]
 
 
 def _range(stored: Map, facts: Facts) -> tuple[float, float]:
