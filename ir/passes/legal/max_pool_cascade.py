@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -12,7 +13,7 @@ from dlaconv.ir.passes.legal.identity import oversized, shape, subsampled, swapp
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.neutral_border import neutral_border
 from dlaconv.ir.passes.legal.pool_cascades import Axis, Cascade, Stage, shortest_cascade
-from dlaconv.ir.passes.legal.pool_windows import global_window, indices_read, plain_pool
+from dlaconv.ir.passes.legal.pool_windows import border_of, global_window, indices_read, plain_pool
 from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.target import Target
@@ -68,8 +69,10 @@ def _cascade(
 ) -> list[str] | Blocked:
     """Adds all nodes; returns what they are, in words."""
     along = [_along(window, index) for index in range(2)]
-    begins = [0 if axis.whole else window.pads[index] for index, (axis, _) in enumerate(along)]
-    bordered = neutral_border(builder, context, x, (*begins, 0, 0))
+    whole = [axis.whole for axis, _ in along] * 2  # such a window needs no padding
+    padded = border_of(replace(window, strides=tuple(axis.stride for axis, _ in along)))
+    border = [0 if needless else pad for needless, pad in zip(whole, padded, strict=True)]
+    bordered = neutral_border(builder, context, x, border)
     if isinstance(bordered, Blocked):
         return bordered
     axes, counts = tuple(axis for axis, _ in along), [count for _, count in along]

@@ -40,6 +40,22 @@ def global_window(node: ir.Node) -> Window | None:
     return Window(size, size, ones, ones, (0,) * (2 * len(size)))
 
 
+def border_of(window: Window) -> tuple[int, ...]:
+    """Padding that stands for a window's padding at the top and left, as a convolution has it.
+
+    The same at both ends where that makes no window more: the guide does not speak of convolutions
+    whose ends are padded differently.
+    """
+    rank = len(window.size)
+    ends = []
+    for index in range(rank):
+        size, kernel, stride = window.size[index], window.kernel[index], window.strides[index]
+        begin, end = window.pads[index], window.pads[index + rank]
+        windows = (size + begin + end - kernel) // stride
+        ends.append(begin if (size + 2 * begin - kernel) // stride <= windows else 0)
+    return (*window.pads[:rank], *ends)
+
+
 def indices_read(node: ir.Node) -> bool:
     """True if anything reads the positions of the maxima, a max pool's second result."""
     return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
