@@ -1,4 +1,4 @@
-"""The Python API: load, convert, check, run, run_chain, verify, strip. The command line calls nothing else.
+"""The Python API: load, convert, check, run, run_chain, verify, strip; the command line calls it.
 
 Each function takes paths as `pathlib.Path` or `str` and raises `dlaconv.errors.UserError` (with
 every diagnostic found) for what a user can mend.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.accelerator import AcceleratorPart
-from dlaconv.driver.cutting import CutNetwork, cut_network, seam_values
+from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
 from dlaconv.driver.reading import load_target, read_samples
 from dlaconv.driver.source_file import Digest, require_unchanged, states
@@ -117,8 +117,9 @@ class _Driver:
             for file in files:
                 require_conversion_output(file, [self.source, *weights], self.options.emit)
         inputs = self._inputs(network)
+        feeds = Feeds(network, inputs)
         parts = [
-            self._scaled(pipeline, network, part, inputs, file.name)
+            self._scaled(pipeline, network, part, feeds, file.name)
             for part, file in zip(network.parts, files, strict=True)
             if part in network.accelerator
         ]
@@ -211,7 +212,7 @@ class _Driver:
         pipeline: Pipeline,
         network: CutNetwork,
         part: Part,
-        inputs: Mapping[str, np.ndarray],
+        feeds: Feeds,
         name: str,
     ) -> AcceleratorPart:
         """Takes one part from LEGAL to SCALED."""
@@ -225,7 +226,7 @@ class _Driver:
 
         context = replace(self.context)  # lists of findings are shared, samples are the part's own
         if network.whole is not None:
-            fed = seam_values(network, part, inputs)
+            fed = feeds.of(part)
             context.inputs = fed
             context.calibration = fed if self.context.calibration is not None else None
         stages = [(Stage.MAPPED, MAPS), (Stage.SCALED, SCALED)]

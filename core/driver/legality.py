@@ -60,9 +60,37 @@ def for_the_host(
     for name, item in violations(model, target):
         if item.rule in _PADDED_LATER and not padded:
             continue
-        for runner in [name] if name in made else _readers_of_input(name, model):
+        if item.rule in _PADDED_LATER and (spoilers := list(_spoilers(made[name]))):
+            runners = spoilers
+        else:
+            runners = [name] if name in made else list(_readers_of_input(name, model))
+        for runner in runners:
             found.setdefault(runner, f"{item.rule}: {item.message}")
     return {name: "; ".join([why, *blocked.get(name, [])]) for name, why in found.items()}
+
+
+def _spoilers(node: ir.Node) -> Iterator[str]:
+    """The nodes that keep a map from being padded: without them it would end its part.
+
+    They are found behind operators that treat every channel alike; convolutions and fully connected
+    layers have weights that can be zero.
+    """
+    from dlaconv.ir import dialect
+    from dlaconv.ir.graph import consumers, is_op
+    from dlaconv.ir.layers import PIPELINED
+
+    alike = (*PIPELINED, "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat")
+    seen: set[ir.Node] = set()
+    queue = [node]
+    while queue:
+        for reader in consumers(queue.pop().outputs[0]):
+            if reader in seen:
+                continue
+            seen.add(reader)
+            if is_op(reader, *alike) or dialect.is_quantize(reader):
+                queue.append(reader)
+            elif not is_op(reader, "Conv", "Gemm"):
+                yield reader.outputs[0].name or ""
 
 
 def _readers_of_input(name: str, model: ir.Model) -> Iterator[str]:
