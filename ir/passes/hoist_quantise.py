@@ -23,15 +23,18 @@ from dlaconv.ir.passes.linear_ops import stem
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-_MOVES = ("MaxPool", "Reshape", "Transpose")
+_PICKS = ("Slice", "Gather", "DepthToSpace", "SpaceToDepth")
+"""Operators that pick values of their first input."""
+_MOVES = ("MaxPool", "Reshape", "Transpose", *_PICKS)
 
 
 @ir_pass()
 def hoist_quantise(model: ir.Model, context: Context) -> None:
     """Replaces ``Quantize(f(x))`` with ``f(Quantize(x))`` where f only moves or selects values.
 
-    f is MaxPool, Reshape, Transpose or Concat: rounding never swaps two values, so it commutes
-    with taking the largest, bit for bit. The quantiser then sits behind the operator that
+    f is MaxPool, Reshape, Transpose, Concat or picks values (Slice, Gather, DepthToSpace,
+    SpaceToDepth): rounding never swaps two values, so it commutes with taking the largest, bit for
+    bit. The quantiser then sits behind the operator that
     computes x, and f works on stored integers, as the hardware does. On values that are stored
     already nothing moves: that quantiser is a requantisation in its own right, except behind a
     Concat of different grids, which the hardware cannot join. A Relu on a stored map is such an f
@@ -126,8 +129,10 @@ def _commutes(
             value is not None and (value in stored or _free(value, node)) for value in node.inputs
         )
     if is_op(node, *_MOVES):
-        constant = is_op(node, "Reshape") and input_array(node, 1) is None
-        return source not in stored and not constant and _free(source, node)
+        computed = is_op(node, "Reshape") and input_array(node, 1) is None
+        if is_op(node, *_PICKS) and is_constant(source):
+            return False
+        return source not in stored and not computed and _free(source, node)
     return False
 
 

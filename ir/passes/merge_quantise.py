@@ -14,7 +14,9 @@ from dlaconv.ir.graph import bypass, insert_before, is_op, producer, take_over
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-_MOVES = ("MaxPool", "Reshape", "Transpose")
+_MOVES = (
+    "MaxPool", "Reshape", "Transpose", "Slice", "Gather", "DepthToSpace", "SpaceToDepth",
+)  # fmt: skip
 _SURE_BITS = 20
 """Up to so many bits, (k * step) / step in float32 lies within half a unit of k."""
 
@@ -27,8 +29,8 @@ def merge_quantise(model: ir.Model, context: Context) -> None:
 
     A value on a grid stays as it is when it is put on a grid that contains the first: same step
     and zero point, and no smaller range. A smaller range on the same step only clips, so both
-    together clip to the common range. MaxPool, Reshape, Transpose, Relu and Concat of one grid
-    keep their operands' grid. Two equal quantise nodes on one value become one.
+    together clip to the common range. Operators that move or pick values, Relu and Concat of one
+    grid keep their operands' grid. Two equal quantise nodes on one value become one.
     """
     grids: dict[ir.Value, Quantisation] = {}
     seen: dict[_Key, ir.Value] = {}

@@ -10,18 +10,27 @@ from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
+from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
+from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
+from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
+from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
+    # sums first: they take along the factors of their operands
+    weighted_sum,
+    subtract_maps,
     # what a layer with weights can take along needs no layer of its own
     forward_affine,
     channel_affine,
     unrounded_affine,
+    # before the rewrites of convolutions, which see what it makes
+    selection,
     dilated_conv,
     grouped_conv,
     small_depthwise,
@@ -30,6 +39,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     # before max_pool_padding, which only knows windows of the hardware
     max_pool_cascade,
     max_pool_padding,
+    # behind what makes Adds
+    input_operand,
 )
 """Every legalisation, in the order in which they are tried; later ones see the results."""
 

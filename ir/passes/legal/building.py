@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from dlaconv.ir.passes.legal.legalisation import Plan
 from dlaconv.ir.passes.linear_ops import Weights, stem
 from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.rounding import Rounding
 
 Shape = tuple[int, ...]
 
@@ -24,10 +25,16 @@ class Builder:
     """Makes nodes that replace ``node``, and collects them.
 
     Every method returns the value that the new node computes, with its shape.
+
+    Attributes:
+        node: what is replaced.
+        nodes: the new nodes, in order.
+        gains: those of them that only hand values on, so that they may be scaled at will.
     """
 
     node: ir.Node
     nodes: list[ir.Node] = field(default_factory=list)
+    gains: list[ir.Node] = field(default_factory=list)
 
     @property
     def x(self) -> ir.Value:
@@ -161,9 +168,12 @@ class Builder:
         """``value`` on the grid of ``source``, for a layer that only moves its integers.
 
         The value itself where nothing quantises ``source``: then the step is derived from data.
+        The source may round down or up; what is on the grid needs no half unit to make up for it.
         """
         quantisation = stored_quantisation(source)
-        return value if quantisation is None else self.quantised(value, quantisation)
+        if quantisation is None:
+            return value
+        return self.quantised(value, replace(quantisation, rounding=Rounding.HALF_EVEN))
 
     def quantised(self, value: ir.Value, quantisation: Quantisation) -> ir.Value:
         """``value`` on a grid."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.graph import attribute, shape_of
+from dlaconv.ir.graph import attribute
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, bias_input, limits_of
+from dlaconv.ir.passes.legal.identity import zero_border
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick
+from dlaconv.ir.passes.legal.picking import keeps_zero
 from dlaconv.ir.passes.linear_ops import weights_of
 from dlaconv.ir.passes.windows import Window, window_of
 from dlaconv.ir.pipeline import Context
@@ -133,27 +134,12 @@ def _padded(
     builder: Builder, x: ir.Value, axes: list[_Axis], context: Context
 ) -> ir.Value | Blocked:
     """The map with zeros around it, by as many identity layers as that takes."""
-    rest = [list(axis.before) for axis in axes]
-    if not any(map(any, rest)):
+    if not any(any(axis.before) for axis in axes):
         return x
     if not keeps_zero(stored_quantisation(x)):
         return Blocked("the map has no integer for the zeros around it")
-    source, most = x, context.target.conv.padding[1]
-    while any(map(any, rest)):
-        now = [[min(most, pad) for pad in pads] for pads in rest]
-        rest = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(rest, now, strict=True)]
-        shape = shape_of(source) or ()
-        size = (shape[2] + sum(now[0]), shape[3] + sum(now[1]))
-        if max(size) > context.target.map_size[1]:
-            return Blocked(
-                f"the padded map is {size[0]}x{size[1]}, the limit is {context.target.map_size[1]}"
-            )
-        picks = Picks.all_of(shape[1], [pads[0] for pads in now], size)
-        value = pick(builder, source, picks, context)
-        if isinstance(value, Blocked):
-            return value
-        source = builder.stored_like(value, x)
-    return source
+    rows, columns = (axis.before for axis in axes)
+    return zero_border(builder, context, x, (rows[0], columns[0], rows[1], columns[1]))
 
 
 def _detail(window: Window, pads: tuple[int, ...], axes: list[_Axis]) -> str:

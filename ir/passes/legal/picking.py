@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer, shape_of
 from dlaconv.ir.passes.legal.building import Builder
-from dlaconv.ir.passes.legal.legalisation import Blocked
+from dlaconv.ir.passes.legal.legalisation import Blocked, Plan
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
@@ -75,12 +76,47 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
 
     The result is unrounded, but its values are those of ``x``, and zeros.
     """
+    windows = windows_of(x, picks, context.target)
+    if isinstance(windows, Blocked):
+        return windows
+    shape, used = shape_of(x) or (), picks.channels >= 0
+    depthwise = _is_depthwise(x, picks, context.target)
+    (height, top, bottom), (width, left, right) = windows
+    kernel = np.zeros((len(picks.channels), 1 if depthwise else shape[1], height, width), np.int8)
+    rows, columns = (picks.starts[used] + np.array([top, left])).T
+    kernel[np.flatnonzero(used), 0 if depthwise else picks.channels[used], rows, columns] = 1
+    value = builder.conv(
+        x,
+        Weights(kernel, 0, np.ones(len(kernel))),
+        strides=picks.strides,
+        pads=(top, left, bottom, right),
+        group=shape[1] if depthwise else 1,
+    )
+    layer = producer(value)
+    assert layer is not None
+    builder.gains.append(layer)
+    return value
+
+
+def finished(
+    builder: Builder, context: Context, detail: str, dropped: Sequence[ir.Node] = ()
+) -> Plan:
+    """The plan of a builder, whose picking layers the context is told of."""
+    plan = builder.plan(detail, dropped)
+    context.gains.update(layer.name or "" for layer in builder.gains)
+    return plan
+
+
+def windows_of(x: ir.Value, picks: Picks, target: Target) -> list[tuple[int, int, int]] | Blocked:
+    """Kernel extent, beginning and end pad of the convolution that `pick` makes, for both axes."""
     shape = shape_of(x)
     if shape is None or len(shape) != 4:
         return Blocked("the map has no rows and columns")
+    limits = target.depthwise if _is_depthwise(x, picks, target) else target.conv
+    channels = max(len(picks.channels), shape[1])
+    if channels > limits.channels[1]:
+        return Blocked(f"it takes {channels} channels, the limit is {limits.channels[1]}")
     used = picks.channels >= 0
-    depthwise = _is_depthwise(picks, shape, context.target)
-    limits = context.target.depthwise if depthwise else context.target.conv
     windows = []
     for axis in range(2):
         starts = picks.starts[used, axis] if used.any() else np.zeros(1, np.int64)
@@ -95,24 +131,7 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
         if isinstance(window, Blocked):
             return window
         windows.append(window)
-    outputs = len(picks.channels)
-    if max(outputs, shape[1]) > limits.channels[1]:
-        return Blocked(f"it takes {max(outputs, shape[1])} channels, not {limits.channels[1]}")
-    (height, top, bottom), (width, left, right) = windows
-    kernel = np.zeros((outputs, 1 if depthwise else shape[1], height, width), np.int8)
-    rows, columns = (picks.starts[used] + np.array([top, left])).T
-    kernel[np.flatnonzero(used), 0 if depthwise else picks.channels[used], rows, columns] = 1
-    value = builder.conv(
-        x,
-        Weights(kernel, 0, np.ones(outputs)),
-        strides=picks.strides,
-        pads=(top, left, bottom, right),
-        group=shape[1] if depthwise else 1,
-    )
-    node = producer(value)
-    assert node is not None
-    context.gains.add(node.name or "")
-    return value
+    return windows
 
 
 def keeps_zero(quantisation: Quantisation | None) -> bool:
@@ -123,7 +142,16 @@ def keeps_zero(quantisation: Quantisation | None) -> bool:
     return not zero.any()
 
 
-def _is_depthwise(picks: Picks, shape: tuple[int, ...], target: Target) -> bool:
+def _is_depthwise(x: ir.Value, picks: Picks, target: Target) -> bool:
+    """True if every channel stays and the map is large enough.
+
+    A graph input whose channels fill no whole groups gets a dense layer: its result can be padded.
+    """
+    shape, maker = shape_of(x) or (), producer(x)
+    source = maker.inputs[0] if maker is not None and dialect.is_quantize(maker) else x
+    whole = shape[1] % target.channel_multiple == 0
+    if source is not None and source.is_graph_input() and not whole:
+        return False
     low, high = target.depthwise.map_size
     sizes = all(low <= extent <= high for extent in shape[2:])
     return sizes and np.array_equal(picks.channels, np.arange(shape[1]))
@@ -147,7 +175,7 @@ def _window(
         least = 1 - stride
     end = begin if least <= begin < least + stride else max(least, 0)
     if max(begin, end) > limits.padding[1]:
-        return Blocked(f"it takes {max(begin, end)} rows of zeros, not {limits.padding[1]}")
+        return Blocked(f"it takes padding of {max(begin, end)}, the limit is {limits.padding[1]}")
     if kernel > limits.kernel[1]:
-        return Blocked(f"it takes a kernel of {kernel}, not {limits.kernel[1]}")
+        return Blocked(f"it takes a kernel of {kernel}, the limit is {limits.kernel[1]}")
     return kernel, begin, end

@@ -126,7 +126,7 @@ def test_a_padded_map_beyond_the_limit_is_told():
     after = run_pass(conv_pads.as_pass(), model, noted)
     assert ops(after) == ["Conv"]
     [[reason]] = noted.blocked.values()
-    assert "257x4, the limit is 256" in reason
+    assert "1x257x4, which the hardware cannot store" in reason
 
 
 def test_a_grid_without_zero_cannot_be_padded():
