@@ -163,8 +163,8 @@ SOURCES = (
         "integer-interface",
         "A graph input or output of integers became a real one: the value that its integers "
         "stand for.",
-        "dlaconv takes and gives real values at the border of a network; which integers the host "
-        "feeds is in the report's io part.",
+        "Real values are what dlaconv takes and gives at the border of a network; which integers "
+        "the host feeds is in the report's io part.",
         "Give real values to --calibrate and --input, not the source's integers.",
         Severity.NOTE,
     ),

@@ -1,4 +1,4 @@
-"""ONNX: networks of PyTorch, tf2onnx and others, read safely and brought to one opset."""
+"""ONNX: networks of PyTorch, tf2onnx, onnxruntime and others, read safely, in one opset."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def load_onnx(
     *,
     layers: Mapping[str, Any] | None = None,
 ) -> Imported:
-    """Reads a plain ONNX file.
+    """Reads a plain ONNX file, in floating point or quantised.
 
-    A network in floating point is quantised here: give representative inputs with --calibrate.
+    Quantised networks (QuantizeLinear and DequantizeLinear, or QLinear operators) keep their
+    integers. What is in floating point is quantised here: give representative inputs with
+    --calibrate.
     What the accelerator has no operator for is rewritten where that is exact (--legalise), or runs
     on the host (--partition).
 
@@ -39,16 +41,22 @@ def load_onnx(
 
 
 def looks_like_onnx(path: Path) -> bool:
-    """True for an ONNX file of standard operators; weights are not read."""
+    """True for an ONNX file with standard operators or onnxruntime's that is no QONNX file.
+
+    Weights are not read.
+    """
     from dlaconv.frontends.onnx.reader import operators_of
+    from dlaconv.frontends.qonnx.operators import is_qonnx
 
     found = list(operators_of(path))
-    return bool(found) and all(domain in {"", "ai.onnx"} for domain, _ in found)
+    return any(domain in {"", "ai.onnx", "com.microsoft"} for domain, _ in found) and not any(
+        is_qonnx(*operator) for operator in found
+    )
 
 
 FRONTEND = Frontend(
     name="onnx",
-    summary="Convert an ONNX network (PyTorch, tf2onnx).",
+    summary="Convert an ONNX network (PyTorch, tf2onnx, onnxruntime), float or quantised.",
     load=load_onnx,
     sniff=looks_like_onnx,
 )

@@ -218,13 +218,20 @@ def _dequantize_back(node: ir.Node, opset: int) -> None:
     _drop(node, "block_size", 0)
 
 
+_QUANTISED = (
+    ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT8, ir.DataType.UINT8,
+    ir.DataType.INT16, ir.DataType.UINT16,
+)  # fmt: skip
+"""Opset 18 has the types of 8 bits only; frontends replace the others' quantisers."""
+
+
 def _quantize_back(node: ir.Node, opset: int) -> None:
     _drop(node, "block_size", 0)
     node.attributes.pop("saturate", None)
     found = node.attributes.pop("output_dtype", None)
     if found is not None and found.as_int() and is_optional_input_absent(node, 2):
         kind = ir.DataType(found.as_int())
-        if kind not in {ir.DataType.INT8, ir.DataType.UINT8}:
+        if kind not in _QUANTISED:
             raise InexpressibleError(f"output_dtype={kind.name}")
         scale = input_array(node, 1)
         if scale is None:

@@ -9,8 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.handlers import Import
-from dlaconv.ir.graph import input_array, is_constant, is_optional_input_absent
+from dlaconv.frontends.onnx.parameters import constant, quantised, scale, squeezed
+from dlaconv.ir.graph import is_constant
 from dlaconv.ir.rounding import Rounding
+
+__all__ = [
+    "bits", "constant", "flag", "quantised", "rounding", "scale", "squeezed", "zero_point",
+]  # fmt: skip
 
 _MOST_BITS = 32
 _ROUNDING = {
@@ -30,89 +35,6 @@ _KNOWN_UNABLE = {
     "STOCHASTIC_ROUND": "depends on chance (or is ROUND in eval mode, which the file does not say)",
     "LEARNED_ROUND": "depends on trained values that the file does not hold",
 }
-
-
-def quantised(node: ir.Node, state: Import) -> ir.Value | None:
-    """The tensor that a node quantises."""
-    x = node.inputs[0] if node.inputs else None
-    if x is None or len(node.outputs) != 1:
-        state.refuse(
-            node,
-            "DLA103",
-            "missing-parameter",
-            f"{node.op_type} needs something to quantise and has one result",
-            remedy="export the network again",
-        )
-        return None
-    if x.dtype not in {None, ir.DataType.FLOAT}:
-        state.refuse(
-            node,
-            "DLA117",
-            "element-type",
-            f"the quantised tensor {x.name!r} holds {x.dtype} values, not float32",
-            remedy="export the network in float32",
-        )
-        return None
-    return x
-
-
-def constant(node: ir.Node, index: int, what: str, state: Import) -> np.ndarray | None:
-    """A constant input of numbers, as float32."""
-    if is_optional_input_absent(node, index):
-        state.refuse(
-            node,
-            "DLA103",
-            "missing-parameter",
-            f"{node.op_type} has no {what} (input {index})",
-            remedy="export the network again",
-        )
-        return None
-    array = input_array(node, index)
-    if array is None:
-        value = node.inputs[index]
-        state.refuse(
-            node,
-            "DLA104",
-            "dynamic-parameter",
-            f"the {what} {value.name if value else ''!r} is computed from the network's data",
-            remedy="export the network in eval mode, with static quantisers",
-            notes=("a step on the accelerator is a constant of the compiled network",),
-        )
-        return None
-    if array.dtype.kind not in "fiub" or array.size == 0:
-        state.refuse(
-            node,
-            "DLA103",
-            "missing-parameter",
-            f"the {what} is a {array.dtype} tensor of shape {list(array.shape)}, not numbers",
-            remedy="export the network again",
-        )
-        return None
-    return array.astype(np.float32)
-
-
-_LARGEST_SCALE = 2.0**100
-"""Beyond it values and steps of the layers around leave float32."""
-
-
-def scale(node: ir.Node, index: int, state: Import, what: str = "scale") -> np.ndarray | None:
-    """A scale: positive and finite everywhere; shape ``[]`` if it is one number."""
-    array = constant(node, index, what, state)
-    if array is None:
-        return None
-    wrong = ~((array > 0) & (array < _LARGEST_SCALE))
-    if wrong.any():
-        value = float(array[wrong].flat[0])
-        many = f"{int(wrong.sum())} of {array.size} values, such as " if array.size > 1 else ""
-        state.refuse(
-            node,
-            "DLA105",
-            "invalid-scale",
-            f"the {what} must be positive and finite, below 2^100: {many}{value:g}",
-            remedy="check the training: a scale that has collapsed belongs to a dead channel",
-        )
-        return None
-    return squeezed(array)
 
 
 def zero_point(node: ir.Node, index: int, state: Import) -> np.ndarray | None:
@@ -199,11 +121,6 @@ def _shown(attribute: ir.Attr) -> str:
     """A value for a message: large ones by their type."""
     scalars = (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING)
     return repr(attribute.value) if attribute.type in scalars else f"of type {attribute.type.name}"
-
-
-def squeezed(array: np.ndarray) -> np.ndarray:
-    """An array of one number as a scalar; others as they are."""
-    return array.reshape(()) if array.size == 1 else array
 
 
 def _bad_attribute(node: ir.Node, name: str, why: str, state: Import) -> None:

@@ -116,6 +116,13 @@ def _power(base: Array, exponent: Array) -> Array:
     return np.asarray(np.power(base, exponent.astype(base.dtype)))
 
 
+def _clip(node: ir.Node, inputs: Arrays) -> Array:
+    source = _first(inputs)
+    low, high = (*inputs[1:3], None, None)[:2]
+    limited = source if low is None else np.maximum(source, low)
+    return limited if high is None else np.minimum(limited, high)
+
+
 def _cast(node: ir.Node, inputs: Arrays) -> Array:
     to = ir.DataType(int(attribute(node, "to", 0)))
     source = _first(inputs)
@@ -257,6 +264,7 @@ _ELEMENTWISE: dict[str, Evaluate] = {
     "Greater": _apply(np.greater),
     "GreaterOrEqual": _apply(np.greater_equal),
     "Cast": _cast,
+    "Clip": _clip,
     "Where": lambda node, inputs: np.where(*(array for array in inputs if array is not None)),
 }
 

@@ -27,8 +27,12 @@ def integer_weights(model: ir.Model, context: Context) -> None:
     channel; every other reader (biases, operands of Add) gets a float constant that holds exactly
     the same values: the integers of a bias depend on its layer's steps and are made later. What
     standard operators make of such values is folded, since it may be quantised once more.
+    Sources that store integers have ``Dequantize`` nodes already; their other readers get the
+    values, too.
     """
     graph = model.graph
+    for node in [node for node in graph if dialect.is_dequantize(node)]:
+        _give_values(node, graph, context)
     done: dict[ir.Node, ir.Value | None] = {}
     while nodes := [node for node in graph if node not in done and _quantises_constant(node)]:
         done |= {node: node.inputs[0] for node in nodes}
@@ -45,6 +49,34 @@ def _quantises_constant(node: ir.Node) -> bool:
         return False
     source = node.inputs[0]
     return source is not None and is_constant(source) and source.producer() is None
+
+
+def _give_values(node: ir.Node, graph: ir.Graph, context: Context) -> None:
+    """Gives what a ``Dequantize`` is worth to those of its readers that want no integers."""
+    result, integers = node.outputs[0], node.inputs[0]
+    if not is_constant(integers):
+        return
+    uses = [(use.node, use.idx) for use in result.uses()]
+    kept = [use for use in uses if _is_weight(*use) and _has_channel_steps(node, *use)]
+    if len(kept) < len([use for use in uses if _is_weight(*use)]):
+        _note_no_integers(node, context)
+    others = [use for use in uses if use not in kept]
+    if others:
+        reals = dialect.array_of(integers).astype(np.float32) * dialect.step_of(node)
+        values = dialect.constant(unique_name(graph, f"{result.name}/values"), reals)
+        graph.register_initializer(values)
+        for reader, index in others:
+            reader.replace_input_with(index, values)
+        drop_unused(result)
+
+
+def _has_channel_steps(node: ir.Node, reader: ir.Node, index: int) -> bool:
+    """True if the steps of a ``Dequantize`` are one per output channel of its reader."""
+    step, shape = dialect.step_of(node), dialect.array_of(node.inputs[0]).shape
+    axis = _axis(reader, index, node.outputs[0])
+    if step.size == 1:
+        return True
+    return 0 <= axis < len(shape) and channel_steps(step, shape, axis) is not None
 
 
 def _replace(node: ir.Node, made: Integers | None, graph: ir.Graph, context: Context) -> None:
@@ -69,22 +101,26 @@ def _replace(node: ir.Node, made: Integers | None, graph: ir.Graph, context: Con
         for consumer, index in weight_uses:
             consumer.replace_input_with(index, holder.outputs[0])
     elif weight_uses:
-        context.rewrites.append(
-            Rewrite(
-                "integer_weights",
-                provenance.location(node, None).layer,
-                f"the weights '{name}' have no single step per output channel, a zero point "
-                "between integers, or integers above 24 bits; they are treated as float weights "
-                "and quantised anew",
-                exact=False,
-            )
-        )
+        _note_no_integers(node, context)
     if result.is_graph_output():  # it needs a node to stay one
         return
     values = dialect.constant(unique_name(graph, f"{name}/values"), _values(node))
     graph.register_initializer(values)
     result.replace_all_uses_with(values)
     graph.remove(node, safe=True)
+
+
+def _note_no_integers(node: ir.Node, context: Context) -> None:
+    context.rewrites.append(
+        Rewrite(
+            "integer_weights",
+            provenance.location(node, None).layer,
+            f"the weights '{node.outputs[0].name}' have no single step per output channel, a zero "
+            "point between integers, or integers above 24 bits; they are treated as float weights "
+            "and quantised anew",
+            exact=False,
+        )
+    )
 
 
 def _is_weight(node: ir.Node, index: int) -> bool:

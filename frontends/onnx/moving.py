@@ -1,0 +1,154 @@
+"""Operators that move or compare quantised integers without computing with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.frontends.onnx.integers import (
+    Grid,
+    OnnxImport,
+    Stored,
+    made,
+    moved,
+    reals_of,
+    refuse_arithmetic,
+    store,
+    take_place,
+)
+from dlaconv.ir import dialect
+from dlaconv.ir.graph import (
+    attribute,
+    input_array,
+    is_constant,
+    is_optional_input_absent,
+    register_constants,
+)
+
+_MOVING = frozenset(
+    {
+        "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "ReduceMax",
+        "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+        "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators whose results are integers of their first input; the order of these counts at most."""
+_WATCHING = frozenset({"ArgMax", "ArgMin", "Shape", "Size"})
+"""Operators that tell something of a tensor that is the same for integers and reals."""
+OPERATORS = _MOVING | _WATCHING | {"Cast", "Clip", "Concat", "Pad", "Relu", "Resize"}
+
+
+def move(node: ir.Node, state: OnnxImport) -> None:
+    """Lets an operator of `OPERATORS` work on the reals of the integers that it reads."""
+    read = [value for value in node.inputs if value in state.stored]
+    stored = state.stored[read[0]] if read and read[0] is not None else None
+    if stored is None:
+        return
+    if node.op_type in _WATCHING:
+        node.replace_input_with(0, stored.real)
+    elif node.op_type == "Cast":
+        _cast(node, stored, state)
+    elif not stored.grid.per_tensor and node.op_type != "Clip":
+        state.refuse(
+            node,
+            "DLA118",
+            "scale-shape",
+            f"{node.op_type} moves integers that have a scale per channel",
+            remedy="quantise maps per tensor",
+        )
+    elif node.op_type in _MOVING or (node.op_type == "Resize" and _is_nearest(node)):
+        node.replace_input_with(0, stored.real)
+        _becomes_real(node, stored, state)
+    elif node.op_type in {"Clip", "Concat", "Pad"}:
+        {"Clip": _clip, "Concat": _concat, "Pad": _pad}[node.op_type](node, stored, state)
+    elif node.op_type == "Relu" and not stored.grid.zero_point.any():
+        node.replace_input_with(0, stored.real)
+        _becomes_real(node, stored, state)
+    elif read[0] is not None:
+        refuse_arithmetic(node, read[0], state)
+
+
+def _becomes_real(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    """Notes that an operator's results are reals from now on."""
+    count = 1 if node.op_type == "MaxPool" else len(node.outputs)  # then there are indices
+    for value in node.outputs[:count]:
+        value.dtype = ir.DataType.FLOAT
+        state.stored[value] = moved(stored, value)
+
+
+def _is_nearest(node: ir.Node) -> bool:
+    return str(attribute(node, "mode", "nearest")) == "nearest"
+
+
+def _cast(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    """The integers as numbers: worth 1 each."""
+    if attribute(node, "to", 0) != ir.DataType.FLOAT:
+        assert node.inputs[0] is not None
+        refuse_arithmetic(node, node.inputs[0], state)
+        return
+    grid = Grid(np.ones((), np.float32), np.zeros((), np.int64), stored.grid.low, stored.grid.high)
+    real = reals_of(node, 0, grid, state)
+    if real is not None:
+        take_place(node, real, state)
+
+
+def _clip(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    """Ends of the integers: right behind a quantiser they say how many bits it has."""
+    grid, ends = stored.grid, []
+    for index, end in ((1, grid.low), (2, grid.high)):
+        array = input_array(node, index)
+        if array is None and not is_optional_input_absent(node, index):
+            state.refuse(
+                node,
+                "DLA104",
+                "dynamic-parameter",
+                f"the end {index} of Clip is computed from the network's data",
+                remedy="export the network in eval mode, with static quantisers",
+            )
+            return
+        ends.append(end if array is None else int(array.flat[0]))
+    low, high = max(ends[0], grid.low), min(ends[1], grid.high)
+    narrower = Grid(grid.scale, grid.zero_point, low, max(low, high))
+    if stored.unrounded is not None and low <= high:
+        node.outputs[0].dtype = stored.dtype
+        store(node, stored.unrounded, narrower, state)
+        return
+    bounds = [dialect.constant(f"{node.name}/end", grid.real(end)) for end in (low, high)]
+    if not grid.per_tensor:
+        result = made(node, "Min", [made(node, "Max", [stored.real, bounds[0]]), bounds[1]])
+    else:
+        result = made(node, "Clip", [stored.real, *bounds])
+    state.stored[node.outputs[0]] = Stored(result, narrower, stored.dtype)
+    state.replaced.append(node)
+
+
+def _concat(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    for index, value in enumerate(node.inputs):
+        other = state.stored.get(value) if value is not None else None
+        known = is_constant(value) or (other is not None and other.grid.same_values(stored.grid))
+        real = reals_of(node, index, stored.grid, state) if known else None
+        if real is None:
+            if value is not None and value not in state.unknown:
+                refuse_arithmetic(node, value, state)
+            return
+        node.replace_input_with(index, real)
+    _becomes_real(node, stored, state)
+
+
+def _pad(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    """The value that is padded is an integer, 0 unless given."""
+    node.replace_input_with(0, stored.real)
+    if str(attribute(node, "mode", "constant")) == "constant":
+        given = input_array(node, 2)
+        if given is None and not is_optional_input_absent(node, 2):
+            assert node.inputs[2] is not None
+            refuse_arithmetic(node, node.inputs[2], state)
+            return
+        integer = 0 if given is None else int(given.flat[0])
+        if len(node.inputs) < 3:
+            node.resize_inputs(3)
+        real = stored.grid.real(integer).reshape(())
+        node.replace_input_with(2, dialect.constant(f"{node.name}/value", real))
+        assert isinstance(node.graph, ir.Graph)
+        register_constants(node.graph, [node])
+    _becomes_real(node, stored, state)

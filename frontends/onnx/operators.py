@@ -1,0 +1,60 @@
+"""Which operators the frontend of plain ONNX knows, and what to do about those that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from dlaconv.frontends.onnx.integers import OnnxImport
+from dlaconv.frontends.onnx.qdq import dequantize_linear, quantize_linear
+from dlaconv.frontends.onnx.qoperator import CONTRIBUTED, STANDARD
+
+Handler = Callable[[ir.Node, OnnxImport], None]
+CONTRIB = "com.microsoft"
+_QDQ: dict[str, Handler] = {
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+}
+HANDLERS: dict[str, dict[str, Handler]] = {
+    "": {**_QDQ, **STANDARD},
+    CONTRIB: {**_QDQ, **CONTRIBUTED},
+}
+"""The handlers by domain and operator."""
+
+DYNAMIC = frozenset(
+    {
+        "ConvInteger", "ConvIntegerToFloat", "DynamicQuantizeLinear", "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulInteger16",
+    }
+)  # fmt: skip
+"""Operators of networks whose maps are quantised by what they happen to hold at run time."""
+
+_FUSED = (
+    "is a layer that onnxruntime has fused",
+    "export the network again, and save it without onnxruntime's optimisations",
+)
+_KNOWN: dict[tuple[str, str], tuple[str, str]] = {
+    (CONTRIB, "MatMulNBits"): (
+        "has weights in blocks that each have their own scale",
+        "quantise the weights per output channel, or convert the float original with --calibrate",
+    ),
+    (CONTRIB, "QAttention"): (
+        "computes attention on quantised maps",
+        "convert the float original; attention runs on the host (--partition)",
+    ),
+}
+_OPTIMISED = ("Fused", "Bias", "Skip", "NhwcFused", "QuickGelu", "FastGelu", "TransposeMatMul")
+_REMEDY = "express it with standard ONNX operators, or add it with a plugin (register_layers)"
+
+
+def why_not(domain: str, op_type: str) -> tuple[str, str]:
+    """What is known about an operator that cannot be read, and what to do about it."""
+    if known := _KNOWN.get((domain, op_type)):
+        return known
+    if domain in {CONTRIB, "com.ms.internal.nhwc", "com.microsoft.nchwc"} and (
+        domain != CONTRIB or op_type.startswith(_OPTIMISED)
+    ):
+        return _FUSED
+    place = f"of domain {domain!r} " if domain else ""
+    return f"{place}is no operator that this frontend knows", _REMEDY
