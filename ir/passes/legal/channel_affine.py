@@ -45,7 +45,7 @@ def standalone_affine(node: ir.Node) -> Affine | None:
 
 def rounds_twice(chain: Affine, node: ir.Node) -> bool:
     """True if the source rounds only behind the operators, the hardware also before them."""
-    return stored_quantisation(chain.source) is None and _quantised_behind(node.outputs[0])
+    return stored_quantisation(chain.source) is None and quantised_behind(node.outputs[0])
 
 
 def affine_plan(node: ir.Node, chain: Affine, context: Context) -> Plan | Blocked:
@@ -62,7 +62,7 @@ def affine_plan(node: ir.Node, chain: Affine, context: Context) -> Plan | Blocke
     return builder.plan(f"{chain.words} as a layer with one weight per channel")
 
 
-def _quantised_behind(value: ir.Value) -> bool:
+def quantised_behind(value: ir.Value) -> bool:
     """True if a value is quantised, at most after operators that keep it."""
     queue = [value]
     while queue:

@@ -36,7 +36,7 @@ def diagonal_layer(
     shape = shape_of(x)
     if shape is None or len(shape) < 2:
         return Blocked(f"a map of shape {list(shape or ())} has no channels")
-    flat = _flat(shape, target)
+    flat = layout(shape, target)
     if flat is None:
         return Blocked(f"no map of at most {target.map_size[1]}x{target.map_size[1]} has "
                        f"{math.prod(shape[2:])} positions")  # fmt: skip
@@ -68,8 +68,11 @@ def rectangle(count: int, most: int) -> tuple[int, int] | None:
     return (found, count // found) if count // found <= most else None
 
 
-def _flat(shape: Shape, target: Target) -> Shape | None:
-    """Height and width in which a map is laid out; none for vectors."""
+def layout(shape: Shape, target: Target) -> Shape | None:
+    """Height and width in which layers read a map ``[N, C, ...]``; none for vectors.
+
+    None if there are too many positions.
+    """
     if len(shape) in {2, 4}:
         return shape[2:]
     return rectangle(math.prod(shape[2:]), target.map_size[1])
