@@ -115,7 +115,8 @@ def _without_quantisation(model: ir.Model) -> ir.Model:
     copy = model.clone()
     for node in list(copy.graph):
         x = node.inputs[0] if node.inputs else None
-        if dialect.is_quantize(node) and x is not None and x.const_value is None:
+        stored = dialect.is_quantize(node) or dialect.is_bipolar(node)
+        if stored and x is not None and x.const_value is None:
             node.outputs[0].replace_all_uses_with(x, replace_graph_outputs=True)
             copy.graph.remove(node, safe=True)
     copy = lowered(copy)
