@@ -17,6 +17,7 @@ from dlaconv.ir.passes.infer_shapes import infer_shapes
 from dlaconv.ir.passes.integer_weights import integer_weights
 from dlaconv.ir.passes.merge_quantise import merge_quantise
 from dlaconv.ir.passes.one_shape_op import one_shape_op
+from dlaconv.ir.passes.pool_activated import pool_activated
 from dlaconv.ir.passes.reshape_transposes import reshape_transposes
 from dlaconv.ir.passes.set_shapes import set_shapes
 from dlaconv.ir.passes.transpose_weights import transpose_weights
@@ -52,6 +53,8 @@ CANONICAL: tuple[Pass, ...] = (
     # Transposes that are left over and move nothing join the chains of Reshapes around them
     reshape_transposes,
     one_shape_op,
+    # before hoist_quantise, which takes a quantiser through a pool but not through an activation
+    pool_activated,
     # last of all, when nothing stands between quantisers and what computes their values; merging
     # wants them side by side
     hoist_quantise,
