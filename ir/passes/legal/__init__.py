@@ -5,7 +5,10 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
+from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
+from dlaconv.ir.passes.legal.channel_padding import channel_padding
+from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
@@ -19,6 +22,7 @@ from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
+from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
@@ -29,6 +33,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     forward_affine,
     channel_affine,
     unrounded_affine,
+    # before all that look at maps of rows and columns
+    conv1d,
     # before the rewrites of convolutions, which see what it makes
     selection,
     dilated_conv,
@@ -41,6 +47,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     max_pool_padding,
     # behind what makes Adds
     input_operand,
+    # last: everything that any other makes is padded, too
+    channel_padding,
 )
 """Every legalisation, in the order in which they are tried; later ones see the results."""
 
@@ -48,7 +56,13 @@ _ON_PARTS = ("channel_padding",)
 """Legalisations for parts of a network, once it is cut: what the host reads keeps its shape."""
 
 PADDING: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS)
-REWRITES: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name not in _ON_PARTS)
+REWRITES: tuple[Pass, ...] = (
+    *(i.as_pass() for i in LEGALISATIONS if i.name not in _ON_PARTS),
+    # some move the results of layers: back to the layer with their rounding
+    hoist_quantise,
+    # each of a row of such layers brings a Reshape before and one behind
+    one_shape_op,
+)
 LEGAL: tuple[Pass, ...] = (*REWRITES, *PADDING)
 """What brings a model from stage CANONICAL to stage LEGAL."""
 
