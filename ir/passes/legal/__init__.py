@@ -17,6 +17,7 @@ from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
+from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
@@ -42,7 +43,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     small_depthwise,
     # behind those that change kernels and pads
     conv_pads,
-    # before max_pool_padding, which only knows windows of the hardware
+    # poolings: their size first, then their window, then their padding
+    pool_ceil_mode,
     max_pool_cascade,
     max_pool_padding,
     # behind what makes Adds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from dlaconv.ir.graph import attribute, ints_attribute, shape_of
@@ -61,6 +63,44 @@ def indices_read(node: ir.Node) -> bool:
     return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
 
 
-def counts(node: ir.Node) -> tuple[int, ...]:
-    """How many windows there are along each axis."""
+def end_pads(window: Window) -> tuple[int, ...]:
+    """The padding at the ends with which rounding down gives as many windows as rounding up.
+
+    A window that would start in the end's padding is none (as onnxruntime has it).
+    """
+    rank, ends = len(window.size), []
+    for axis in range(rank):
+        begin, end = window.pads[axis], window.pads[axis + rank]
+        reached, stride = window.size[axis] + begin, window.strides[axis]
+        room = reached + end - window.extents[axis]
+        last = -(-room // stride) * stride
+        if last >= reached:
+            last -= stride
+        ends.append(max(end, last + window.extents[axis] - reached))
+    return tuple(ends)
+
+
+def values_counted(window: Window, counts: Sequence[int], *, with_padding: bool) -> list[list[int]]:
+    """How many values each window of an average divides by, for each axis.
+
+    What lies beyond the padding (``ceil_mode``) never counts.
+
+    Args:
+        window: not dilated.
+        counts: windows along each axis.
+        with_padding: True for ``count_include_pad``.
+    """
+    rank = len(window.size)
+    found = []
+    for axis, count in enumerate(counts):
+        size, begin, end = window.size[axis], window.pads[axis], window.pads[axis + rank]
+        low, high = (-begin, size + end) if with_padding else (0, size)
+        starts = [index * window.strides[axis] - begin for index in range(count)]
+        reach = window.kernel[axis]
+        found.append([min(start + reach, high) - max(start, low) for start in starts])
+    return found
+
+
+def counts_of(node: ir.Node) -> tuple[int, ...]:
+    """How many windows a pool has along each axis."""
     return (shape_of(node.outputs[0]) or ())[2:]
