@@ -14,6 +14,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import DlaconvError, InternalError
 from dlaconv.ir import dialect
+from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.records import TensorRecord
 from dlaconv.ir.rounding import Rounding
@@ -85,6 +86,8 @@ class Context:
         gains: names of layers of ours that only scale: their weights are zeros and one gain.
         channel_ratios: what the values of maps were multiplied by, per channel, by name; arrays of
             the map's rank.
+        layouts: where the source's channels lie in maps that have more, by name.
+        originals: what the source calls maps that have another name.
         thresholds: names of layers with weights of whose result only the sign counts.
         signs: names of maps that hold signs, or are saturated on the way to one.
         compensated: names of maps whose bias makes up for the source's rounding mode.
@@ -113,6 +116,8 @@ class Context:
     sums: set[str] = field(default_factory=set)
     gains: set[str] = field(default_factory=set)
     channel_ratios: dict[str, np.ndarray] = field(default_factory=dict)
+    layouts: dict[str, ChannelLayout] = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
     thresholds: set[str] = field(default_factory=set)
     signs: set[str] = field(default_factory=set)
     compensated: set[str] = field(default_factory=set)

@@ -91,6 +91,7 @@ def _is_row(row: Any) -> bool:
     bias = row.get("bias_error", 0.0)
     channels = row.get("channel_ratios", {"ratios": []})
     ratios = channels.get("ratios") if isinstance(channels, dict) else None
+    runs = row.get("channels", [])
     return (
         all(type(value) is int and abs(value) < 1 << 16 for value in integers)
         and all(_is_number(step) and step > 0 for step in steps)
@@ -100,9 +101,17 @@ def _is_row(row: Any) -> bool:
         and isinstance(errors, list)
         and isinstance(gains, dict)
         and isinstance(ratios, list)
+        and isinstance(runs, list)
+        and all(_is_run(run) for run in runs)
         and all(_is_number(ratio) and ratio > 0 for ratio in ratios)
         and all(_is_number(value) for value in (bias, *clip, *errors, *gains.values()))
     )
+
+
+def _is_run(run: Any) -> bool:
+    """True for two integers of the size of a channel count."""
+    pair = isinstance(run, list) and len(run) == 2
+    return pair and all(type(item) is int and 0 <= item < 1 << 31 for item in run)
 
 
 def _is_number(value: Any) -> bool:

@@ -40,6 +40,7 @@ def run_file(
 
     from dlaconv.arrays import match_inputs
     from dlaconv.backends.access.simulator import Simulator
+    from dlaconv.driver.map_sources import channel_layout
     from dlaconv.ir.execution import split_samples
     from dlaconv.ir.rounding import Rounding
 
@@ -65,7 +66,11 @@ def run_file(
         name: real_step(facts, stored) / channel_ratios(facts.get(stored.name, {}), stored.shape)
         for name, stored in maps.items()
     }
-    return {name: (array * steps[name]).astype(np.float32) for name, array in stacked.items()}
+    layouts = {n: channel_layout(facts.get(m.name, {}), m.shape) for n, m in maps.items()}
+    return {
+        name: layouts[name].select(array * steps[name]).astype(np.float32)
+        for name, array in stacked.items()
+    }
 
 
 def verify_files(

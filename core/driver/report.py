@@ -216,6 +216,8 @@ def _port(
             port["feed"] = f"{dtype} = {high} if x >= 0 else {low}"
     else:
         port["read"] = f"real = {dtype} * {real:.9g}"
+        if (channels := maps.get(stored.name, {}).get("channels")) is not None:
+            port["channels"] = channels
     return port
 
 

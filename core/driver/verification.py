@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.backends.access.semantics.layer import ActivationOrder
+    from dlaconv.driver.map_sources import MapSource
     from dlaconv.ir.compare import MapRow
     from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.rounding import Rounding
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Mapping[str, Any]]
 """What is known of each map by name, see `dlaconv.ir.scales.facts.map_facts`."""
 
-LAYOUT_MARK = "/layout_"
-"""Between a source tensor's name and the permutation of its axes, in the name of a map."""
-FED_MARK = "/fed"
-"""Ends the name of a quantised graph input where the source returns it, too."""
 _WORTH_A_WARNING = 1e-3
 """Share of a map's values."""
 
@@ -142,17 +139,18 @@ def verify_network(
 
     from dlaconv.backends.access.simulator import LocalSimulator, Simulator
     from dlaconv.driver.float_noise import before_signs, settle_signs
+    from dlaconv.driver.map_sources import find_source, value_names
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
     mode = Rounding(rounding)
-    known = _value_names(reference)
+    known = value_names(reference)
     rows: dict[str, MapRow] = {}
-    sources: dict[str, _Source] = {}
+    sources: dict[str, MapSource] = {}
     ratios: dict[str, np.ndarray] = {}
     for name, stored in network.maps.items():
         fact = facts.get(name, {})
-        source = _source_of(str(fact.get("tensor", name)), known)
+        source = find_source(name, fact, stored.shape, known)
         if source is None or "real_step" not in fact:
             continue
         errors = fact.get("step_errors")
@@ -163,7 +161,7 @@ def verify_network(
             float(fact["real_step"]),
             stored.qmin,
             stored.qmax,
-            None if errors is None else np.asarray(errors, np.float64),
+            None if errors is None else source.layout.own_of(np.asarray(errors, np.float64), 0),
             _clip(fact),
             float(fact.get("source_step", fact["real_step"])) / float(fact["real_step"]),
             bool(fact.get("requantised")),
@@ -171,7 +169,7 @@ def verify_network(
             float(fact.get("bias_error", 0.0)),
         )
         rows[name] = MapRow(about)
-        ratios[name] = channel_ratios(fact, stored.shape)
+        ratios[name] = source.layout.own_of(channel_ratios(fact, stored.shape), 1)
         sources[name] = source
     order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
     local = LocalSimulator(network, rounding=mode, activation_order=order)
@@ -180,13 +178,13 @@ def verify_network(
     before = before_signs(reference, fetched)
     signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
     fetched |= set(before.values())
-    own = {value.name for value in reference.graph.inputs}
-    seams = {stored.name for stored in network.inputs if stored.name not in own}
+    heads = {value.name for value in reference.graph.inputs}
+    seams = {stored.name for stored in network.inputs if stored.name not in heads}
     fetched |= seams
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
-        _require_comparable(network, facts, {n: s.of(real) for n, s in sources.items()})
+        _require_comparable(network, facts, sources, real)
         wanted = {
             name: in_units(sources[name].of(real), row.about.real_step, ratios[name])
             for name, row in rows.items()
@@ -203,11 +201,13 @@ def verify_network(
             optimise=False,  # takes longer than it saves on a few samples
         )
         got = accumulated.run(integers)
-        given = integers | wanted | _joined(network, wanted)
+        spread = {name: sources[name].layout.spread(units) for name, units in wanted.items()}
+        given = integers | spread | _joined(network, spread)
         near = got if _equal(given, integers | got) else got | local.run(given)
         for name, row in rows.items():
-            settled = settle_signs(wanted[name], near[name], unsigned.get(name))
-            row.add(settled, got[name], near[name])
+            own, beside = (sources[name].layout.select(maps[name]) for maps in (got, near))
+            settled = settle_signs(wanted[name], beside, unsigned.get(name))
+            row.add(settled, own, beside)
             gains: Mapping[str, float] = facts[name].get("gain_errors", {})
             if gains and wanted.keys() >= gains.keys():
                 row.predict(summed_errors([(wanted[x], error) for x, error in gains.items()]))
@@ -249,7 +249,12 @@ def _equal(given: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> bo
     return all(np.array_equal(got[name], given[name]) for name in given.keys() & got.keys())
 
 
-def _require_comparable(network: Network, facts: Facts, values: Mapping[str, np.ndarray]) -> None:
+def _require_comparable(
+    network: Network,
+    facts: Facts,
+    sources: Mapping[str, MapSource],
+    real: Mapping[str, np.ndarray],
+) -> None:
     """Refuses values of the source that are infinite or none, or of another shape than their map.
 
     A file says itself which map is which, so its maps may be those of another network.
@@ -257,8 +262,8 @@ def _require_comparable(network: Network, facts: Facts, values: Mapping[str, np.
     import numpy as np
 
     misfits, infinite = Diagnostics(), Diagnostics()
-    for name, array in values.items():
-        shape = network.maps[name].shape
+    for name, source in sources.items():
+        array, shape = source.of(real), source.shape_within(network.maps[name].shape)
         place = Location(layer=str(facts[name].get("layer", "")))
         if array.shape != shape:
             misfits.error(
@@ -342,31 +347,6 @@ def channel_ratios(fact: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarra
     return found.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The source's value of a map: its name, and how its axes are permuted."""
-
-    name: str
-    permutation: tuple[int, ...] = ()
-
-    def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        value = values[self.name]
-        fits = sorted(self.permutation) == list(range(value.ndim))
-        return value.transpose(self.permutation) if self.permutation and fits else value
-
-
-def _source_of(name: str, known: set[str]) -> _Source | None:
-    """Finds the source's value; a map in another layout is named after the one it is made of."""
-    if name in known:
-        return _Source(name)
-    if name.removesuffix(FED_MARK) in known:
-        return _Source(name.removesuffix(FED_MARK))
-    stem, mark, axes = name.rpartition(LAYOUT_MARK)
-    if mark and stem in known and all(axis.isdecimal() for axis in axes.split("_")):
-        return _Source(stem, tuple(int(axis) for axis in axes.split("_")))
-    return None
-
-
 def _joined(network: Network, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Concatenations that the source does not have, of maps that it has."""
     import numpy as np
@@ -394,10 +374,3 @@ def _rounding_error(mode: object) -> float:
 
     directed = [known for known in Rounding if not known.nearest]
     return 1.0 if mode in directed else 0.5
-
-
-def _value_names(model: ir.Model) -> set[str]:
-    names = {value.name or "" for value in model.graph.inputs}
-    for node in model.graph:
-        names |= {value.name or "" for value in node.outputs}
-    return names

@@ -21,7 +21,10 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
 
     * ``channel_ratios``: ``axis`` and ``ratios`` along it, where the source has a step per channel:
       one unit of a channel is worth the real step over its ratio;
-    * ``tensor``: the source's name of a quantised graph input;
+    * ``channels``: first channel and number of each run of the source's channels, where the map has
+      further ones that mean nothing;
+    * ``tensor``: the source's name, where it has another: of a quantised graph input, or of a map
+      whose channels are selected behind it;
     * ``source_step``, ``clip``: the source's step and range, in real terms; ``rounding``: its mode;
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
     * ``bias_error``: half a unit of the bias, in units of the result;
@@ -69,6 +72,10 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         }
         if (ratio := context.channel_ratios.get(name)) is not None:
             facts[name]["channel_ratios"] = _channels(ratio, layer.output.shape)
+        if (layout := context.layouts.get(name)) is not None:
+            facts[name]["channels"] = [list(run) for run in layout.runs]
+        if name in context.originals:
+            facts[name]["tensor"] = context.originals[name]
         if record is not None:
             facts[name] |= _source(record)
         weight = weights.get(f"{layer.node.name}/weights")

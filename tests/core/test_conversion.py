@@ -36,7 +36,7 @@ def chain(channels=16):
 
 def test_a_refusal_names_file_and_layer_and_says_that_nothing_is_written(convert, tmp_path):
     with pytest.raises(ConversionError) as caught:
-        convert(chain(channels=8))
+        convert(chain(channels=8), legalise="off")
     [error] = caught.value.diagnostics.errors
     assert error.rule == "IO-3"
     assert error.location.file == str(tmp_path / "net.toy")
@@ -46,7 +46,7 @@ def test_a_refusal_names_file_and_layer_and_says_that_nothing_is_written(convert
 
 
 def test_a_network_that_breaks_a_rule_is_written_if_that_is_allowed(convert, tmp_path):
-    conversion = convert(chain(channels=8), allow_violations=True)
+    conversion = convert(chain(channels=8), allow_violations=True, legalise="off")
     assert conversion.report["rules"]["violated"].keys() == {"IO-3"}
     assert json.loads((tmp_path / "net.dla.json").read_text()) == conversion.report
 

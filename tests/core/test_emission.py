@@ -157,7 +157,7 @@ def test_only_what_was_asked_for_is_written(tmp_path, emit):
 def test_nothing_is_written_on_a_refusal(tmp_path):
     built = chain(2, 0, channels=8)
     onnx.save(built.model, tmp_path / "net.onnx")
-    options = Options(verify=False, emit=EMITTED)
+    options = Options(verify=False, emit=EMITTED, legalise="off")
     with pytest.raises(ConversionError, match="IO-3"):
         dlaconv.convert(tmp_path / "net.onnx", tmp_path / "net.dla.onnx", options=options)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

@@ -23,6 +23,7 @@ from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
+from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.pipeline import Pass
 
@@ -60,7 +61,8 @@ _ON_PARTS = ("channel_padding",)
 PADDING: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS)
 REWRITES: tuple[Pass, ...] = (
     *(i.as_pass() for i in LEGALISATIONS if i.name not in _ON_PARTS),
-    # some move the results of layers: back to the layer with their rounding
+    # some move the results of layers: back to the layer with their activation and rounding
+    moved_activated,
     hoist_quantise,
     # each of a row of such layers brings a Reshape before and one behind
     one_shape_op,

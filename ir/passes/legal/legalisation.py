@@ -1,13 +1,14 @@
 """What a legalisation is: a rewrite that makes operators fit the hardware, and says at what price.
 
-A legalisation looks at one node at a time. It returns a `Plan` of new nodes that compute what the
-node computed, `Blocked` with the reason where the node needs it and nothing can be done, or None
-where the node is none of its business. It never changes the graph itself.
+Most legalisations look at one node at a time. They return a `Plan` of new nodes that compute what
+the node computed, `Blocked` with the reason where the node needs it and nothing can be done, or
+None where the node is none of its business, and never change the graph themselves. One that must
+see how nodes hang together changes the whole graph, and returns what it did at which node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,7 +49,21 @@ class Blocked:
     why: str
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a rewrite of the whole graph did at one node.
+
+    Attributes:
+        detail: what it did, in words.
+        macs: multiplications that it added.
+    """
+
+    detail: str
+    macs: int = 0
+
+
 Match = Callable[[ir.Node, Context], "Plan | Blocked | None"]
+Whole = Callable[[ir.Model, Context], "Iterable[tuple[ir.Node, Change | Blocked]]"]
 
 
 @dataclass(frozen=True)
@@ -61,21 +76,23 @@ class Legalisation:
         rules: ids of the rules that its result keeps.
         exact: True if no integer of a quantised network changes by it. A rewrite that adds a
             rounding is not exact, even if it is in real numbers.
-        match: see `Match`; its docstring is the documentation.
+        match: looks at one node; its docstring is the documentation.
         tolerance: largest relative difference of outputs in floating point.
+        whole: changes the whole graph, and says at which nodes, instead of ``match``.
     """
 
     name: str
     ops: tuple[str, ...]
     rules: tuple[str, ...]
     exact: bool
-    match: Match
+    match: Match | None
     tolerance: float
+    whole: Whole | None = None
 
     @cached_property
     def documentation(self) -> Documentation:
         """The docstring, taken apart."""
-        return Documentation.parse(self.match.__doc__ or "", SECTIONS)
+        return Documentation.parse((self.whole or self.match).__doc__ or "", SECTIONS)
 
     def as_pass(self) -> Pass:
         """The pass that applies it to every node, as far as `Context.legalise` allows."""
@@ -84,9 +101,13 @@ class Legalisation:
     def _run(self, model: ir.Model, context: Context) -> None:
         if context.legalise == "off":
             return
+        if self._run_whole(model, context) or self._run_each(model, context):
+            drop_unread(model.graph)
+
+    def _run_each(self, model: ir.Model, context: Context) -> bool:
         changed = False
         for node in list(model.graph):
-            if node.graph is None or not is_op(node, *self.ops):
+            if self.match is None or node.graph is None or not is_op(node, *self.ops):
                 continue
             outcome = self.match(node, context)
             if isinstance(outcome, Blocked):
@@ -97,8 +118,20 @@ class Legalisation:
             elif outcome is not None:
                 self._apply(node, outcome, context)
                 changed = True
-        if changed:
-            drop_unread(model.graph)
+        return changed
+
+    def _run_whole(self, model: ir.Model, context: Context) -> bool:
+        changed = False
+        for node, outcome in self.whole(model, context) if self.whole is not None else ():
+            if isinstance(outcome, Blocked):
+                _note(context, node, f"{self.name}: {outcome.why}")
+                continue
+            layer = provenance.location(node).layer
+            context.rewrites.append(
+                Rewrite(self.name, layer, outcome.detail, self.exact, outcome.macs)
+            )
+            changed = True
+        return changed
 
     def _apply(self, node: ir.Node, plan: Plan, context: Context) -> None:
         layer = provenance.location(node).layer
@@ -126,6 +159,17 @@ def legalisation(
 
     def wrap(match: Match) -> Legalisation:
         return Legalisation(match.__name__, ops, rules, exact, match, tolerance)
+
+    return wrap
+
+
+def graph_legalisation(
+    *ops: str, rules: tuple[str, ...], tolerance: float = 1e-5
+) -> Callable[[Whole], Legalisation]:
+    """Makes an exact legalisation of a `Whole`, named after it."""
+
+    def wrap(whole: Whole) -> Legalisation:
+        return Legalisation(whole.__name__, ops, rules, True, None, tolerance, whole)
 
     return wrap
 
