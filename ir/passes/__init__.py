@@ -16,6 +16,7 @@ from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.infer_shapes import infer_shapes
 from dlaconv.ir.passes.integer_weights import integer_weights
 from dlaconv.ir.passes.merge_quantise import merge_quantise
+from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.passes.pool_activated import pool_activated
 from dlaconv.ir.passes.reshape_transposes import reshape_transposes
@@ -54,6 +55,7 @@ CANONICAL: tuple[Pass, ...] = (
     reshape_transposes,
     one_shape_op,
     # before hoist_quantise, which takes a quantiser through a pool but not through an activation
+    moved_activated,
     pool_activated,
     # last of all, when nothing stands between quantisers and what computes their values; merging
     # wants them side by side
