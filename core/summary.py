@@ -54,8 +54,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         rows += [(f"QSNR of {n!r}", _quality(r)) for n, r in verification["outputs"].items()]
         rows.append(("compared on", _comparison(verification)))
     rows.append(("rules", _rules(rules)))
-    inexact = [item for item in report["rewrites"] if not item["exact"]]
-    rows.append(("rewrites", f"{len(report['rewrites'])}, {len(inexact)} of them approximate"))
+    rows.append(("rewrites", _rewrites(report["rewrites"])))
     if verbose:
         rows += [("", f"{i['layer']}: {i['detail']} ({i['name']})") for i in report["rewrites"]]
         total = sum(report["timings"].values())
@@ -68,6 +67,16 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     rows += [(f"part for the {part['side']}", part["file"]) for part in others]
     rows += [(f"{kind} model", file) for kind, file in written["emitted"].items()]
     return rows
+
+
+def _rewrites(rewrites: Sequence[Json]) -> str:
+    """How many there are, and what they cost."""
+    inexact = [item for item in rewrites if not item["exact"]]
+    text = f"{len(rewrites)}, {len(inexact)} of them approximate"
+    macs = sum(item["macs"] for item in rewrites)
+    return (
+        f"{text}; {abs(macs):,} multiplications {'more' if macs > 0 else 'less'}" if macs else text
+    )
 
 
 def _shares(report: Json) -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ def cut_network(
     if partition:
         host = for_the_host(model, context.target, context.blocked) | host
     for _ in range(_ROUNDS):
-        parts, reasons = cut(model.clone(), host) if host else ([], {})
+        parts, reasons = cut(model.clone(), host)
         more = _more(parts, context) if partition else {}
         if not more.keys() - reasons.keys():
             break
