@@ -253,8 +253,7 @@ def listed(counts):
 def table(rows):
     """The rows in Markdown."""
     lines = [
-        "| model | errors before | after | parts | share of multiplications | largest difference "
-        "| integers changed |",
+        "| model | errors before | after | parts | share of multiplications | difference | changed |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,13 +1,12 @@
-"""Every real model is made to fit: no error is left on the accelerator, and hardly a product off it."""
+"""Every real model is made to fit: nothing breaks a rule, and hardly a product leaves."""
 
 from pathlib import Path
 
 import pytest
 
 from dlaconv.diagnostics import Severity
-from dlaconv.errors import UserError
-from tests.models.collection import FOLDER, needs_models
-from tests.models.legality import convert, files, frontend_of, page, row_of
+from tests.models.collection import needs_models
+from tests.models.legality import convert, files, page, row_of
 
 pytestmark = needs_models
 
