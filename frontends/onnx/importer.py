@@ -39,8 +39,9 @@ def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
     provenance.mark_all(model, str(path))
     fold(model)
     report_control_flow(model, state.diagnostics)
+    nodes = list(model.graph)
     adopt_inputs(state)
-    for node in list(model.graph):
+    for node in nodes:
         _lower(node, state, layers)
     if not state.diagnostics.errors:
         real_outputs(state)
@@ -127,6 +128,11 @@ def _is_standard(node: ir.Node) -> bool:
 
 
 def _drop(state: OnnxImport) -> None:
-    """Takes away the nodes of the source that others have taken the place of."""
+    """Takes away the nodes of the source that others have replaced, and quantisers behind none."""
+    graph = state.model.graph
     for node in reversed(state.replaced):
-        state.model.graph.remove(node, safe=True)
+        graph.remove(node, safe=True)
+    for node in reversed(graph):
+        result = node.outputs[0]
+        if node.domain == dialect.DOMAIN and not (result.uses() or result.is_graph_output()):
+            graph.remove(node, safe=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -20,9 +22,9 @@ from dlaconv.ir import dialect
 from dlaconv.ir.graph import (
     attribute,
     input_array,
+    insert_before,
     is_constant,
     is_optional_input_absent,
-    register_constants,
 )
 
 _MOVING = frozenset(
@@ -57,23 +59,38 @@ def move(node: ir.Node, state: OnnxImport) -> None:
             remedy="quantise maps per tensor",
         )
     elif node.op_type in _MOVING or (node.op_type == "Resize" and _is_nearest(node)):
-        node.replace_input_with(0, stored.real)
-        _becomes_real(node, stored, state)
+        _on_reals(node, [stored.real, *node.inputs[1:]], stored, state)
     elif node.op_type in {"Clip", "Concat", "Pad"}:
         {"Clip": _clip, "Concat": _concat, "Pad": _pad}[node.op_type](node, stored, state)
     elif node.op_type == "Relu" and not stored.grid.zero_point.any():
-        node.replace_input_with(0, stored.real)
-        _becomes_real(node, stored, state)
+        _on_reals(node, [stored.real], stored, state)
     elif read[0] is not None:
         refuse_arithmetic(node, read[0], state)
 
 
-def _becomes_real(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
-    """Notes that an operator's results are reals from now on."""
-    count = 1 if node.op_type == "MaxPool" else len(node.outputs)  # then there are indices
-    for value in node.outputs[:count]:
-        value.dtype = ir.DataType.FLOAT
-        state.stored[value] = moved(stored, value)
+def _on_reals(
+    node: ir.Node, inputs: Sequence[ir.Value | None], stored: Stored, state: OnnxImport
+) -> None:
+    """Puts the same operator on real values beside the one on integers."""
+    new = ir.node(
+        node.op_type,
+        list(inputs),
+        dict(node.attributes),
+        name=node.name,
+        num_outputs=len(node.outputs),
+    )
+    insert_before(node, new)
+    indices = 1 if node.op_type == "MaxPool" else len(node.outputs)
+    for index, (old, value) in enumerate(zip(node.outputs, new.outputs, strict=True)):
+        value.name, old.name = old.name, f"{old.name}/integers"
+        value.shape = old.shape
+        if index >= indices:
+            value.type = old.type
+            old.replace_all_uses_with(value, replace_graph_outputs=True)
+        else:
+            value.dtype = ir.DataType.FLOAT
+            state.stored[old] = moved(stored, value)
+    state.replaced.append(node)
 
 
 def _is_nearest(node: ir.Node) -> bool:
@@ -123,32 +140,29 @@ def _clip(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
 
 
 def _concat(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
+    reals: list[ir.Value | None] = []
     for index, value in enumerate(node.inputs):
         other = state.stored.get(value) if value is not None else None
         known = is_constant(value) or (other is not None and other.grid.same_values(stored.grid))
         real = reals_of(node, index, stored.grid, state) if known else None
         if real is None:
-            if value is not None and value not in state.unknown:
+            if value is not None:
                 refuse_arithmetic(node, value, state)
             return
-        node.replace_input_with(index, real)
-    _becomes_real(node, stored, state)
+        reals.append(real)
+    _on_reals(node, reals, stored, state)
 
 
 def _pad(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
     """The value that is padded is an integer, 0 unless given."""
-    node.replace_input_with(0, stored.real)
+    inputs = [stored.real, *node.inputs[1:]]
     if str(attribute(node, "mode", "constant")) == "constant":
         given = input_array(node, 2)
         if given is None and not is_optional_input_absent(node, 2):
             assert node.inputs[2] is not None
             refuse_arithmetic(node, node.inputs[2], state)
             return
-        integer = 0 if given is None else int(given.flat[0])
-        if len(node.inputs) < 3:
-            node.resize_inputs(3)
-        real = stored.grid.real(integer).reshape(())
-        node.replace_input_with(2, dialect.constant(f"{node.name}/value", real))
-        assert isinstance(node.graph, ir.Graph)
-        register_constants(node.graph, [node])
-    _becomes_real(node, stored, state)
+        real = stored.grid.real(0 if given is None else int(given.flat[0])).reshape(())
+        inputs += [None] * (3 - len(inputs))
+        inputs[2] = dialect.constant(f"{node.name}/value", real)
+    _on_reals(node, inputs, stored, state)

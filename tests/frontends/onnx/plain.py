@@ -81,5 +81,5 @@ def _compare(got, expected, tolerance, stage):
 
 
 def operators(model):
-    """The operators of a model, in order."""
-    return [node.op_type for node in model.graph]
+    """The operators of a model, in order, but the copies at its border."""
+    return [node.op_type for node in model.graph if node.op_type != "Identity"]

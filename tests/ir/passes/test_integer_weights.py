@@ -143,3 +143,41 @@ def test_weights_that_are_quantised_cut_out_and_quantised_again_become_integers(
         return net.quantize(net.op("Slice", coarse, *ends), 0.02)
 
     assert ops(run_pass(integer_weights, conv(quantise))) == ["Dequantize", "Conv"]
+
+
+STORED = RNG.integers(-128, 128, size=(4, 3, 3, 3)).astype(np.int8)
+
+
+def test_integers_that_a_source_stores_stay_as_they_are():
+    model = conv(lambda net: net.dequantize(net.const(STORED, dtype=np.int8), PER_CHANNEL, out="w"))
+    after = run_pass(integer_weights, model)
+    assert ops(after) == ["Dequantize", "Conv"]
+    assert np.array_equal(integers_of(after)[0], STORED)
+
+
+def test_other_readers_of_stored_integers_get_their_values():
+    net = Net(x=[1, 3, 8, 8], z=[4, 3, 3, 3])
+    weights = net.dequantize(net.const(STORED, dtype=np.int8), PER_CHANNEL, out="w")
+    net.op("Conv", "x", weights, out="y")
+    net.op("Add", "z", weights, out="v")
+    after = run_pass(integer_weights, net.model("y", "v"))
+    assert dialect.is_dequantize(node_of(after, "Conv").inputs[1].producer())
+    assert node_of(after, "Add").inputs[1].const_value is not None
+
+
+def test_stored_integers_that_are_no_weights_become_values():
+    net = Net(x=[1, 3, 8, 8])
+    bias = net.dequantize(net.const(np.array([[[1]], [[-2]], [[3]]]), dtype=np.int32), 0.5, out="b")
+    net.op("Add", "x", bias, out="y")
+    assert ops(run_pass(integer_weights, net.model("y"))) == ["Add"]
+
+
+def test_stored_integers_with_a_step_along_the_inputs_become_float_weights():
+    steps = np.array([0.01, 0.02, 0.03]).reshape(1, 3, 1, 1)
+    model = conv(lambda net: net.dequantize(net.const(STORED, dtype=np.int8), steps, out="w"))
+    known = context()
+    integer_weights(model, known)
+    assert ops(model) == ["Conv"]
+    (rewrite,) = known.rewrites
+    assert not rewrite.exact
+    assert "'w'" in rewrite.detail
