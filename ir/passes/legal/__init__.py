@@ -10,6 +10,7 @@ from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.channel_padding import channel_padding
 from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
+from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
@@ -39,6 +40,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     conv1d,
     # before the rewrites of convolutions, which see what it makes
     selection,
+    conv_transpose,
     dilated_conv,
     grouped_conv,
     small_depthwise,

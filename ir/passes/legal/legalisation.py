@@ -17,7 +17,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import provenance
 from dlaconv.ir.documentation import Documentation
-from dlaconv.ir.graph import drop_unread, is_op, replace_node
+from dlaconv.ir.graph import drop_unread, is_op, replace_node, unique_name
 from dlaconv.ir.macs import macs, total_macs
 from dlaconv.ir.pipeline import Context, Pass, Rewrite
 
@@ -35,11 +35,13 @@ class Plan:
         nodes: new nodes in order; the last one's output takes over name and uses of the old one.
         detail: what they are, in words.
         dropped: nodes in front of the old one whose work they do, too.
+        rounded: True if the result is rounded where the old one was not, which the name stood for.
     """
 
     nodes: tuple[ir.Node, ...]
     detail: str
     dropped: tuple[ir.Node, ...] = ()
+    rounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,11 @@ class Legalisation:
     def _apply(self, node: ir.Node, plan: Plan, context: Context) -> None:
         layer = provenance.location(node).layer
         before = macs(node) + total_macs(plan.dropped)
+        graph = node.graph
         replace_node(node, *plan.nodes)
+        if plan.rounded and isinstance(graph, ir.Graph):
+            result = plan.nodes[-1].outputs[0]
+            result.name = unique_name(graph, f"{result.name}/rounded")
         cost = total_macs(plan.nodes) - before
         context.rewrites.append(Rewrite(self.name, layer, plan.detail, self.exact, cost))
 
