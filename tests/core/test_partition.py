@@ -181,6 +181,55 @@ def test_no_part_overwrites_an_input(tmp_path):
     assert source.read_bytes() == before
 
 
+def detection_head(size=8):
+    """Layers of six channels, their maps turned to NHWC, flattened and joined: a detector."""
+    model = network("conv", "conv", size=size)
+    rng = np.random.default_rng(5)
+    model.graph.node[-1].output[0] = "features"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, -1, 2]), "flat"))
+    for index in range(2):
+        weights = rng.normal(size=(6, C, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weights, f"w_head{index}"))
+        head = [
+            ("Conv", ["features", f"w_head{index}"], f"head{index}", {}),
+            ("Transpose", [f"head{index}"], f"turned{index}", {"perm": [0, 2, 3, 1]}),
+            ("Reshape", [f"turned{index}", "flat"], f"flat{index}", {}),
+        ]
+        model.graph.node.extend(
+            helper.make_node(op, inputs, [result], name=result, **attributes)
+            for op, inputs, result, attributes in head
+        )
+    joined = helper.make_node("Concat", ["flat0", "flat1"], ["y"], name="join", axis=1)
+    model.graph.node.append(joined)
+    return model
+
+
+def test_what_mixes_unaligned_channels_is_the_hosts_and_not_the_layer_before(tmp_path):
+    made = Converted(tmp_path, detection_head(), partition=True)
+    assert [row["layer"] for row in made.report["host"]] == [
+        "turned0", "flat0", "turned1", "flat1", "join",
+    ]  # fmt: skip
+    assert made.report["host"][0]["reason"].startswith("IO-3")
+    assert made.report["summary"]["macs"]["host"] == 0
+    assert qsnr(made.expected(), made.got()) > 20
+
+
+def test_layers_on_a_map_that_is_too_large_are_the_hosts_until_it_fits(tmp_path):
+    model = network("conv", "MaxPool", "conv", "MaxPool", "conv", inputs=1, size=520)
+    for node in model.graph.node:
+        if node.op_type == "MaxPool":
+            node.attribute.extend(
+                [helper.make_attribute("kernel_shape", [2, 2])]
+                + [helper.make_attribute("strides", [2, 2])]
+            )
+    made = Converted(tmp_path, model, partition=True, verify=False)
+    assert [row["layer"] for row in made.report["host"]] == [
+        "conv0", "relu0", "n1", "conv2", "relu2",
+    ]  # fmt: skip
+    assert [part["side"] for part in made.report["parts"]] == ["host", "accelerator"]
+    assert {row["reason"][:4] for row in made.report["host"]} <= {"IO-2", "IO-4", "noth"}
+
+
 def changed(report, path, value):
     *steps, last = path
     inner = report

@@ -253,7 +253,7 @@ def listed(counts):
 def table(rows):
     """The rows in Markdown."""
     lines = [
-        "| model | errors before | after | parts | share of multiplications | difference | changed |",
+        "| model | errors before | after | parts | share of products | difference | changed |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
