@@ -7,6 +7,7 @@ import pytest
 
 FOLDER = Path(os.environ.get("DLACONV_MODELS", Path(__file__).parents[2] / ".." / "shared/models"))
 QONNX = FOLDER / "qonnx"
+ONNX = FOLDER / "onnx"
 
 needs_models = [
     pytest.mark.models,
