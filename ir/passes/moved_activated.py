@@ -105,7 +105,7 @@ def _swap(
             node = ir.node(activation.op_type, inputs, dict(activation.attributes), name=name)
             made[x] = node.outputs[0]
             made[x].name = unique_name(graph, f"{x.name}/activated")
-            made[x].shape, made[x].dtype = x.shape, x.dtype
+            made[x].shape, made[x].dtype = x.shape, ir.DataType.FLOAT
             provenance.inherit(node, activation)
             nodes.append(node)
     insert_before(move, *nodes)

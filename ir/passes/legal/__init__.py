@@ -12,6 +12,7 @@ from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
+from dlaconv.ir.passes.legal.flatten_fc import flatten_fc
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.input_operand import input_operand
@@ -24,6 +25,8 @@ from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
+from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
+from dlaconv.ir.passes.legal.wide_fc_outputs import wide_fc_outputs
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.pipeline import Pass
@@ -36,6 +39,10 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     forward_affine,
     channel_affine,
     unrounded_affine,
+    # outputs first: each part may have too many inputs
+    wide_fc_outputs,
+    flatten_fc,
+    wide_fc_inputs,
     # before all that look at maps of rows and columns
     conv1d,
     # before the rewrites of convolutions, which see what it makes
