@@ -19,6 +19,7 @@ from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
+from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
@@ -48,6 +49,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     # before the rewrites of convolutions, which see what it makes
     selection,
     conv_transpose,
+    # dilations that one kernel cannot hold, too; dilated_conv has the others
+    polyphase,
     dilated_conv,
     grouped_conv,
     small_depthwise,

@@ -15,6 +15,9 @@ from dlaconv.ir.passes.legal.phases import PhasedAxis, phased_axis, phased_layer
 from dlaconv.ir.passes.linear_ops import Weights, bias_of, constant_weights
 from dlaconv.ir.pipeline import Context
 
+_MOST_TAPS = 64
+"""Taps of one phase that are laid out; later rewrites make some of them fit, up to a point."""
+
 
 @legalisation("ConvTranspose", *PIPELINED, rules=("GR-3",))
 def conv_transpose(node: ir.Node, context: Context) -> Plan | Blocked | None:
@@ -42,6 +45,11 @@ def conv_transpose(node: ir.Node, context: Context) -> Plan | Blocked | None:
     shape, result = _shape(old.inputs[0]), _shape(node.outputs[0])
     if len(shape) != 4 or len(result) != 4:
         return Blocked("the map has no rows and columns")
+    kernel, strides = _shape(old.inputs[1])[2:], ints_attribute(old, "strides", (1, 1))
+    dilations = ints_attribute(old, "dilations", (1, 1))
+    for taps, dilation, stride in zip(kernel, dilations, strides, strict=False):
+        if (extent := (taps - 1) * dilation + 1) > stride * _MOST_TAPS:
+            return Blocked(f"a kernel of {extent} with stride {stride} is far too large")
     weights = _dense(old)
     bias = None if weights is None else bias_of(old, weights.channels)
     if weights is None or bias is None:
@@ -49,7 +57,6 @@ def conv_transpose(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if layer.problem is not None:
         return Blocked(layer.problem)
     weights_shape = weights.array.shape
-    strides = ints_attribute(old, "strides", (1, 1))
     begins = _begins(old, weights_shape[2:], strides, shape, result)
     rows, columns = (
         _axis(shape[2 + i], result[2 + i], strides[i], weights_shape[2 + i], begins[i])

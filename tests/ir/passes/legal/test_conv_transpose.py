@@ -165,6 +165,14 @@ def test_too_many_phases_and_computed_weights_are_told():
     assert "no constants" in reason
 
 
+def test_a_kernel_without_end_is_told_and_never_laid_out():
+    noted = context()
+    model = network(kernel=(2, 1), strides=(2, 1), dilations=(10**5, 1))
+    assert ops(run_pass(conv_transpose.as_pass(), model, noted)) == ["ConvTranspose"]
+    [[reason]] = noted.blocked.values()
+    assert "a kernel of 100001 with stride 2" in reason
+
+
 def test_a_result_that_is_rounded_in_several_ways_stays():
     net, noted = Net(x=[1, 2, 4, 4]), context()
     y = net.op("ConvTranspose", "x", np.ones((2, 2, 2, 2), np.float32), strides=[2, 2])
