@@ -11,6 +11,7 @@ from dlaconv.ir.passes.legal.channel_padding import channel_padding
 from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
+from dlaconv.ir.passes.legal.depth_to_space import depth_to_space
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.flatten_fc import flatten_fc
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
@@ -23,6 +24,7 @@ from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
+from dlaconv.ir.passes.legal.space_to_depth import space_to_depth
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
@@ -48,6 +50,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     conv1d,
     # before the rewrites of convolutions, which see what it makes
     selection,
+    depth_to_space,
+    space_to_depth,
     conv_transpose,
     # dilations that one kernel cannot hold, too; dilated_conv has the others
     polyphase,
