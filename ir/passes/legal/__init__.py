@@ -6,6 +6,7 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 from __future__ import annotations
 
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
+from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.channel_padding import channel_padding
 from dlaconv.ir.passes.legal.conv1d import conv1d
@@ -32,6 +33,7 @@ from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
 from dlaconv.ir.passes.legal.wide_fc_outputs import wide_fc_outputs
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
+from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
@@ -64,6 +66,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     pool_ceil_mode,
     max_pool_cascade,
     max_pool_padding,
+    average_pool_conv,
     # behind what makes Adds
     input_operand,
     # last: everything that any other makes is padded, too
@@ -76,6 +79,8 @@ _ON_PARTS = ("channel_padding",)
 
 PADDING: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS)
 REWRITES: tuple[Pass, ...] = (
+    # a rounding that averages do not need is seen only as long as they are averages
+    redundant_rounding,
     *(i.as_pass() for i in LEGALISATIONS if i.name not in _ON_PARTS),
     # some move the results of layers: back to the layer with their activation and rounding
     moved_activated,

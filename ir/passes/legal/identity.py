@@ -6,7 +6,7 @@ the grid of what they copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -35,7 +35,7 @@ def scaled_window(
 
     Args:
         builder: collects the nodes.
-        context: its target decides between depth-wise and dense; gets the layer's name.
+        context: its target decides between depth-wise and dense.
         x: the map ``[N, C, H, W]``.
         kernel: zeros and ones ``[kh, kw]``.
         gain: what a one of the kernel is worth.
@@ -58,7 +58,7 @@ def scaled_window(
     result = builder.conv(x, weights, strides=strides, pads=pads, group=group)
     layer = producer(result)
     assert layer is not None
-    context.gains.add(layer.name or "")
+    builder.gains.append(layer)
     return result
 
 
@@ -90,9 +90,14 @@ def zero_border(
 
 
 def subsampled(
-    builder: Builder, context: Context, x: ir.Value, strides: Sequence[int], counts: Sequence[int]
+    builder: Builder,
+    context: Context,
+    x: ir.Value,
+    strides: Sequence[int],
+    counts: Sequence[int],
+    store: Callable[[ir.Value], ir.Value],
 ) -> ir.Value | Blocked:
-    """Every so many rows and columns of a map, from the first on.
+    """Every so many rows and columns of a map, from the first on; not rounded yet.
 
     Even strides are convolutions that skip every other row; odd ones fold each run of as many
     columns into a row of its own, of which a convolution takes the first.
@@ -100,25 +105,27 @@ def subsampled(
     Args:
         builder: collects the nodes.
         context: its target limits what one convolution can do.
-        x: the map ``[N, C, H, W]``.
+        x: the map ``[N, C, H, W]``; stored, unless both strides are one.
         strides: along height and width.
         counts: rows and columns that are wanted.
+        store: rounds to the grid of ``x``.
     """
     value, left = x, list(strides)
     while any(stride % 2 == 0 for stride in left):
         steps = [2 if stride % 2 == 0 else 1 for stride in left]
-        thinner = scaled_window(builder, context, value, _ONE, strides=steps)
+        source = value if value is x else store(value)
+        thinner = scaled_window(builder, context, source, _ONE, strides=steps)
         if isinstance(thinner, Blocked):
             return thinner
-        value = builder.stored_like(thinner, x)
+        value = thinner
         left = [stride // step for stride, step in zip(left, steps, strict=True)]
     for axis, stride in zip((_HEIGHT, _WIDTH), left, strict=True):
-        if stride == 1:
-            continue
-        found = _every(builder, context, value, axis, stride, counts[axis - _HEIGHT])
-        if isinstance(found, Blocked):
-            return found
-        value = found
+        if stride > 1:
+            source = value if value is x else store(value)
+            found = _every(builder, context, source, axis, stride, counts[axis - _HEIGHT])
+            if isinstance(found, Blocked):
+                return found
+            value = found
     return value
 
 
@@ -166,7 +173,7 @@ def _every(
     taken = scaled_window(builder, context, builder.reshape(value, folded), first)
     if isinstance(taken, Blocked):
         return taken
-    return builder.reshape(builder.stored_like(taken, x), (samples, channels, height, count))
+    return builder.reshape(taken, (samples, channels, height, count))
 
 
 def _fits(

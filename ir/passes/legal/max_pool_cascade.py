@@ -12,6 +12,7 @@ from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.identity import oversized, shape, subsampled, swapped
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.neutral_border import neutral_border
+from dlaconv.ir.passes.legal.picking import finished
 from dlaconv.ir.passes.legal.pool_cascades import Axis, Cascade, Stage, shortest_cascade
 from dlaconv.ir.passes.legal.pool_windows import border_of, global_window, indices_read, plain_pool
 from dlaconv.ir.passes.windows import Window
@@ -61,7 +62,7 @@ def max_pool_cascade(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if line or not builder.nodes:
         builder.reshape(builder.nodes[-1].outputs[0] if builder.nodes else x, result)
     detail = f"{_by(window.kernel)} with stride {_by(window.strides)} as "
-    return builder.plan(detail + (", ".join(words) or "a copy"))
+    return finished(builder, context, detail + (", ".join(words) or "a copy"))
 
 
 def _cascade(
@@ -86,10 +87,17 @@ def _cascade(
         if isinstance(lines, Blocked):
             return lines
         pooled, left, words = lines
-    thinned = subsampled(builder, context, pooled, left, counts)
+
+    def store(value: ir.Value) -> ir.Value:
+        return builder.stored_like(value, x)
+
+    thinned = subsampled(builder, context, pooled, left, counts, store)
     if isinstance(thinned, Blocked):
         return thinned
-    return words if thinned is pooled else [*words, f"every {_by(left)}th by convolutions"]
+    if thinned is not pooled:
+        store(thinned)
+        words.append(f"every {_by(left)}th by convolutions")
+    return words
 
 
 def _along(window: Window, index: int) -> tuple[Axis, int]:

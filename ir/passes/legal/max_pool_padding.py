@@ -7,6 +7,7 @@ import onnx_ir as ir
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.neutral_border import neutral_border
+from dlaconv.ir.passes.legal.picking import finished
 from dlaconv.ir.passes.legal.pool_windows import border_of, indices_read, plain_pool
 from dlaconv.ir.pipeline import Context
 
@@ -40,4 +41,6 @@ def max_pool_padding(node: ir.Node, context: Context) -> Plan | Blocked | None:
     ends = [max(pad - done, 0) for pad, done in zip(window.pads[2:], border[2:], strict=True)]
     builder.max_pool(bordered, window.kernel, window.strides, (0, 0, *ends))
     top, left = window.pads[:2]
-    return builder.plan(f"padding of {top} at the top and {left} at the left by a convolution")
+    return finished(
+        builder, context, f"padding of {top} at the top and {left} at the left by a convolution"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlaconv.ir import dialect
+from dlaconv.ir.execution import run
 from dlaconv.ir.graph import attribute, ints_attribute, shape_of
 from dlaconv.ir.target import Target
 from tests.ir.passes.harness import Net
@@ -39,6 +40,14 @@ def wide_feeds(model, seed=0):
         value.name: (rng.normal(-10, 20, tuple(value.shape))).astype(np.float32)
         for value in model.graph.inputs
     }
+
+
+def assert_same_outputs(before, after, feeds):
+    """The graph outputs are equal, bit by bit; unrounded values between may not be."""
+    names = [value.name for value in before.graph.outputs]
+    expected, got = run(before, feeds, names), run(after, feeds, names)
+    for name in names:
+        assert np.array_equal(expected[name], got[name]), name
 
 
 def broken(model):

@@ -1,0 +1,117 @@
+"""What rewrites of averages ask about one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.graph import attribute, is_op, shape_of, sole_consumer
+from dlaconv.ir.passes.legal.building import stored_quantisation
+from dlaconv.ir.passes.legal.pool_windows import (
+    global_window,
+    pool_window,
+    values_counted,
+)
+from dlaconv.ir.passes.windows import Window
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.target import Target
+
+
+@dataclass(frozen=True)
+class Average:
+    """An average over windows of a map ``[N, C, H, W]``.
+
+    Attributes:
+        window: the windows; its pads at the ends are what the last windows reach beyond the map.
+        counts: windows along each axis.
+        divisor: what every sum is divided by; None if that varies.
+    """
+
+    window: Window
+    counts: tuple[int, ...]
+    divisor: int | None
+
+    @property
+    def whole(self) -> bool:
+        """True if there is one window, over the whole map, and it averages just that."""
+        window = self.window
+        covers = all(
+            kernel - begin >= size
+            for kernel, begin, size in zip(window.kernel, window.pads, window.size, strict=False)
+        )
+        return set(self.counts) == {1} and covers and self.divisor == math.prod(window.size)
+
+
+def average_of(node: ir.Node) -> Average | None:
+    """The average that a pool computes; None if it is none, or shapes are unknown."""
+    if is_op(node, "GlobalAveragePool"):
+        window = global_window(node)
+        if window is None or len(window.size) != 2:
+            return None
+        return Average(window, (1, 1), math.prod(window.size))
+    window = pool_window(node) if is_op(node, "AveragePool") else None
+    if window is None:
+        return None
+    counts = (shape_of(node.outputs[0]) or ())[2:]
+    with_padding = bool(attribute(node, "count_include_pad", 0))
+    counted = values_counted(window, counts, with_padding=with_padding)
+    if any(min(axis) < 1 for axis in counted):
+        return None
+    same = all(len(set(axis)) == 1 for axis in counted)
+    divisor = math.prod(axis[0] for axis in counted) if same else None
+    return Average(_reaching(window, counts), counts, divisor)
+
+
+def legal_average(node: ir.Node, target: Target) -> bool:
+    """True if the hardware has an average pool as it is."""
+    limits, window = target.average_pool, pool_window(node)
+    if is_op(node, "GlobalAveragePool"):
+        size = (shape_of(node.inputs[0]) or ())[2:] if node.inputs[0] is not None else ()
+        return all(limits.kernel[0] <= extent <= limits.kernel[1] for extent in size)
+    if window is None:
+        return False
+    padded = any(window.pads)
+    return (
+        all(limits.kernel[0] <= extent <= limits.kernel[1] for extent in window.kernel)
+        and all(stride in limits.strides for stride in window.strides)
+        and all(pad <= limits.padding[1] for pad in window.pads)
+        and not any(window.pads[2:])
+        and not attribute(node, "ceil_mode", 0)
+        and (not padded or attribute(node, "count_include_pad", 0) == 1)
+    )
+
+
+def exact_divisor(divisor: int, source: ir.Value, context: Context) -> bool:
+    """True if dividing by weights rounds no integer otherwise than dividing does.
+
+    A weight step of 2^n/a is the inverse of any divisor whose odd part is at most a; one of a/2^n
+    only of powers of two. Without integers in the source nothing can be rounded otherwise.
+    """
+    if stored_quantisation(source) is None:
+        return True
+    odd = divisor // (divisor & -divisor)
+    return odd == 1 or (context.convention == "guide" and odd <= context.target.scale_divisor[1])
+
+
+def quantiser_behind(node: ir.Node) -> Quantisation | None:
+    """The one quantisation that a result goes to as it is."""
+    following = sole_consumer(node.outputs[0])
+    if following is None or not dialect.is_quantize(following):
+        return None
+    return dialect.quantisation_of(following)
+
+
+def _reaching(window: Window, counts: tuple[int, ...]) -> Window:
+    """A window with the pads at the ends that its last windows reach into."""
+    begins = window.pads[: len(counts)]
+    ends = [
+        max((count - 1) * stride + kernel - size - begin, 0)
+        for count, stride, kernel, size, begin in zip(
+            counts, window.strides, window.kernel, window.size, begins, strict=True
+        )
+    ]
+    return replace(window, pads=(*begins, *ends))

@@ -1,0 +1,144 @@
+"""Average pools as convolutions."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dlaconv.ir.graph import attribute, ints_attribute
+from dlaconv.ir.passes.hoist_quantise import hoist_quantise
+from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
+from tests.ir.passes.harness import Net, context, node_of, ops, run_pass
+from tests.ir.passes.legal.pools import assert_same_outputs, broken, source, wide_feeds
+from tests.ir.passes.legal.support import integers_of_conv
+
+PASS = average_pool_conv.as_pass()
+PADDED = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}
+
+
+def network(shape, kind="signed", step=2.0**-6, behind=(), **attributes):
+    """A pool whose result is quantised finely, but never between two integers."""
+    net = Net(x=list(shape))
+    attributes.setdefault("pads", [0] * 4)
+    y = net.op("AveragePool", source(net, kind), **attributes)
+    for op_type in behind:
+        y = net.op(op_type, y)
+    return net.model(y if kind == "float" else net.quantize(y, step, 24))
+
+
+def legalised(model, noted=None, seed=0):
+    return run_pass(PASS, model, noted, wide_feeds(model, seed), tolerance=1e-6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["signed", "float"]), seed=st.integers(0, 99))
+def test_the_convolution_computes_the_same(data, kind, seed):
+    size = data.draw(st.tuples(st.integers(1, 14), st.integers(1, 14)))
+    kernel = [data.draw(st.integers(1, min(n + 4, 7))) for n in size]
+    strides = [data.draw(st.integers(1, 6)) for _ in size]
+    pads = [data.draw(st.integers(0, max(0, min(k - 1, 5)))) for k in kernel * 2]
+    assume(all(n + a + b >= k for n, k, a, b in zip(size, kernel, pads[:2], pads[2:], strict=True)))
+    model = network(
+        (1, 3, *size), kind,
+        kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=1,
+    )  # fmt: skip
+    noted = context()
+    feeds = wide_feeds(model, seed)
+    near = 1e-6 if kind == "float" else 0.1  # an average that is thinned out is rounded before
+    after = run_pass([PASS, hoist_quantise], model, noted, feeds, tolerance=near)
+    if kind == "signed":
+        assert_same_outputs(model, after, feeds)
+    assert noted.blocked == {}
+    found = broken(after)
+    covered = all(n <= k - a for n, k, a in zip(size, kernel, pads, strict=False))
+    assert found == [] or (covered and not noted.rewrites)
+
+
+@pytest.mark.parametrize("divisor", [3, 5, 7])
+def test_weights_are_ones_in_steps_of_the_inverse(divisor):
+    model = network((1, 16, 14, 14), kernel_shape=[divisor] * 2, strides=[2, 2],
+                    pads=[1] * 4, count_include_pad=1)  # fmt: skip
+    noted = context()
+    after = legalised(model, noted)
+    integers, steps = integers_of_conv(after)
+    assert integers.shape == (16, 1, divisor, divisor)
+    assert (integers == 1).all()
+    assert np.allclose(steps, 1 / divisor**2)
+    assert node_of(after, "Conv").name in noted.gains
+    [rewrite] = noted.rewrites
+    out = (14 + 2 - divisor) // 2 + 1
+    assert rewrite.macs == 16 * out * out * divisor**2
+
+
+def test_a_small_map_gets_a_dense_convolution():
+    model = network((1, 16, 3, 3), kernel_shape=[2, 2], strides=[1, 1], pads=[1] * 4,
+                    count_include_pad=1)  # fmt: skip
+    assert attribute(node_of(legalised(model), "Conv"), "group", 1) == 1
+
+
+def test_a_stride_of_four_is_two_and_then_two():
+    noted = context()
+    model = network((1, 32, 27, 27), kernel_shape=[4, 4], strides=[4, 4])
+    after = run_pass([PASS, hoist_quantise], model, noted, tolerance=0.1)
+    strides = [ints_attribute(node, "strides") for node in after.graph if node.op_type == "Conv"]
+    assert strides == [(2, 2), (2, 2)]
+    assert ops(after).count("QuantizeHalfEven") == 3
+
+
+def test_a_stride_behind_which_nothing_is_quantised_is_refused():
+    noted = context()
+    model = network((1, 32, 27, 27), behind=["Relu"], kernel_shape=[4, 4], strides=[4, 4])
+    assert "Conv" not in ops(legalised(model, noted))
+    [[reason]] = noted.blocked.values()
+    assert "not quantised" in reason
+
+
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+def test_uncounted_padding_is_told_and_left_alone(ceil_mode):
+    noted = context()
+    change = {"pads": [0] * 4} if ceil_mode else {"count_include_pad": 0}
+    model = network((1, 16, 8, 8), ceil_mode=ceil_mode, **{**PADDED, **change})
+    assert "AveragePool" in ops(legalised(model, noted))
+    [[reason]] = noted.blocked.values()
+    assert "at the border" in reason
+
+
+def test_uncounted_padding_of_which_every_window_has_the_same_is_fine():
+    model = network((1, 16, 2, 2), kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)
+    after = legalised(model)
+    _, steps = integers_of_conv(after)
+    assert np.allclose(steps, 1 / 4)
+
+
+@pytest.mark.parametrize(("convention", "blocked"), [("guide", False), ("int-per-real", True)])
+def test_the_grid_of_weights_must_hold_the_inverse(convention, blocked):
+    noted = context(convention=convention)
+    legalised(network((1, 16, 8, 8), **PADDED), noted)
+    assert bool(noted.blocked) == blocked
+    noted = context(convention=convention)
+    legalised(network((1, 16, 8, 8), **{**PADDED, "kernel_shape": [2, 2]}), noted)
+    assert noted.blocked == {}
+
+
+def test_a_window_beyond_the_hardware_is_refused():
+    noted = context()
+    legalised(network((1, 16, 20, 20), kernel_shape=[8, 8], strides=[2, 2]), noted)
+    [[reason]] = noted.blocked.values()
+    assert "8x8" in reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pads": [0, 0, 0, 0]},
+        {"pads": [1, 1, 0, 0]},
+        {"pads": [0] * 4, "kernel_shape": [3, 7]},
+        {"pads": [0] * 4, "kernel_shape": [12, 12]},
+    ],
+)
+def test_pools_of_the_hardware_and_of_whole_maps_are_left_alone(change):
+    noted = context()
+    after = legalised(network((1, 16, 12, 12), **{**PADDED, **change}), noted)
+    assert "AveragePool" in ops(after)
+    assert noted.rewrites == []
+    assert noted.blocked == {}
