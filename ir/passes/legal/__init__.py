@@ -31,9 +31,9 @@ from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
 from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
 from dlaconv.ir.passes.legal.wide_fc_outputs import wide_fc_outputs
+from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
-from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
