@@ -5,10 +5,13 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
+from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
+from dlaconv.ir.passes.legal.backward_affine import backward_affine
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.channel_padding import channel_padding
+from dlaconv.ir.passes.legal.constant_matmul import constant_matmul
 from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
@@ -26,20 +29,26 @@ from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.space_to_depth import space_to_depth
+from dlaconv.ir.passes.legal.split_inputs import split_inputs
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
+from dlaconv.ir.passes.legal.wide_conv import wide_conv
 from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
 from dlaconv.ir.passes.legal.wide_fc_outputs import wide_fc_outputs
 from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
+from dlaconv.ir.passes.reshape_transposes import reshape_transposes
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
     # sums first: they take along the factors of their operands
     weighted_sum,
     subtract_maps,
+    # products of maps of rows; then what their layers can take along
+    constant_matmul,
+    backward_affine,
     # what a layer with weights can take along needs no layer of its own
     forward_affine,
     channel_affine,
@@ -59,6 +68,9 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     polyphase,
     dilated_conv,
     grouped_conv,
+    # dense ones only
+    wide_conv,
+    split_inputs,
     small_depthwise,
     # behind those that change kernels and pads
     conv_pads,
@@ -85,7 +97,9 @@ REWRITES: tuple[Pass, ...] = (
     # some move the results of layers: back to the layer with their activation and rounding
     moved_activated,
     hoist_quantise,
-    # each of a row of such layers brings a Reshape before and one behind
+    # each of a row of such layers brings a Transpose or Reshape before and one behind
+    channels_first,
+    reshape_transposes,
     one_shape_op,
 )
 LEGAL: tuple[Pass, ...] = (*REWRITES, *PADDING)

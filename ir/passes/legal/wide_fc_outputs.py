@@ -36,7 +36,7 @@ def wide_fc_outputs(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return Blocked(problem)
     builder = Builder(node)
     parts = []
-    for rows in _parts(weights.channels, most, context.target.channel_multiple):
+    for rows in runs(weights.channels, most, context.target.channel_multiple):
         steps = None if weights.steps is None else weights.steps[rows]
         part = replace(weights, array=weights.array[rows], steps=steps)
         offset = bias[rows] if bias.any() else None
@@ -46,8 +46,14 @@ def wide_fc_outputs(node: ir.Node, context: Context) -> Plan | Blocked | None:
     return builder.plan(f"{weights.channels} outputs in parts of {sizes}")
 
 
-def _parts(count: int, most: int, multiple: int) -> list[slice]:
-    """Runs of about equal length, at most ``most``, all but the last one multiples."""
+def runs(count: int, most: int, multiple: int) -> list[slice]:
+    """Runs of about equal length, at most ``most``, all but the last one multiples.
+
+    Args:
+        count: how many there are of what is split.
+        most: the longest run.
+        multiple: what each run but the last should be a multiple of.
+    """
     parts = -(-count // most)
     each = -(-count // (parts * multiple)) * multiple
     if each > most:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer
-from tests.ir.passes.harness import Net, node_of
+from tests.ir.passes.harness import Net, context, node_of
 
 
 def integers_of_conv(model):
@@ -14,6 +16,18 @@ def integers_of_conv(model):
     holder = producer(node_of(model, "Conv").inputs[1])
     assert dialect.is_dequantize(holder)
     return dialect.array_of(holder.inputs[0]), dialect.step_of(holder)
+
+
+def convs(model):
+    """All convolutions of a model."""
+    return [node for node in model.graph if node.op_type == "Conv"]
+
+
+def narrow(most):
+    """A context whose target has few channels."""
+    noted = context()
+    noted.target = replace(noted.target, conv=replace(noted.target.conv, channels=(1, most)))
+    return noted
 
 
 def conv_model(

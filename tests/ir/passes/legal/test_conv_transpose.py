@@ -10,7 +10,7 @@ from dlaconv.ir.graph import ints_attribute, producer, shape_of
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
 from tests.ir.passes.harness import Net, context, ops, run_pass
-from tests.ir.passes.legal.support import activate, constants
+from tests.ir.passes.legal.support import activate, constants, convs
 
 ACTIVATIONS = st.sampled_from([None, "Relu", "LeakyRelu", "PRelu"])
 
@@ -31,10 +31,6 @@ def network(
 
 def standard(model):
     return [op for op in ops(model) if op != "Dequantize"]
-
-
-def convs(model):
-    return [node for node in model.graph if node.op_type == "Conv"]
 
 
 @given(

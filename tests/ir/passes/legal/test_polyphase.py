@@ -10,17 +10,13 @@ from dlaconv.ir.graph import ints_attribute, shape_of
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.polyphase import polyphase
 from tests.ir.passes.harness import Net, context, ops, run_pass
-from tests.ir.passes.legal.support import conv_model
+from tests.ir.passes.legal.support import conv_model, convs
 
 ACTIVATIONS = st.sampled_from([None, "Relu", "LeakyRelu", "PRelu"])
 
 
 def standard(model):
     return [op for op in ops(model) if op != "Dequantize"]
-
-
-def convs(model):
-    return [node for node in model.graph if node.op_type == "Conv"]
 
 
 def window(node):
