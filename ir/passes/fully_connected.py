@@ -71,7 +71,7 @@ class _Matrices:
         key = (source, axis, factor)
         if key in self._placed:
             return self._placed[key]
-        weights = _matrix(source, axis)
+        weights = matrix_weights(source, axis)
         if weights is None:
             return None
         if weights.axis == 0 and factor == 1.0 and len(shape_of(source) or ()) == 2:
@@ -89,8 +89,13 @@ class _Matrices:
             drop_unused(source)
 
 
-def _matrix(source: ir.Value, axis: int) -> Weights | None:
-    """Constant weights as a matrix: leading dimensions of 1 go, a vector is one output channel."""
+def matrix_weights(source: ir.Value, axis: int) -> Weights | None:
+    """Constant weights as a matrix: leading dimensions of 1 go, a vector is one output channel.
+
+    Args:
+        source: a constant or a Dequantize of one.
+        axis: its axis of output channels, -1 or -2.
+    """
     shape = shape_of(source)
     if not shape or math.prod(shape[:-2]) != 1:
         return None
@@ -157,7 +162,7 @@ def _from_matmul(node: ir.Node, matrices: _Matrices) -> None:
         source, x = node.inputs[side], node.inputs[1 - side]
         if source is None or x is None or shape is None:
             continue
-        weights, x_shape = _matrix(source, axis), shape_of(x)
+        weights, x_shape = matrix_weights(source, axis), shape_of(x)
         if weights is None or x_shape is None:
             continue
         inner = weights.array.shape[1 - weights.axis]

@@ -148,6 +148,13 @@ class Builder:
         shape = _static(x)
         return self.op("Transpose", [x], [shape[axis] for axis in perm], perm=perm)
 
+    def again(self, node: ir.Node, x: ir.Value) -> ir.Value:
+        """The operator of ``node`` on another map of the same shape."""
+        shape = _static(node.outputs[0])
+        if is_op(node, "Reshape"):
+            return self.reshape(x, shape)
+        return self.op(node.op_type, [x, *node.inputs[1:]], shape, **dict(node.attributes))
+
     def weights(self, weights: Weights) -> ir.Value:
         """Weights as a value: a constant, or the ``Dequantize`` of integers."""
         name = self.name("weights")

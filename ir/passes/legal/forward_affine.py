@@ -50,7 +50,7 @@ def forward_affine(node: ir.Node, context: Context) -> Plan | None:
     builder = Builder(node)
     x = found.source
     for move in found.moves:
-        x = _again(builder, move, x)
+        x = builder.again(move, x)
     bias = bias + _weighted(weights, _by_row(offset, weights, group))
     builder.op(
         node.op_type,
@@ -161,11 +161,3 @@ def _weighted(weights: Weights, rows: np.ndarray) -> np.ndarray:
 
 def _along_inputs(rows: np.ndarray, weights: Weights) -> np.ndarray:
     return rows.reshape(*rows.shape, *(1,) * (weights.array.ndim - 2))
-
-
-def _again(builder: Builder, move: ir.Node, x: ir.Value) -> ir.Value:
-    """The same operator on another map of the same shape."""
-    shape = shape_of(move.outputs[0]) or ()
-    if is_op(move, "Reshape"):
-        return builder.reshape(x, [int(size) for size in shape])
-    return builder.op(move.op_type, [x, *move.inputs[1:]], shape, **dict(move.attributes))
