@@ -59,7 +59,12 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     wide_fc_inputs,
     # before all that look at maps of rows and columns
     conv1d,
-    # before the rewrites of convolutions, which see what it makes
+    # poolings: their size first, then their window, then their padding
+    pool_ceil_mode,
+    max_pool_cascade,
+    max_pool_padding,
+    average_pool_conv,
+    # all these before the rewrites of convolutions, which see what they make
     selection,
     depth_to_space,
     space_to_depth,
@@ -74,11 +79,6 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     small_depthwise,
     # behind those that change kernels and pads
     conv_pads,
-    # poolings: their size first, then their window, then their padding
-    pool_ceil_mode,
-    max_pool_cascade,
-    max_pool_padding,
-    average_pool_conv,
     # behind what makes Adds
     input_operand,
     # last: everything that any other makes is padded, too

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from dlaconv.ir import dialect
 from dlaconv.ir.graph import is_op, producer, shape_of
 from dlaconv.ir.passes.legal.activated import rounding_problem
 from dlaconv.ir.passes.legal.building import Builder, Shape
@@ -23,20 +24,43 @@ def flatten_fc(node: ir.Node, context: Context) -> Plan | Blocked | None:
     [O, CHW] are a kernel [O, C, H, W] for a convolution with one position.
 
     Conditions: The map is no larger than the largest kernel, and has no more channels than a
-    convolution reads. Only where the fully connected layer has too many inputs.
+    convolution reads. Only where the fully connected layer has too many inputs, or would have them
+    once the channels of the map are padded.
 
     Cost: None.
     """
-    target = context.target
-    weights = weights_of(node)
-    if weights is None or weights.array.shape[1] <= target.fc_channels[1]:
+    target, weights = context.target, weights_of(node)
+    if weights is None:
         return None
+    source = flattened(node)
+    shape = shape_of(source) if source is not None else None
+    if source is None or shape is None:
+        return None
+    count = weights.array.shape[1] // shape[1] * padded_channels(source, target)
+    if count <= target.fc_channels[1] or not kernel_fits(shape, target.conv):
+        return None  # wide_fc_inputs lays it out anew
+    return whole_map_convolution(node, source, target)
+
+
+def flattened(node: ir.Node) -> ir.Value | None:
+    """The map ``[N, C, ...]`` whose values in order a fully connected layer reads, if it is one."""
     flatten = producer(node.inputs[0])
     source = flatten.inputs[0] if flatten is not None and is_op(flatten, "Reshape") else None
     shape = shape_of(source) if source is not None else None
-    if source is None or shape is None or not kernel_fits(shape, target.conv):
-        return None  # wide_fc_inputs lays it out anew
-    return whole_map_convolution(node, source, target)
+    rows = shape_of(node.outputs[0])
+    if source is None or shape is None or rows is None or len(shape) < 3 or shape[0] != rows[0]:
+        return None
+    return source
+
+
+def padded_channels(x: ir.Value, target: Target) -> int:
+    """The channels that a map has once they fill whole groups; those of a graph input stay."""
+    channels, multiple = (shape_of(x) or (0, 0))[1], target.channel_multiple
+    maker, origin = producer(x), x
+    while maker is not None and (dialect.is_quantize(maker) or is_op(maker, "Transpose")):
+        origin = maker.inputs[0] or origin
+        maker = producer(origin)
+    return channels if origin.is_graph_input() else -(-channels // multiple) * multiple
 
 
 def kernel_fits(shape: Shape, limits: KernelLimits) -> bool:

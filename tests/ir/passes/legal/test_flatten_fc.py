@@ -85,3 +85,12 @@ def test_it_costs_nothing():
     run_pass(flatten_fc.as_pass(), fc_model([1, 4, 3, 3], 6), noted)
     assert [rewrite.macs for rewrite in noted.rewrites] == [0]
     assert context().target != noted.target
+
+
+@pytest.mark.parametrize(("channels", "wide"), [(16, False), (17, True), (20, True)])
+def test_channels_that_will_be_padded_count(channels, wide):
+    net = Net(x=[1, channels, 7, 7])
+    value = net.op("Reshape", net.op("Relu", "x"), np.array([1, channels * 49]))
+    model = net.model(net.op("Gemm", value, np.ones((2, channels * 49)), transB=1))
+    after = run_pass(flatten_fc.as_pass(), model, small_target(1000))
+    assert ("Conv" in ops(after)) == wide

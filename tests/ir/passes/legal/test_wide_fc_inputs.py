@@ -1,12 +1,13 @@
 """Fully connected layers with many inputs, as convolutions of the inputs laid out anew."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dlaconv.ir.graph import shape_of
 from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
-from tests.ir.passes.harness import node_of, ops, run_pass
+from tests.ir.passes.harness import Net, node_of, ops, run_pass
 from tests.ir.passes.legal.fully_connected import fc_model, small_target
 
 
@@ -52,3 +53,19 @@ def test_whole_groups_of_channels_are_preferred(shape, layout):
 def test_the_limit_is_that_of_the_target(count, wide):
     after = run_pass(wide_fc_inputs.as_pass(), fc_model([1, count], 2, flatten=False))
     assert ("Conv" in ops(after)) == wide
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [([4, 9, 9], None), ([4, 9, 14], (252, 2, 1)), ([100, 5, 9], (1500, 3, 1))]
+)
+def test_channels_that_will_be_padded_count(shape, layout):
+    net, count = Net(x=[1, *shape]), int(np.prod(shape))
+    value = net.op("Reshape", net.op("Relu", "x"), np.array([1, count]))
+    model = net.model(net.op("Gemm", value, np.ones((2, count)), transB=1))
+    noted = small_target(2000)
+    after = run_pass(wide_fc_inputs.as_pass(), model, noted)
+    assert not noted.blocked
+    if layout is None:
+        assert "Conv" not in ops(after)
+    else:  # each channel becomes several
+        assert shape_of(node_of(after, "Conv").inputs[0])[1:] == layout
