@@ -19,7 +19,7 @@ from dlaconv.ir.graph import (
     take_over,
     unique_name,
 )
-from dlaconv.ir.layers import PIPELINED, ROUNDING
+from dlaconv.ir.layers import ACTIVATIONS, ROUNDING
 from dlaconv.ir.passes.linear_ops import stem
 from dlaconv.ir.pipeline import Context, ir_pass
 
@@ -34,7 +34,7 @@ def moved_activated(model: ir.Model, context: Context) -> None:
     of a Concat only where layers compute all its operands for nothing else.
     """
     del context
-    queue = [node for node in model.graph if is_op(node, *PIPELINED)]
+    queue = [node for node in model.graph if is_op(node, *ACTIVATIONS)]
     while queue:
         node = queue.pop()
         move = producer(node.inputs[0])
@@ -84,8 +84,13 @@ def _per_channel(slopes: np.ndarray) -> np.ndarray | None:
 
 
 def _layer_result(value: ir.Value | None) -> bool:
-    """True for what a layer computes for one reader, not rounded yet."""
-    return is_op(producer(value), *ROUNDING) and value is not None and bool(sole_consumer(value))
+    """True for what a layer computes for one reader, not rounded yet, and for what moves that."""
+    while value is not None and sole_consumer(value) is not None:
+        maker = producer(value)
+        if maker is None or not is_op(maker, "Reshape", "Transpose"):
+            return is_op(maker, *ROUNDING)
+        value = maker.inputs[0]
+    return False
 
 
 def _swap(
@@ -99,7 +104,9 @@ def _swap(
         assert x is not None
         if x not in made:
             inputs = (
-                [x] if part is None else [x, dialect.constant(f"{stem(activation)}/slopes", part)]
+                [x, *activation.inputs[1:]]
+                if part is None
+                else [x, dialect.constant(f"{stem(activation)}/slopes", part)]
             )
             name = stem(activation) if len(slopes) == 1 else f"{stem(activation)}/{index}"
             node = ir.node(activation.op_type, inputs, dict(activation.attributes), name=name)

@@ -11,6 +11,8 @@ from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.channel_padding import channel_padding
+from dlaconv.ir.passes.legal.clip_by_saturation import clip_by_saturation
+from dlaconv.ir.passes.legal.concat_axis import concat_axis
 from dlaconv.ir.passes.legal.constant_matmul import constant_matmul
 from dlaconv.ir.passes.legal.conv1d import conv1d
 from dlaconv.ir.passes.legal.conv_pads import conv_pads
@@ -20,6 +22,7 @@ from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.flatten_fc import flatten_fc
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
+from dlaconv.ir.passes.legal.hard_sigmoid import hard_sigmoid
 from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
@@ -27,6 +30,7 @@ from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
 from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.selection import selection
+from dlaconv.ir.passes.legal.silu import silu
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.space_to_depth import space_to_depth
 from dlaconv.ir.passes.legal.split_inputs import split_inputs
@@ -43,6 +47,9 @@ from dlaconv.ir.passes.reshape_transposes import reshape_transposes
 from dlaconv.ir.pipeline import Pass
 
 LEGALISATIONS: tuple[Legalisation, ...] = (
+    # before the rewrites of the factors that it is made of
+    hard_sigmoid,
+    silu,
     # sums first: they take along the factors of their operands
     weighted_sum,
     subtract_maps,
@@ -79,8 +86,11 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     small_depthwise,
     # behind those that change kernels and pads
     conv_pads,
+    concat_axis,
     # behind what makes Adds
     input_operand,
+    # behind all that make layers, which clips want to follow
+    clip_by_saturation,
     # last: everything that any other makes is padded, too
     channel_padding,
 )
@@ -89,7 +99,11 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
 _ON_PARTS = ("channel_padding",)
 """Legalisations for parts of a network, once it is cut: what the host reads keeps its shape."""
 
-PADDING: tuple[Pass, ...] = tuple(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS)
+PADDING: tuple[Pass, ...] = (
+    # again: a clip may have become the end of a part
+    clip_by_saturation.as_pass(),
+    *(i.as_pass() for i in LEGALISATIONS if i.name in _ON_PARTS),
+)
 REWRITES: tuple[Pass, ...] = (
     # a rounding that averages do not need is seen only as long as they are averages
     redundant_rounding,
