@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from dlaconv.ir import dialect
-from dlaconv.ir.graph import attribute, is_op, shape_of, sole_consumer
+from dlaconv.ir.graph import attribute, is_op, shape_of
 from dlaconv.ir.passes.legal.building import stored_quantisation
 from dlaconv.ir.passes.legal.pool_windows import (
     global_window,
@@ -17,7 +16,6 @@ from dlaconv.ir.passes.legal.pool_windows import (
 )
 from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.pipeline import Context
-from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.target import Target
 
 
@@ -95,14 +93,6 @@ def exact_divisor(divisor: int, source: ir.Value, context: Context) -> bool:
         return True
     odd = divisor // (divisor & -divisor)
     return odd == 1 or (context.convention == "guide" and odd <= context.target.scale_divisor[1])
-
-
-def quantiser_behind(node: ir.Node) -> Quantisation | None:
-    """The one quantisation that a result goes to as it is."""
-    following = sole_consumer(node.outputs[0])
-    if following is None or not dialect.is_quantize(following):
-        return None
-    return dialect.quantisation_of(following)
 
 
 def _reaching(window: Window, counts: tuple[int, ...]) -> Window:

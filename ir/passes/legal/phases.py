@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import shape_of, sole_consumer
+from dlaconv.ir.graph import producer, shape_of, sole_consumer
 from dlaconv.ir.passes.legal.activated import Activated
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan
@@ -136,6 +136,9 @@ def phased_layer(
         strides=[axis.stride for axis in axes],
         pads=[axes[0].begin, axes[1].begin, axes[0].end, axes[1].end],
     )
+    convolution = producer(value)
+    if layer.layer.name in context.gains and convolution is not None:
+        builder.gains.append(convolution)
     value = layer.activate(builder, value, np.repeat(np.arange(outputs), repeats))
     cut, following = any(axis.cut for axis in axes), sole_consumer(layer.result)
     rounded = cut and following is not None and dialect.is_quantize(following)
