@@ -1,9 +1,9 @@
-"""The files that are mutated: small QONNX networks, and the ACCESS files made of them."""
+"""The files that are mutated: small QONNX and ONNX networks, and ACCESS files made of them."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ import dlaconv
 from dlaconv.errors import UserError
 from dlaconv.plugins import Plugins
 from tests import networks
-from tests.fuzz import oddities
+from tests.fuzz import oddities, plain
 
-QONNX, ACCESS = "qonnx", "access"
-SUBJECTS = (QONNX, ACCESS)
+QONNX, ONNX, ACCESS = "qonnx", "onnx", "access"
+SUBJECTS = (QONNX, ONNX, ACCESS)
 _ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("tests/data/qonnx", "examples/digits")
+_PLAIN_FOLDERS = ("examples/digits_float",)
 _LARGEST = 150_000
 _WAYS = (
     {},
@@ -54,7 +55,12 @@ def build(folders: Sequence[Path] = ()) -> Corpus:
     """
     sources = [*_generated(), *_found([*(_ROOT / name for name in _FOLDERS), *folders])]
     sources.sort(key=lambda seed: seed.name)
-    return {QONNX: sources, ACCESS: [*_converted(sources), *_foreign(sources)]}
+    plains = [*_seeds(plain.models()), *_found(_ROOT / name for name in _PLAIN_FOLDERS)]
+    return {
+        QONNX: sources,
+        ONNX: sorted(plains, key=lambda seed: seed.name),
+        ACCESS: [*_converted(sources), *_foreign(sources)],
+    }
 
 
 def _generated() -> Iterator[Seed]:
@@ -68,7 +74,10 @@ def _generated() -> Iterator[Seed]:
         "varied": networks.varied(5, size=8),
         "varied-unsigned": networks.varied(6, style(unsigned=True, per_channel=False), size=8),
     }
-    models = {name: network.model for name, network in built.items()} | oddities.models()
+    yield from _seeds({name: net.model for name, net in built.items()} | oddities.models())
+
+
+def _seeds(models: Mapping[str, onnx.ModelProto]) -> Iterator[Seed]:
     for name, model in models.items():
         yield Seed(f"generated/{name}", model.SerializeToString(deterministic=True))
 

@@ -11,7 +11,7 @@ from random import Random
 import onnx
 
 from tests.fuzz import byte_level, semantic, wire_level
-from tests.fuzz.corpus import ACCESS, QONNX, Corpus, Seed
+from tests.fuzz.corpus import ACCESS, ONNX, QONNX, Corpus, Seed
 from tests.fuzz.semantic.draft import Draft
 
 BYTES, WIRE, SEMANTIC = "bytes", "wire", "semantic"
@@ -85,7 +85,7 @@ class Mutant:
 def recipe(corpus: Corpus, seed: int, number: int) -> Recipe:
     """The recipe of a mutant."""
     random = Random(f"{seed}/{number}")
-    subject = random.choice((QONNX, QONNX, QONNX, ACCESS, ACCESS))
+    subject = random.choice((QONNX, QONNX, ONNX, ONNX, ACCESS))
     level = random.choices(LEVELS, (2, 3, 10))[0]
     origin, other = (random.choice(corpus[subject]) for _ in range(2))
     steps = tuple(random.getrandbits(48) for _ in range(random.choice(_STEPS)))

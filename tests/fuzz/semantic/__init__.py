@@ -11,6 +11,7 @@ from tests.fuzz.semantic import (
     graphs,
     headers,
     insertions,
+    integers,
     names,
     quantisers,
     subgraphs,
@@ -25,6 +26,7 @@ _EVERYWHERE: tuple[Mutation, ...] = (
 )  # fmt: skip
 _OWN = {
     "qonnx": quantisers.MUTATIONS * 4,
+    "onnx": integers.MUTATIONS * 4,
     "access": access.MUTATIONS * 4,
 }
 _TRIES = 20
