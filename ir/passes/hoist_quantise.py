@@ -23,9 +23,9 @@ from dlaconv.ir.passes.linear_ops import stem
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-_PICKS = ("Slice", "Gather", "DepthToSpace", "SpaceToDepth")
+PICKS = ("Slice", "Gather", "DepthToSpace", "SpaceToDepth")
 """Operators that pick values of their first input."""
-_MOVES = ("MaxPool", "Reshape", "Transpose", *_PICKS)
+_MOVES = ("MaxPool", "Reshape", "Transpose", *PICKS)
 
 
 @ir_pass()
@@ -130,7 +130,7 @@ def _commutes(
         )
     if is_op(node, *_MOVES):
         computed = is_op(node, "Reshape") and input_array(node, 1) is None
-        if is_op(node, *_PICKS) and is_constant(source):
+        if is_op(node, *PICKS) and is_constant(source):
             return False
         return source not in stored and not computed and _free(source, node)
     return False

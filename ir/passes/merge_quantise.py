@@ -11,12 +11,11 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import bypass, insert_before, is_op, producer, take_over
+from dlaconv.ir.passes.hoist_quantise import PICKS
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-_MOVES = (
-    "MaxPool", "Reshape", "Transpose", "Slice", "Gather", "DepthToSpace", "SpaceToDepth",
-)  # fmt: skip
+_MOVES = ("MaxPool", "Reshape", "Transpose", *PICKS)
 _SURE_BITS = 20
 """Up to so many bits, (k * step) / step in float32 lies within half a unit of k."""
 
