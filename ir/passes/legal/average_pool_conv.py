@@ -15,7 +15,6 @@ from dlaconv.ir.passes.legal.averages import (
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.identity import shape
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.picking import finished
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
 
@@ -55,7 +54,7 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     assert layer is not None
     builder.gains.append(layer)
     size = "x".join(map(str, average.window.kernel))
-    return finished(builder, context, f"a {size} convolution with weights of 1/{divisor}")
+    return builder.plan(f"a {size} convolution with weights of 1/{divisor}")
 
 
 def _pattern(average: Average, largest: int) -> tuple[np.ndarray, list[int]]:

@@ -50,7 +50,7 @@ class Builder:
         The node that makes it takes over the node's name, which reports and files show.
         """
         self.nodes[-1].name = self.node.name
-        return Plan(tuple(self.nodes), detail, tuple(dropped))
+        return Plan(tuple(self.nodes), detail, tuple(dropped), gains=tuple(self.gains))
 
     def op(
         self,

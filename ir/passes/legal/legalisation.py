@@ -36,12 +36,14 @@ class Plan:
         detail: what they are, in words.
         dropped: nodes in front of the old one whose work they do, too.
         rounded: True if the result is rounded where the old one was not, which the name stood for.
+        gains: those of the new nodes that only hand values on, see `Context.gains`.
     """
 
     nodes: tuple[ir.Node, ...]
     detail: str
     dropped: tuple[ir.Node, ...] = ()
     rounded: bool = False
+    gains: tuple[ir.Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Legalisation:
         before = macs(node) + total_macs(plan.dropped)
         graph = node.graph
         replace_node(node, *plan.nodes)
+        context.gains.update(gain.name or "" for gain in plan.gains)
         if plan.rounded and isinstance(graph, ir.Graph):
             result = plan.nodes[-1].outputs[0]
             result.name = unique_name(graph, f"{result.name}/rounded")

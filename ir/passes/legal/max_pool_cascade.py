@@ -12,7 +12,6 @@ from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.identity import oversized, shape, subsampled, swapped
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.neutral_border import neutral_border
-from dlaconv.ir.passes.legal.picking import finished
 from dlaconv.ir.passes.legal.pool_cascades import Axis, Cascade, Stage, shortest_cascade
 from dlaconv.ir.passes.legal.pool_windows import border_of, global_window, indices_read, plain_pool
 from dlaconv.ir.passes.windows import Window
@@ -62,7 +61,7 @@ def max_pool_cascade(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if line or not builder.nodes:
         builder.reshape(builder.nodes[-1].outputs[0] if builder.nodes else x, result)
     detail = f"{_by(window.kernel)} with stride {_by(window.strides)} as "
-    return finished(builder, context, detail + (", ".join(words) or "a copy"))
+    return builder.plan(detail + (", ".join(words) or "a copy"))
 
 
 def _cascade(

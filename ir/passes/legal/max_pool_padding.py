@@ -7,7 +7,6 @@ import onnx_ir as ir
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.neutral_border import neutral_border
-from dlaconv.ir.passes.legal.picking import finished
 from dlaconv.ir.passes.legal.pool_windows import border_of, indices_read, plain_pool
 from dlaconv.ir.pipeline import Context
 
