@@ -8,16 +8,26 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.graph import (
+    attribute,
     bypass,
     drop_unread,
     input_array,
     ints_attribute,
     is_op,
     is_optional_input_absent,
+    producer,
     shape_of,
 )
 from dlaconv.ir.pipeline import Context, ir_pass
 
+_WIDER = {
+    ir.DataType.FLOAT: (ir.DataType.DOUBLE,),
+    ir.DataType.FLOAT16: (ir.DataType.FLOAT, ir.DataType.DOUBLE),
+    ir.DataType.BFLOAT16: (ir.DataType.FLOAT, ir.DataType.DOUBLE),
+}
+"""Types that hold every value of another one."""
+_STILL = ("align_corners", "asymmetric", "half_pixel", "pytorch_half_pixel")
+"""Coordinate transformations under which a factor of 1 moves no point."""
 _OPTIONAL_OUTPUTS = (
     "BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN",
 )  # fmt: skip
@@ -32,6 +42,7 @@ def clean(model: ir.Model, context: Context) -> None:
     graph = model.graph
     for node in graph:
         _trim_outputs(node)
+        _skip_detour(node)
         if _does_nothing(node):
             bypass(node)
     drop_unread(graph)
@@ -70,6 +81,28 @@ def _cast(node: ir.Node) -> bool:
     return source is not None and source.dtype == node.attributes["to"].as_int()
 
 
+def _skip_detour(node: ir.Node) -> None:
+    """Lets a Cast back from a wider type read what was cast there."""
+    before = producer(node.inputs[0]) if is_op(node, "Cast") and node.inputs else None
+    if before is None or not is_op(before, "Cast") or before.inputs[0] is None:
+        return
+    narrow, wide = before.inputs[0].dtype, ir.DataType(before.attributes["to"].as_int())
+    if narrow is not None and wide in _WIDER.get(narrow, ()):
+        node.replace_input_with(0, before.inputs[0])
+
+
+def _clip(node: ir.Node) -> bool:
+    largest = np.finfo(np.float32).max
+    ends = []
+    for index in (1, 2):
+        absent, array = is_optional_input_absent(node, index), input_array(node, index)
+        if not absent and (array is None or array.dtype != np.float32):
+            return False
+        ends.append(None if array is None else float(array.reshape(())))
+    low, high = ends
+    return (low is None or low <= -largest) and (high is None or high >= largest)
+
+
 def _pad(node: ir.Node) -> bool:
     pads = input_array(node, 1)
     return pads is not None and not pads.any()
@@ -79,6 +112,27 @@ def _same_shape(node: ir.Node) -> bool:
     source = node.inputs[0]
     before = shape_of(source) if source is not None else None
     return before is not None and before == shape_of(node.outputs[0])
+
+
+def _slice(node: ir.Node) -> bool:
+    if not _same_shape(node):
+        return False
+    steps = input_array(node, 4)
+    return is_optional_input_absent(node, 4) or (steps is not None and bool((steps > 0).all()))
+
+
+def _resize(node: ir.Node) -> bool:
+    """Points that stay where they are, however one interpolates between them."""
+    mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    scales = input_array(node, 2)
+    by_size = is_optional_input_absent(node, 2)
+    same = by_size or (scales is not None and bool((scales == 1).all()))
+    return same and mode in _STILL and _same_shape(node)
+
+
+def _kept_axes(node: ir.Node) -> bool:
+    """A reduction along axes of extent 1 only."""
+    return bool(attribute(node, "keepdims", 1)) and _same_shape(node)
 
 
 def _transpose(node: ir.Node) -> bool:
@@ -112,11 +166,15 @@ def _neutral(neutral: float) -> Callable[[ir.Node], bool]:
 _IDENTITIES: dict[str, Callable[[ir.Node], bool]] = {
     "AveragePool": _pool,
     "Cast": _cast,
+    "Clip": _clip,
     "Concat": _one_operand,
+    "DepthToSpace": _same_shape,
     "Div": _neutral(1.0),
     "Dropout": _dropout,
     "Expand": _same_shape,
     "Flatten": _same_shape,
+    "GlobalAveragePool": _same_shape,
+    "GlobalMaxPool": _same_shape,
     "Identity": lambda _node: True,
     "Max": _one_operand,
     "MaxPool": _pool,
@@ -124,9 +182,19 @@ _IDENTITIES: dict[str, Callable[[ir.Node], bool]] = {
     "Min": _one_operand,
     "Mul": _neutral(1.0),
     "Pad": _pad,
+    "Pow": _neutral(1.0),
+    "ReduceMax": _kept_axes,
+    "ReduceMean": _kept_axes,
+    "ReduceMin": _kept_axes,
+    "ReduceSum": _kept_axes,
     "Reshape": _same_shape,
+    "Resize": _resize,
+    "Slice": _slice,
+    "SpaceToDepth": _same_shape,
+    "Split": _same_shape,
     "Squeeze": _same_shape,
     "Sum": _one_operand,
+    "Tile": _same_shape,
     "Transpose": _transpose,
     "Unsqueeze": _same_shape,
 }

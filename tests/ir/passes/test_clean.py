@@ -22,6 +22,18 @@ from dlaconv.ir.passes.clean import clean
         ("Div", [np.float32(1)], {}),
         ("Sum", [], {}),
         ("Expand", [np.array([1, 3, 8, 8])], {}),
+        ("Clip", [], {}),
+        ("Clip", [np.float32(-np.inf), np.finfo(np.float32).max], {}),
+        ("Tile", [np.ones(4, np.int64)], {}),
+        ("Pow", [np.float32(1)], {}),
+        ("Slice", [np.array([0, -8]), np.array([9, 99]), np.array([1, 2])], {}),
+        ("Resize", [None, np.ones(4, np.float32)], {"mode": "linear"}),
+        ("Resize", [None, None, np.array([1, 3, 8, 8])], {"mode": "nearest"}),
+        ("Split", [], {"axis": 1, "num_outputs": 1}),
+        ("DepthToSpace", [], {"blocksize": 1}),
+        ("SpaceToDepth", [], {"blocksize": 1}),
+        ("ReduceMean", [np.array([0])], {}),
+        ("ReduceSum", [np.array([0])], {"keepdims": 1}),
     ],
 )
 def test_a_node_that_does_nothing_goes(op_type, extra, attributes):
@@ -42,6 +54,19 @@ def test_a_node_that_does_nothing_goes(op_type, extra, attributes):
         ("Mul", [np.ones((2, 3, 1, 1))], {}),
         ("Mul", [np.float32(1.5)], {}),
         ("Add", [np.float32(0)], {}),
+        ("Clip", [np.float32(0)], {}),
+        ("Clip", [None, np.float32(6)], {}),
+        ("Tile", [np.array([1, 1, 2, 1])], {}),
+        ("Pow", [np.float32(2)], {}),
+        ("Slice", [np.array([-1]), np.array([-99]), np.array([3]), np.array([-1])], {}),
+        ("Resize", [None, np.float32([1, 1, 1.1, 1])], {"mode": "nearest"}),
+        (
+            "Resize",
+            [None, np.ones(4, np.float32)],
+            {"mode": "nearest", "coordinate_transformation_mode": "tf_half_pixel_for_nn"},
+        ),
+        ("ReduceMean", [np.array([1])], {}),
+        ("ReduceSum", [np.array([0])], {"keepdims": 0}),
     ],
 )
 def test_a_node_that_does_something_stays(op_type, extra, attributes):
@@ -118,3 +143,26 @@ def test_unused_graph_inputs_stay():
     net = Net(x=[1, 4], unused=[1, 2])
     net.op("Relu", "x", out="y")
     assert [value.name for value in run_pass(clean, net.model("y")).graph.inputs] == ["x", "unused"]
+
+
+@pytest.mark.parametrize("op_type", ["GlobalAveragePool", "GlobalMaxPool", "ReduceMax"])
+def test_reducing_one_value_does_nothing(op_type):
+    net = Net(x=[1, 3, 1, 1])
+    axes = [np.array([2, 3])] if op_type == "ReduceMax" else []
+    net.op("Tanh", net.op(op_type, net.op("Relu", "x"), *axes), out="y")
+    assert ops(run_pass(clean, net.model("y"))) == ["Relu", "Tanh"]
+
+
+@pytest.mark.parametrize(("there", "gone"), [(11, True), (10, False)])
+def test_a_detour_through_a_wider_type_is_left_out(there, gone):
+    net = Net(x=[1, 3])
+    value = net.op("Cast", net.op("Cast", net.op("Relu", "x"), to=there), to=1)
+    net.op("Tanh", value, out="y")
+    after = ops(run_pass(clean, net.model("y")))
+    assert after == ["Relu", *([] if gone else ["Cast", "Cast"]), "Tanh"]
+
+
+def test_bounds_that_are_computed_are_not_judged():
+    net = Net(x=[1, 3], low=[])
+    net.op("Clip", "x", "low", out="y")
+    assert ops(run_pass(clean, net.model("y"))) == ["Clip"]
