@@ -40,6 +40,4 @@ def max_pool_padding(node: ir.Node, context: Context) -> Plan | Blocked | None:
     ends = [max(pad - done, 0) for pad, done in zip(window.pads[2:], border[2:], strict=True)]
     builder.max_pool(bordered, window.kernel, window.strides, (0, 0, *ends))
     top, left = window.pads[:2]
-    return finished(
-        builder, context, f"padding of {top} at the top and {left} at the left by a convolution"
-    )
+    return builder.plan(f"padding of {top} at the top and {left} at the left by a convolution")
