@@ -1,9 +1,11 @@
 import numpy as np
+import onnx_ir as ir
 import pytest
 from harness import Net, context, node_of, ops, random_feeds, run_pass
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dlaconv.ir.passes import CANONICAL
 from dlaconv.ir.passes.explicit_pads import explicit_pads
 
 RNG = np.random.default_rng(0)
@@ -147,3 +149,29 @@ def test_a_pad_that_is_a_graph_output_stays():
     net.op("Conv", value, WEIGHTS, out="y")
     model = net.model("y", value)
     assert "Pad" in ops(run_pass(explicit_pads, model, feeds=random_feeds(model)))
+
+
+def test_pads_that_torchscript_computes_in_the_graph_are_folded():
+    """``F.pad(x, (1, 2, 0, 1))`` without constant folding, as PyTorch 1.x and 2.x export it."""
+    net = Net(x=[1, 3, 8, 8])
+    stated = integers(net, [1, 2, 0, 1])
+    count = net.op("Gather", net.op("Shape", stated), integers(net, [0]), axis=0)
+    rank = net.op("Mul", integers(net, 4), integers(net, 2))
+    zeros = net.op("ConstantOfShape", net.op("Sub", rank, count), value=ir.tensor([0]))
+    every = net.op("Concat", net.op("Cast", stated, to=ir.DataType.INT64), zeros, axis=0)
+    pairs = net.op("Reshape", every, integers(net, [-1, 2]))
+    last_first = net.op(
+        "Slice", pairs, integers(net, [-1]), integers(net, [-(2**63) + 1]), integers(net, [0]),
+        integers(net, [-1]),
+    )  # fmt: skip
+    flat = net.op("Reshape", net.op("Transpose", last_first, perm=[1, 0]), integers(net, [-1]))
+    padded = net.op("Pad", "x", net.op("Cast", flat, to=ir.DataType.INT64))
+    net.op("Conv", padded, WEIGHTS, out="y")
+    net.values["y"].shape = ir.Shape([1, 4, 7, 9])  # which ONNX does not see
+    after = run_pass(CANONICAL, net.model("y"), tolerance=1e-5)
+    assert ops(after) == ["Conv"]
+    assert pads(after) == [0, 1, 1, 2]
+
+
+def integers(net, numbers):
+    return net.const(np.array(numbers, np.int64), dtype=np.int64)
