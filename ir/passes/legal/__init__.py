@@ -21,6 +21,8 @@ from dlaconv.ir.passes.legal.depth_to_space import depth_to_space
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
 from dlaconv.ir.passes.legal.flatten_fc import flatten_fc
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
+from dlaconv.ir.passes.legal.global_average import global_average
+from dlaconv.ir.passes.legal.global_average_sum import global_average_sum
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.hard_sigmoid import hard_sigmoid
 from dlaconv.ir.passes.legal.input_operand import input_operand
@@ -60,6 +62,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     forward_affine,
     channel_affine,
     unrounded_affine,
+    global_average_sum,
     # outputs first: each part may have too many inputs
     wide_fc_outputs,
     flatten_fc,
@@ -71,6 +74,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     max_pool_cascade,
     max_pool_padding,
     average_pool_conv,
+    global_average,
     # all these before the rewrites of convolutions, which see what they make
     selection,
     depth_to_space,

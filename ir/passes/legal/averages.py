@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from dlaconv.ir.graph import attribute, is_op, shape_of
+from dlaconv.ir.graph import (
+    attribute,
+    input_array,
+    ints_attribute,
+    is_op,
+    is_optional_input_absent,
+    shape_of,
+)
 from dlaconv.ir.passes.legal.building import stored_quantisation
 from dlaconv.ir.passes.legal.pool_windows import (
     global_window,
@@ -105,3 +112,62 @@ def _reaching(window: Window, counts: tuple[int, ...]) -> Window:
         )
     ]
     return replace(window, pads=(*begins, *ends))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over whole axes of a map.
+
+    Attributes:
+        x: the map.
+        axes: the axes, from 1 on.
+        keepdims: True if they stay, one element long.
+    """
+
+    x: ir.Value
+    axes: tuple[int, ...]
+    keepdims: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the map."""
+        return shape_of(self.x) or ()
+
+    @property
+    def divisor(self) -> int:
+        """How many values are averaged."""
+        return math.prod(self.shape[axis] for axis in self.axes)
+
+    @property
+    def result(self) -> tuple[int, ...]:
+        """Shape of the result while the axes stay."""
+        return tuple(1 if axis in self.axes else n for axis, n in enumerate(self.shape))
+
+
+def mean_of(node: ir.Node) -> Mean | None:
+    """The mean over whole axes that a pool or ReduceMean computes; None if it is none."""
+    x = node.inputs[0] if node.inputs else None
+    if x is None or shape_of(x) is None:
+        return None
+    if is_op(node, "ReduceMean"):
+        axes = reduced_axes(node)
+        keepdims = bool(attribute(node, "keepdims", 1))
+        return Mean(x, axes, keepdims) if axes and axes[0] > 0 else None
+    average = average_of(node)
+    return Mean(x, (2, 3)) if average is not None and average.whole else None
+
+
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes of a Reduce operator, ascending; none if it reduces nothing, None if unknown."""
+    shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    if shape is None or min(shape, default=1) < 1:
+        return None
+    axes: tuple[int, ...] = ints_attribute(node, "axes")
+    if not is_optional_input_absent(node, 1):
+        constant = input_array(node, 1)
+        if constant is None:
+            return None
+        axes = tuple(int(axis) for axis in constant.reshape(-1))
+    if not axes:
+        return () if attribute(node, "noop_with_empty_axes", 0) else tuple(range(len(shape)))
+    return tuple(sorted({axis % len(shape) for axis in axes}))
