@@ -80,18 +80,28 @@ def _rewrites(rewrites: Sequence[Json]) -> str:
 
 
 def _shares(report: Json) -> list[tuple[str, str]]:
-    """What the host does of a network that is cut: its share, and each reason once."""
+    """What the host does of a network that is cut: its share, and one reason of each kind."""
     if not report["host"]:
         return []
     macs = report["summary"]["macs"]
     share = 1 - macs["host"] / macs["source"] if macs["source"] else 1.0
-    counts = Counter((item["op"], item["reason"]) for item in report["host"])
     rows = [("accelerator", f"{share:.2%} of {macs['source']:,} multiplications")]
-    rows += [
-        ("host", f"{op}{f' ({count}x)' if count > 1 else ''}: {reason}")
-        for (op, reason), count in counts.items()
-    ]
+    alike: dict[str, list[Json]] = {}
+    for item in report["host"]:
+        alike.setdefault(_kind(item), []).append(item)
+    for items in alike.values():
+        counts = Counter(item["op"] for item in items)
+        named = ", ".join(op if n == 1 else f"{op} ({n}x)" for op, n in counts.items())
+        reasons = list(dict.fromkeys(item["reason"] for item in items))
+        more = f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""
+        rows.append(("host", f"{named}: {reasons[0]}{more}"))
     return rows
+
+
+def _kind(item: Json) -> str:
+    """What reasons of one kind have in common: the rule, or the words without the operator."""
+    head, colon, _ = item["reason"].partition(": ")
+    return head if colon else str(item["reason"]).replace(item["op"], "")
 
 
 def check_json(result: CheckResult, file: Path) -> dict[str, Any]:

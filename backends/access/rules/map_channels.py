@@ -42,11 +42,14 @@ class UnalignedChannels(Rule):
             if before is not None and len(before) == 4 and before[1] == channels:
                 continue
             padded = -(-channels // multiple) * multiple
+            final = value in model.final_maps
             remedy = f"pad it to {padded} channels with zeros" if padded <= limits[1] else ""
+            if remedy and final:
+                remedy += "; --pad-outputs does it when converting"
             yield self.finding(
                 model.location(value),
                 f"map {value.name!r} has {channels} channels, not {span(limits)} in steps of "
                 f"{multiple}",
-                severity=Severity.WARNING if value in model.final_maps else None,
+                severity=Severity.WARNING if final else None,
                 help=remedy,
             )
