@@ -1,9 +1,8 @@
 """dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
 
-The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and
-`strip`; `hookimpl` marks the
-functions of a plugin. Everything is imported on first use, so that ``import dlaconv`` costs
-nothing.
+The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and `strip`, and for
+looking into networks `show`; `hookimpl` marks the functions of a plugin. Everything is imported
+on first use, so that ``import dlaconv`` costs nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv import lazy_imports
 
 if TYPE_CHECKING:
+    from dlaconv.analysis import show
     from dlaconv.api import check, convert, load, run, run_chain, strip, verify
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Options
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "run",
     "run_chain",
+    "show",
     "strip",
     "verify",
 ]
@@ -45,6 +46,7 @@ _HOME = {
     "load": "dlaconv.api",
     "run": "dlaconv.api",
     "run_chain": "dlaconv.api",
+    "show": "dlaconv.analysis",
     "strip": "dlaconv.api",
     "verify": "dlaconv.api",
 }

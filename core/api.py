@@ -1,5 +1,7 @@
 """The Python API: load, convert, check, run, run_chain, verify, strip; the command line calls it.
 
+`dlaconv.analysis` has the functions that look into networks.
+
 Each function takes paths as `pathlib.Path` or `str` and raises `dlaconv.errors.UserError` (with
 every diagnostic found) for what a user can mend.
 """
@@ -34,7 +36,7 @@ Files = PathLike | Sequence[PathLike]
 
 
 @contextlib.contextmanager
-def _no_numeric_warnings() -> Iterator[None]:
+def no_numeric_warnings() -> Iterator[None]:
     """Keeps numpy from printing lines of ours when numbers of a file overflow or are none.
 
     What must be finite is checked where it matters, and reported by the name of the layer.
@@ -45,7 +47,7 @@ def _no_numeric_warnings() -> Iterator[None]:
         yield
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def load(
     source: Files, frontend: str | None = None, *, plugins: Plugins | None = None, **arguments: Any
 ) -> Imported:
@@ -70,7 +72,7 @@ def load(
     return _load(chosen, files, arguments, plugins)
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def convert(
     source: Files,
     output: PathLike | None = None,
@@ -113,7 +115,7 @@ def convert(
     return convert_imported(imported, files[0], target, options, plugins, frontend=chosen)
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def check(
     path: PathLike, *, target: PathLike | None = None, plugins: Plugins | None = None
 ) -> CheckResult:
@@ -134,7 +136,7 @@ def check(
     )
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -> Stripped:
     """Writes a fixed-point file without the attributes that make it invalid ONNX.
 
@@ -156,7 +158,7 @@ def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -
     )
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def run(
     path: PathLike,
     inputs: Mapping[str, np.ndarray],
@@ -184,7 +186,7 @@ def run(
     """
     from dlaconv.driver.proof import run_file
 
-    _require_hardware(rounding, activation_order)
+    require_hardware(rounding, activation_order)
     return run_file(
         require_file(Path(path)),
         inputs,
@@ -196,7 +198,7 @@ def run(
     )
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def run_chain(
     report: PathLike,
     inputs: Mapping[str, np.ndarray],
@@ -226,7 +228,7 @@ def run_chain(
     from dlaconv.driver.chain import read_chain
     from dlaconv.driver.chain import run_chain as run_links
 
-    _require_hardware(rounding, activation_order)
+    require_hardware(rounding, activation_order)
     return run_links(
         read_chain(require_file(Path(report))),
         inputs,
@@ -236,7 +238,7 @@ def run_chain(
     )
 
 
-@_no_numeric_warnings()
+@no_numeric_warnings()
 def verify(
     source: PathLike,
     converted: PathLike,
@@ -269,7 +271,7 @@ def verify(
     """
     from dlaconv.driver.proof import verify_files
 
-    _require_hardware(rounding, activation_order)
+    require_hardware(rounding, activation_order)
     return verify_files(
         require_file(Path(source)),
         require_file(Path(converted)),
@@ -284,7 +286,8 @@ def verify(
     )
 
 
-def _require_hardware(rounding: str, activation_order: str) -> None:
+def require_hardware(rounding: str, activation_order: str) -> None:
+    """Sees to it that the hardware can round and activate like this; see `require_choice`."""
     from dlaconv.options import ACTIVATION_ORDERS, ROUNDINGS, require_choice
 
     require_choice("rounding", rounding, ROUNDINGS)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlaconv.commands import convert, inspection, prove, strip
+from dlaconv.commands import convert, inspection, prove, show, strip
 from dlaconv.commands.command import (
     Command,
     Debug,
@@ -163,12 +163,12 @@ def built_in_commands(plugins: Plugins) -> list[Command]:
             owner.note(f"frontend {name!r}: {error}")
             continue
         found.append(command)
-    fixed = (convert, strip, inspection, prove)
+    fixed = (convert, strip, show, inspection, prove)
     return [*found, *(command for module in fixed for command in module.commands())]
 
 
 def _typer_function(command: Command, session: Session | None) -> Callable[..., int]:
-    parameters = merged(command.parameters, session_parameters())
+    parameters = merged(command.parameters, session_parameters(command.parameters))
 
     def call(**values: Any) -> int:
         assert session is not None

@@ -142,6 +142,7 @@ def test_only_the_command_line_imports_the_driver():
         if within(item.name, DRIVER) and not within(name, DRIVER) and not item.for_types
     }
     assert users <= {
+        "dlaconv.analysis",
         "dlaconv.api",
         "dlaconv.commands.formats",
         "dlaconv.commands.inspection",

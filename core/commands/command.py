@@ -67,6 +67,9 @@ Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=MESSAGES),
 ]
+QuietInFull = Annotated[
+    bool, typer.Option("--quiet", help="Print errors only.", rich_help_panel=MESSAGES)
+]
 Verbose = Annotated[
     bool,
     typer.Option(
@@ -172,9 +175,18 @@ def _is_about_messages(parameter: Parameter) -> bool:
     return info is not None and info.rich_help_panel == MESSAGES
 
 
-def session_parameters() -> tuple[Parameter, ...]:
-    """The options that every command has."""
+def session_parameters(own: Iterable[Parameter] = ()) -> tuple[Parameter, ...]:
+    """The options that every command has.
+
+    Args:
+        own: the parameters of the command; if one is spelled ``-q``, only ``--quiet`` is quiet.
+    """
 
     def shared(*, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None: ...
 
-    return tuple(parameters_of(shared))
+    def longer(
+        *, quiet: QuietInFull = False, verbose: Verbose = False, debug: Debug = False
+    ) -> None: ...
+
+    taken = any("-q" in (getattr(info_of(item), "param_decls", None) or ()) for item in own)
+    return tuple(parameters_of(longer if taken else shared))

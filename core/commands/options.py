@@ -99,6 +99,19 @@ Order = Annotated[
         rich_help_panel=_HARDWARE,
     ),
 ]
+SourceFormat = Annotated[
+    str | None,
+    typer.Option("--from", metavar="NAME", help="Format of the source, instead of recognising it."),
+]
+SetShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-shape",
+        metavar="NAME=1,3,224,224",
+        help="Shape of a graph input that has none; repeatable.",
+        rich_help_panel=_HARDWARE,
+    ),
+]
 Output = Annotated[
     Path,
     typer.Option(
@@ -148,14 +161,7 @@ def conversion_options(
             rich_help_panel=_SCALES,
         ),
     ] = None,
-    set_shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=1,3,224,224",
-            help="Shape of a graph input that has none; repeatable.",
-            rich_help_panel=_HARDWARE,
-        ),
-    ] = None,
+    set_shape: SetShape = None,
     unsigned_maps: Annotated[
         bool,
         typer.Option(

@@ -14,6 +14,7 @@ from dlaconv.commands.options import (
     HardwareRounding,
     Order,
     Rounding,
+    SourceFormat,
     Target,
     conflict,
 )
@@ -117,12 +118,7 @@ def verify(
     converted: Annotated[
         Path, typer.Argument(metavar="CONVERTED", help="The fixed-point ONNX file.")
     ],
-    frontend: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="NAME", help="Format of the source, instead of recognising it."
-        ),
-    ] = None,
+    frontend: SourceFormat = None,
     inputs: Annotated[
         Path | None,
         typer.Option(

@@ -198,6 +198,50 @@ STRIP = {
     "removed": {"input_scale": 2, "weight_ch_scales": 1},
 }
 
+_MAP = {
+    "bits": 8,
+    "signed": True,
+    "smallest_step": 0.125,
+    "largest_step": 0.125,
+    "real_step": 0.12,
+    "low": -15.36,
+    "high": 15.24,
+    "class": "rescaled",
+}
+
+SHOW = {
+    "dlaconv": "0.1.0",
+    "file": "net.dla.json",
+    "kind": "chain",
+    "parts": [
+        {
+            "file": "net.dla.onnx",
+            "side": "accelerator",
+            "inputs": [{"name": "input", "shape": [1, None, 8, 8], "maps": [_MAP]}],
+            "layers": [
+                {
+                    "name": "relu",
+                    "layer": "conv1",
+                    "op": "Conv + Relu",
+                    "inputs": ["input"],
+                    "shape": None,
+                    "parameters": 432,
+                    "macs": 27648,
+                    "maps": [{**_MAP, "class": None}],
+                    "weights": {
+                        "bits": 8,
+                        "channels": 16,
+                        "smallest_step": 0.01,
+                        "largest_step": 0.02,
+                    },
+                }
+            ],
+            "parameters": 432,
+        }
+    ],
+    "total": {"layers": 1, "parameters": 432, "macs": 27648},
+}
+
 FAILURE = {"dlaconv": "0.1.0", "exit_code": 1, "diagnostics": [FINDING.as_json()]}
 
 

@@ -1,0 +1,89 @@
+"""The documents of the analysing commands as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlaconv import tables
+from dlaconv.tables import pairs
+
+Json = Mapping[str, Any]
+
+
+def network_text(document: Json, *, quantisation: bool) -> str:
+    """What is in a network: a table of layers for each part, and the totals."""
+    blocks = []
+    for part in document["parts"]:
+        if len(document["parts"]) > 1:
+            blocks.append(f"{part['file']} ({part['side']})")
+        blocks.append(_layers(part, quantisation=quantisation))
+    total = document["total"]
+    blocks.append(
+        pairs(
+            [
+                ("file", f"{document['file']} ({document['kind']})"),
+                ("layers", f"{total['layers']:,}"),
+                ("parameters", f"{total['parameters']:,}"),
+                ("multiplications", f"{total['macs']:,}"),
+            ]
+        )
+    )
+    return "\n\n".join(blocks)
+
+
+def _layers(part: Json, *, quantisation: bool) -> str:
+    headings = ["layer", "operator", "shape", "parameters", "multiplications"]
+    rows = [[item["name"], "input", _shape(item["shape"]), "", ""] for item in part["inputs"]]
+    for row in part["layers"]:
+        counts = [f"{row[key]:,}" if row[key] else "" for key in ("parameters", "macs")]
+        rows.append([row["layer"], row["op"], _shape(row["shape"]), *counts])
+    if quantisation:
+        headings += ["integers", "step", "range", "class", "weights", "weight steps"]
+        for cells, row in zip(rows, [*part["inputs"], *part["layers"]], strict=True):
+            cells += [*_map_cells(row["maps"]), *_weight_cells(row.get("weights"))]
+    return tables.table(headings, rows)
+
+
+def _map_cells(maps: Sequence[Json]) -> list[str]:
+    """Integers, steps, ranges and classes; of several quantisers one behind the other."""
+    cells = [
+        (
+            f"{'' if item['signed'] else 'u'}int{item['bits']}",
+            _steps(item)
+            + (
+                ""
+                if item["real_step"] == item["largest_step"]
+                else f", really {item['real_step']:.6g}"
+            ),
+            f"{item['low']:.4g} to {item['high']:.4g}",
+            item["class"] or "",
+        )
+        for item in maps
+    ]
+    return [" | ".join(column) for column in zip(*cells, strict=True)] if cells else [""] * 4
+
+
+def _weight_cells(weights: Json | None) -> list[str]:
+    if weights is None:
+        return ["", ""]
+    count = weights["channels"]
+    return [f"int{weights['bits']}", _steps(weights) + (f" ({count})" if count > 1 else "")]
+
+
+def _steps(item: Json) -> str:
+    low, high = (_step(item[key]) for key in ("smallest_step", "largest_step"))
+    return low if low == high else f"{low} to {high}"
+
+
+def _step(step: float) -> str:
+    """A step; powers of two as such."""
+    mantissa, exponent = math.frexp(step)
+    return f"2^{exponent - 1}" if mantissa == 0.5 else f"{step:.4g}"
+
+
+def _shape(shape: Sequence[int | None] | None) -> str:
+    if shape is None:
+        return "?"
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
