@@ -136,11 +136,8 @@ RULES: tuple[Rule, ...] = (
 )
 """Every rule, in the order of the guide; ids are unique and never used again."""
 
+_NEED_SCALES = ("GR-1", "GR-2", "GR-4", "IO-5", "CV-8", "DW-6", "AC-4")
 STRUCTURAL: tuple[Rule, ...] = tuple(
-    rule
-    for rule in RULES
-    if rule.id.split("-")[0] in {"IO", "CV", "DW", "AC", "PL", "FC", "EL", "CT", "BN", "MM", "RS"}
-    and rule.id not in {"CV-8", "DW-6", "IO-5", "AC-4"}
-    or rule.id in {"GR-3", "TR-1"}
+    rule for rule in RULES if rule.id[:2] not in {"SC", "AT"} and rule.id not in _NEED_SCALES
 )
 """The rules about operators and shapes, which can judge a network that has no scales yet."""
