@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import is_constant, is_op, shape_of
+from dlaconv.ir.graph import is_constant, is_op, replace_node, shape_of
 from dlaconv.ir.passes.constant_ops import evaluate, result_size
 from dlaconv.ir.pipeline import Context, ir_pass
 
@@ -25,8 +25,9 @@ def fold(model: ir.Model) -> int:
 
     Quantise nodes stay: they are what a conversion is about. Constant nodes become initializers,
     Shape of a static shape becomes a constant. Values keep their names; a graph output keeps its
-    node. Together the results may take 64 Mi elements, or four times the network's weights if
-    that is more: a node that would exceed it (a size bomb) stays.
+    node (a Constant becomes a copy of an initializer). Together the results may take 64 Mi
+    elements, or four times the network's weights if that is more: a node that would exceed it (a
+    size bomb) stays.
 
     Args:
         model: any model of opset 18; graph order is made topological.
@@ -40,7 +41,11 @@ def fold(model: ir.Model) -> int:
     budget = max(_BUDGET, 4 * weights)
     folded = 0
     for node in list(model.graph):
-        if node.domain not in {"", "ai.onnx"} or _makes_graph_output(node):
+        if node.domain not in {"", "ai.onnx"}:
+            continue
+        if _makes_graph_output(node):
+            if is_op(node, "Constant"):
+                _copy_constant(node)
             continue
         results = _results(node, budget)
         if results is None:
@@ -53,6 +58,17 @@ def fold(model: ir.Model) -> int:
 
 def _makes_graph_output(node: ir.Node) -> bool:
     return any(value.is_graph_output() for value in node.outputs)
+
+
+def _copy_constant(node: ir.Node) -> None:
+    """A Constant node that makes a graph output becomes a copy of an initializer."""
+    results = _constant(node)
+    if results is None:
+        return
+    held = dialect.constant(f"{node.outputs[0].name}/value", results[0])
+    copy = ir.node("Identity", [held], name=node.name)
+    copy.outputs[0].shape, copy.outputs[0].dtype = held.shape, held.dtype
+    replace_node(node, copy)
 
 
 def _results(node: ir.Node, budget: int) -> list[np.ndarray] | None:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import shape_of
+from dlaconv.ir.graph import is_op, shape_of
 from dlaconv.ir.passes.misfits import misfits
 from dlaconv.ir.pipeline import Context, ir_pass
 
@@ -104,7 +104,12 @@ def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto
     for domain in {node.domain for node in graph} - set(graph.opset_imports):
         proto.opset_import.add(domain=domain, version=1)
     proto.graph.name = "shapes"
-    proto.graph.node.extend(_stand_in(node, transparent) for node in graph)
+    for node in graph:
+        if is_op(node, "ConstantOfShape"):
+            proto.graph.initializer.append(_filling(node))
+            proto.graph.node.append(_expanded(node))
+        else:
+            proto.graph.node.append(_stand_in(node, transparent))
     constants = list(graph.initializers.values())
     given = set(graph.initializers)
     for value in graph.inputs:
@@ -147,6 +152,28 @@ def _stand_in(node: ir.Node, transparent: Predicate | None) -> onnx.NodeProto:
             return onnx.helper.make_node("Cast", source, result, name=node.name, to=1)
         return onnx.helper.make_node("Identity", source, result, name=node.name)
     return ir.serde.serialize_node(node)
+
+
+def _filling(node: ir.Node) -> onnx.TensorProto:
+    """The number that ``ConstantOfShape`` repeats."""
+    import onnx
+
+    value = node.attributes.get("value")
+    kind = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
+    return onnx.helper.make_tensor(_filling_name(node), int(kind), [], [0])
+
+
+def _expanded(node: ir.Node) -> onnx.NodeProto:
+    """``ConstantOfShape`` as an Expand: onnx would follow each of its numbers, however many."""
+    import onnx
+
+    shape = node.inputs[0] if node.inputs else None
+    inputs = [_filling_name(node), (shape.name if shape is not None else "") or ""]
+    return onnx.helper.make_node("Expand", inputs, [node.outputs[0].name or ""], name=node.name)
+
+
+def _filling_name(node: ir.Node) -> str:
+    return f"{dialect.DOMAIN}/filling of {node.outputs[0].name}"
 
 
 def _failures(model: ir.Model, text: str) -> Iterator[Diagnostic]:

@@ -209,3 +209,12 @@ def test_the_proto_stays_valid():
     net.op("Add", "x", net.op("Neg", np.ones(4, np.float32)), out="y")
     after = run_pass(fold_constants, net.model("y"))
     onnx.checker.check_model(ir.to_proto(after))
+
+
+def test_a_constant_node_that_is_a_graph_output_becomes_a_copy():
+    net = Net(x=[2])
+    net.op("Constant", out="k", value_floats=[1.0, 2.0])
+    net.op("Add", "x", "k", out="y")
+    after = run_pass(fold_constants, net.model("y", "k"))
+    assert sorted(ops(after)) == ["Add", "Identity"]
+    assert [value.name for value in after.graph.outputs] == ["y", "k"]

@@ -197,3 +197,18 @@ def test_time_grows_with_the_number_of_nodes():
             sys.setprofile(None)
         counts.append(calls)
     assert counts[1] < 5 * counts[0]
+
+
+@pytest.mark.parametrize("kind", [ir.DataType.FLOAT, ir.DataType.INT64])
+def test_a_constant_of_a_huge_shape_takes_no_time(kind):
+    """onnx follows the values of small integer tensors, and took minutes for a large one."""
+    net = Net(x=[1, 2])
+    size = net.const(np.array([2**40]), dtype=np.int64)
+    filled = net.op("ConstantOfShape", size, value=ir.tensor(np.zeros(1, kind.numpy())))
+    net.op("Cast", filled, to=int(ir.DataType.INT64), out="k")
+    net.op("Relu", "x", out="y")
+    model = net.model("y")
+    assert not [error for error in propagate_shapes(model) if "x" in error.message]
+    made = {value.name: value for node in model.graph for value in node.outputs}
+    assert shape_of(made[filled]) == (2**40,)
+    assert made[filled].dtype is kind
