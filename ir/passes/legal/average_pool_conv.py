@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir.graph import producer
+from dlaconv.ir import dialect
+from dlaconv.ir.graph import producer, sole_consumer
 from dlaconv.ir.passes.legal.averages import (
     Average,
     average_of,
     exact_divisor,
     legal_average,
 )
-from dlaconv.ir.passes.legal.building import Builder
-from dlaconv.ir.passes.legal.identity import shape
+from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
+from dlaconv.ir.passes.legal.identity import shape, subsampled
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
+from dlaconv.ir.target import Target
 
 
 @legalisation("AveragePool", rules=("PL-2", "PL-3", "PL-4", "PL-6", "PL-7", "PL-8"))
@@ -24,8 +28,9 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """An average pool with a window or padding of its own becomes a depth-wise convolution.
 
     Identity: An average over d values is a sum with the weights 1/d, which a weight step of 1/d
-    holds as ones; padding adds zeros. Both divide the integer sum once. What the hardware does not
-    have of that convolution, the rewrites of convolutions replace.
+    holds as ones; padding adds zeros. Both divide the integer sum once. Of a stride of 4, 8 ...
+    the convolution takes 2, and identity convolutions skip the rest of the averages, which they
+    get rounded. What else the hardware does not have, the rewrites of convolutions replace.
 
     Conditions: Every window divides by the same number: padding that is left out of the average
     (count_include_pad = 0, ceil_mode) changes it at the border. If the source quantises, the weight
@@ -46,15 +51,51 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if not exact_divisor(divisor, builder.x, context):
         return Blocked(f"the grid of weight steps does not hold 1/{divisor}")
     pattern, strides = _pattern(average, context.target.conv.kernel[1])
+    steps = [_step(stride, context.target) for stride in strides]
+    left = [stride // step for stride, step in zip(strides, steps, strict=True)]
+    thinned = max(left) > 1 and _twice(node, builder.x, left)
     channels = shape(builder.x)[1]
     ones = np.broadcast_to(pattern, (channels, 1, *pattern.shape))
     weights = Weights(np.ascontiguousarray(ones), 0, np.full(channels, 1 / divisor))
-    pads = average.window.pads
-    layer = producer(builder.conv(builder.x, weights, strides=strides, pads=pads, group=channels))
+    pads, moves = average.window.pads, steps if thinned else strides
+    value = builder.conv(builder.x, weights, strides=moves, pads=pads, group=channels)
+    layer = producer(value)
     assert layer is not None
     builder.gains.append(layer)
+    if thinned:
+        store = _store(builder, node)
+        found = subsampled(builder, context, store(value), left, average.counts, store)
+        if isinstance(found, Blocked):
+            return found
     size = "x".join(map(str, average.window.kernel))
     return builder.plan(f"a {size} convolution with weights of 1/{divisor}")
+
+
+def _twice(node: ir.Node, x: ir.Value, left: list[int]) -> bool:
+    """True if averages may be rounded before some of them are skipped, by what rounds them anyway.
+
+    Rounding down or up is left out: what is on the grid has no half unit for it.
+    """
+    if any(stride & (stride - 1) for stride in left):
+        return False
+    following = sole_consumer(node.outputs[0])
+    if following is None or not dialect.is_quantize(following):
+        return stored_quantisation(x) is None
+    return dialect.rounding_of(following).nearest
+
+
+def _store(builder: Builder, node: ir.Node) -> Callable[[ir.Value], ir.Value]:
+    """What rounds an average, for those of which some are skipped."""
+    following = sole_consumer(node.outputs[0])
+    if following is None or not dialect.is_quantize(following):
+        return lambda value: value
+    quantisation = dialect.quantisation_of(following)
+    return lambda value: builder.quantised(value, quantisation)
+
+
+def _step(stride: int, target: Target) -> int:
+    """The largest stride of the hardware that divides another."""
+    return max(step for step in (1, *target.depthwise.strides) if stride % step == 0)
 
 
 def _pattern(average: Average, largest: int) -> tuple[np.ndarray, list[int]]:
@@ -70,5 +111,5 @@ def _pattern(average: Average, largest: int) -> tuple[np.ndarray, list[int]]:
             padded = window.size[axis] + window.pads[axis] + window.pads[axis + rank]
             room = padded - kernel
             behind[axis] = room if padded <= largest else 0
-            strides[axis] = 1 + room - behind[axis]
+            strides[axis] = 1 << (room - behind[axis]).bit_length()
     return np.pad(np.ones(window.kernel, np.int8), [(0, extra) for extra in behind]), strides

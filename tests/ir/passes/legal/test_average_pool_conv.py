@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.passes.legal import REWRITES
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.rounding import Rounding
@@ -24,8 +25,8 @@ def network(shape, kind="signed", step=2.0**-6, rounding=Rounding.HALF_EVEN, **a
     return net.model(y if kind == "float" else net.quantize(y, step, 24, rounding=rounding))
 
 
-def legalised(model, noted=None, seed=0):
-    return run_pass(PASS, model, noted, wide_feeds(model, seed), tolerance=1e-6)
+def legalised(model, noted=None, seed=0, near=1e-6):
+    return run_pass(PASS, model, noted, wide_feeds(model, seed), tolerance=near)
 
 
 def fully(model, noted=None, seed=0):
@@ -50,7 +51,7 @@ def test_the_convolution_computes_the_same(data, kind, seed):
         kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=1,
     )  # fmt: skip
     noted = context()
-    legalised(model, noted, seed)
+    legalised(model, noted, seed, 0.1)
     covered = all(n <= k - a for n, k, a in zip(size, kernel, pads, strict=False))
     assert noted.blocked == {}
     after = fully(model, noted, seed)
@@ -93,14 +94,31 @@ def test_an_average_that_is_rounded_down_is_rounded_down_once():
     assert broken(fully(model)) == []
 
 
-def test_there_is_one_rounding_whatever_the_stride():
-    after = fully(network((1, 16, 24, 24), kernel_shape=[4, 4], strides=[4, 4]))
-    grids = {node.attributes["qmax"].as_int() for node in after.graph if "qmax" in node.attributes}
-    fine = [
-        n for n in after.graph if "qmax" in n.attributes and n.attributes["qmax"].as_int() > 127
-    ]
-    assert len(grids) == 2
-    assert len(fine) == 1
+def strides_of(model):
+    return [ints_attribute(node, "strides") for node in model.graph if node.op_type == "Conv"]
+
+
+def test_a_stride_of_four_is_two_and_two_again():
+    noted = context()
+    after = legalised(
+        network((1, 32, 27, 27), kernel_shape=[4, 4], strides=[4, 4]), noted, near=0.1
+    )
+    assert strides_of(after) == [(2, 2), (2, 2)]
+    [rewrite] = noted.rewrites
+    assert rewrite.macs == 32 * 12 * 12 * 16 + 32 * 6 * 6
+    assert rewrite.exact
+
+
+def test_what_is_rounded_down_must_not_be_rounded_twice():
+    model = network((1, 16, 24, 24), rounding=Rounding.FLOOR, kernel_shape=[4, 4], strides=[4, 4])
+    assert strides_of(legalised(model)) == [(4, 4)]
+
+
+def test_what_is_rounded_behind_an_activation_must_not_be_rounded_twice():
+    net = Net(x=[1, 16, 24, 24])
+    window = {"kernel_shape": [4, 4], "strides": [4, 4], "pads": [0] * 4}
+    y = net.op("Relu", net.op("AveragePool", net.quantize("x"), **window))
+    assert strides_of(legalised(net.model(net.quantize(y, 2.0**-6, 24)))) == [(4, 4)]
 
 
 def test_a_window_that_leaves_some_of_the_map_out_gets_zeros_there():
