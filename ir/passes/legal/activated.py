@@ -1,7 +1,7 @@
 """A layer together with the activation that the hardware pipelines behind it.
 
 A rewrite that moves data behind a layer has to put the activation in between, where it still acts
-on the unrounded result: such rewrites look at the last node of the two.
+on the unrounded result.
 """
 
 from __future__ import annotations
@@ -44,11 +44,6 @@ class Activated:
         return (self.activation or self.layer).outputs[0]
 
     @property
-    def dropped(self) -> tuple[ir.Node, ...]:
-        """What nothing reads any more once the result is computed otherwise."""
-        return () if self.activation is None else (self.layer,)
-
-    @property
     def problem(self) -> str | None:
         """Why nothing can be moved between the result and its rounding, in words."""
         if is_op(self.activation, "PRelu") and self._slopes() is None:
@@ -89,26 +84,10 @@ class Activated:
         return None if shape is None else per_channel(array, self.layer, shape[1])
 
 
-def activated(node: ir.Node, *op_types: str) -> Activated | None:
-    """The layer whose activated result ``node`` computes.
-
-    Args:
-        node: a layer, or an activation.
-        *op_types: what counts as a layer.
-
-    Returns:
-        None for other nodes, and for a layer whose activation follows: the activation is asked for
-        in its turn.
-    """
-    if is_op(node, *op_types):
-        following = sole_consumer(node.outputs[0])
-        return None if is_op(following, *PIPELINED) else Activated(node, None)
-    if not is_op(node, *PIPELINED):
-        return None
-    layer = producer(node.inputs[0])
-    if layer is None or not is_op(layer, *op_types) or sole_consumer(layer.outputs[0]) is not node:
-        return None
-    return Activated(layer, node)
+def activated(layer: ir.Node) -> Activated:
+    """A layer together with the activation that alone reads its result, if there is one."""
+    following = sole_consumer(layer.outputs[0])
+    return Activated(layer, following if is_op(following, *PIPELINED) else None)
 
 
 def rounding_problem(value: ir.Value) -> str | None:

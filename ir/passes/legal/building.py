@@ -44,13 +44,22 @@ class Builder:
         assert x is not None
         return x
 
-    def plan(self, detail: str, dropped: Sequence[ir.Node] = ()) -> Plan:
+    def plan(
+        self, detail: str, dropped: Sequence[ir.Node] = (), behind: ir.Node | None = None
+    ) -> Plan:
         """The finished plan; the value made last takes the place of the node's output.
 
         The node that makes it takes over the node's name, which reports and files show.
+
+        Args:
+            detail: what was made, in words.
+            dropped: nodes in front of the node whose work the plan does, too.
+            behind: the activation behind the node, if the plan does its work, too; then the value
+                takes the place of its output.
         """
-        self.nodes[-1].name = self.node.name
-        return Plan(tuple(self.nodes), detail, tuple(dropped), gains=tuple(self.gains))
+        self.nodes[-1].name = (behind or self.node).name
+        nodes = tuple(self.nodes)
+        return Plan(nodes, detail, tuple(dropped), behind, gains=tuple(self.gains))
 
     def op(
         self,

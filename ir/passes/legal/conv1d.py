@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.graph import ints_attribute, is_op, shape_of
-from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.passes.legal.activated import activated
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, bias_input
@@ -19,7 +18,7 @@ from dlaconv.ir.pipeline import Context
 _OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 
 
-@legalisation(*_OPS, *PIPELINED, rules=("CV-9",))
+@legalisation(*_OPS, rules=("CV-9",))
 def conv1d(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """A one-dimensional convolution or pool works on a map of one column.
 
@@ -34,36 +33,32 @@ def conv1d(node: ir.Node, context: Context) -> Plan | Blocked | None:
     Cost: None.
     """
     del context
-    layer = activated(node, *_OPS)
-    if layer is None:
-        return None
-    old = layer.layer
-    shape, result = shape_of(old.inputs[0]) if old.inputs[0] else None, shape_of(node.outputs[0])
+    x, layer = node.inputs[0], activated(node)
+    shape, result = shape_of(x) if x is not None else None, shape_of(node.outputs[0])
     if shape is None or result is None or len(shape) == 4:
         return None
     if len(shape) != 3:
         return Blocked(f"the hardware has maps of rows and columns, not of {len(shape) - 2} axes")
-    if any(value.uses() or value.is_graph_output() for value in old.outputs[1:]):
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return Blocked("the positions of the largest values are read")
     if layer.problem is not None:
         return Blocked(layer.problem)
-    builder = Builder(old)
+    builder = Builder(node)
     planar = builder.reshape(builder.x, (*shape, 1))
-    attributes: dict[str, ir.Attr | tuple[int, ...]] = {**old.attributes, **_planar(old)}
+    attributes: dict[str, ir.Attr | tuple[int, ...]] = {**node.attributes, **_planar(node)}
     inputs: list[ir.Value | None] = [planar]
-    if is_op(old, "Conv", "ConvTranspose"):
-        weights = constant_weights(old.inputs[1], 0 if is_op(old, "Conv") else 1)
+    if is_op(node, "Conv", "ConvTranspose"):
+        weights = constant_weights(node.inputs[1], 0 if is_op(node, "Conv") else 1)
         if weights is None:
             return Blocked(CONSTANTS)
         inputs.append(builder.weights(replace(weights, array=weights.array[..., None])))
-        inputs.append(bias_input(old))
+        inputs.append(bias_input(node))
     inputs = inputs if inputs[-1] is not None else inputs[:-1]
-    length = (shape_of(old.outputs[0]) or result)[2]
-    value = builder.op(old.op_type, inputs, (*result[:2], length, 1), **attributes)
+    value = builder.op(node.op_type, inputs, (*result, 1), **attributes)
     value = layer.activate(builder, value, np.arange(result[1]))
     builder.reshape(value, result)
     return builder.plan(
-        f"{old.op_type} on {shape[2]} positions as one on {shape[2]}x1", layer.dropped
+        f"{node.op_type} on {shape[2]} positions as one on {shape[2]}x1", behind=layer.activation
     )
 
 

@@ -12,7 +12,7 @@ from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, bias_input, limits_of
 from dlaconv.ir.passes.legal.identity import zero_border
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.picking import finished, keeps_zero
+from dlaconv.ir.passes.legal.picking import keeps_zero
 from dlaconv.ir.passes.linear_ops import weights_of
 from dlaconv.ir.passes.windows import Window, window_of
 from dlaconv.ir.pipeline import Context
@@ -87,7 +87,7 @@ def conv_pads(node: ir.Node, context: Context) -> Plan | Blocked | None:
         pads=pads,
         group=int(attribute(node, "group", 1)),
     )
-    return finished(builder, context, _detail(window, pads, axes))
+    return builder.plan(_detail(window, pads, axes))
 
 
 def _axis(window: Window, index: int, limits: KernelLimits) -> _Axis:

@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.graph import attribute, ints_attribute, shape_of
-from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.passes.legal.activated import activated
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, spread
@@ -19,7 +18,7 @@ _MOST_TAPS = 64
 """Taps of one phase that are laid out; later rewrites make some of them fit, up to a point."""
 
 
-@legalisation("ConvTranspose", *PIPELINED, rules=("GR-3",))
+@legalisation("ConvTranspose", rules=("GR-3",))
 def conv_transpose(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """A transposed convolution becomes a convolution for each phase of its result.
 
@@ -38,32 +37,29 @@ def conv_transpose(node: ir.Node, context: Context) -> Plan | Blocked | None:
     taps that some of them lack are zeros: 36 multiplications for 16 with k = 4, s = 2 and p = 1.
     With groups, (groups - 1) times as many. What cuts positions off takes one per value.
     """
-    layer = activated(node, "ConvTranspose")
-    if layer is None:
-        return None
-    old = layer.layer
-    shape, result = _shape(old.inputs[0]), _shape(node.outputs[0])
+    layer = activated(node)
+    shape, result = _shape(node.inputs[0]), _shape(node.outputs[0])
     if len(shape) != 4 or len(result) != 4:
         return Blocked("the map has no rows and columns")
-    kernel, strides = _shape(old.inputs[1])[2:], ints_attribute(old, "strides", (1, 1))
-    dilations = ints_attribute(old, "dilations", (1, 1))
+    kernel, strides = _shape(node.inputs[1])[2:], ints_attribute(node, "strides", (1, 1))
+    dilations = ints_attribute(node, "dilations", (1, 1))
     for taps, dilation, stride in zip(kernel, dilations, strides, strict=False):
         if (extent := (taps - 1) * dilation + 1) > stride * _MOST_TAPS:
             return Blocked(f"a kernel of {extent} with stride {stride} is far too large")
-    weights = _dense(old)
-    bias = None if weights is None else bias_of(old, weights.channels)
+    weights = _dense(node)
+    bias = None if weights is None else bias_of(node, weights.channels)
     if weights is None or bias is None:
         return Blocked(CONSTANTS)
     if layer.problem is not None:
         return Blocked(layer.problem)
     weights_shape = weights.array.shape
-    begins = _begins(old, weights_shape[2:], strides, shape, result)
+    begins = _begins(node, weights_shape[2:], strides, shape, result)
     rows, columns = (
         _axis(shape[2 + i], result[2 + i], strides[i], weights_shape[2 + i], begins[i])
         for i in range(2)
     )
     return phased_layer(
-        Builder(old), layer, (rows, columns), weights, bias, "a transposed convolution", context
+        Builder(node), layer, (rows, columns), weights, bias, "a transposed convolution", context
     )
 
 

@@ -18,7 +18,7 @@ from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import provenance
 from dlaconv.ir.documentation import Documentation
 from dlaconv.ir.graph import drop_unread, is_op, replace_node, unique_name
-from dlaconv.ir.macs import macs, total_macs
+from dlaconv.ir.macs import total_macs
 from dlaconv.ir.pipeline import Context, Pass, Rewrite
 
 SECTIONS = ("Identity", "Conditions", "Cost")
@@ -35,6 +35,7 @@ class Plan:
         nodes: new nodes in order; the last one's output takes over name and uses of the old one.
         detail: what they are, in words.
         dropped: nodes in front of the old one whose work they do, too.
+        behind: the activation behind the old node if they do its work, too, and take its place.
         rounded: True if the result is rounded where the old one was not, which the name stood for.
         gains: those of the new nodes that only hand values on, see `Context.gains`.
     """
@@ -42,6 +43,7 @@ class Plan:
     nodes: tuple[ir.Node, ...]
     detail: str
     dropped: tuple[ir.Node, ...] = ()
+    behind: ir.Node | None = None
     rounded: bool = False
     gains: tuple[ir.Node, ...] = ()
 
@@ -139,14 +141,15 @@ class Legalisation:
 
     def _apply(self, node: ir.Node, plan: Plan, context: Context) -> None:
         layer = provenance.location(node).layer
-        before = macs(node) + total_macs(plan.dropped)
+        cost = total_macs(plan.nodes) - total_macs((node, *plan.dropped))
         graph = node.graph
-        replace_node(node, *plan.nodes)
+        for new in plan.nodes:
+            provenance.inherit(new, node)
+        replace_node(plan.behind or node, *plan.nodes)
         context.gains.update(gain.name or "" for gain in plan.gains)
         if plan.rounded and isinstance(graph, ir.Graph):
             result = plan.nodes[-1].outputs[0]
             result.name = unique_name(graph, f"{result.name}/rounded")
-        cost = total_macs(plan.nodes) - before
         context.rewrites.append(Rewrite(self.name, layer, plan.detail, self.exact, cost))
 
     def _only_approximate(self, node: ir.Node, model: ir.Model, plan: Plan) -> Diagnostic:

@@ -18,7 +18,7 @@ from dlaconv.ir.graph import producer, shape_of, sole_consumer
 from dlaconv.ir.passes.legal.activated import Activated
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan
-from dlaconv.ir.passes.legal.picking import Picks, finished, keeps_zero, pick
+from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
 
@@ -153,7 +153,7 @@ def phased_layer(
         if isinstance(kept, Blocked):
             return kept
     detail = f"{words} as {_words(axes, inside, outside)}"
-    return replace(finished(builder, context, detail, layer.dropped), rounded=rounded)
+    return replace(builder.plan(detail, behind=layer.activation), rounded=rounded)
 
 
 def into_phases(

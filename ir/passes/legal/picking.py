@@ -15,7 +15,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer, shape_of
 from dlaconv.ir.passes.legal.building import Builder
-from dlaconv.ir.passes.legal.legalisation import Blocked, Plan
+from dlaconv.ir.passes.legal.legalisation import Blocked
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
@@ -96,15 +96,6 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
     assert layer is not None
     builder.gains.append(layer)
     return value
-
-
-def finished(
-    builder: Builder, context: Context, detail: str, dropped: Sequence[ir.Node] = ()
-) -> Plan:
-    """The plan of a builder, whose picking layers the context is told of."""
-    plan = builder.plan(detail, dropped)
-    context.gains.update(layer.name or "" for layer in builder.gains)
-    return plan
 
 
 def windows_of(x: ir.Value, picks: Picks, target: Target) -> list[tuple[int, int, int]] | Blocked:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from dlaconv.ir.graph import attribute, shape_of
-from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.passes.legal.activated import activated
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, limits_of, spread
@@ -22,7 +21,7 @@ from dlaconv.ir.target import KernelLimits
 _MOST_PHASES = 16
 
 
-@legalisation("Conv", *PIPELINED, rules=("CV-1", "CV-4", "CV-6", "DW-2", "DW-4"))
+@legalisation("Conv", rules=("CV-1", "CV-4", "CV-6", "DW-2", "DW-4"))
 def polyphase(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """A convolution with a large kernel, stride or dilation becomes a smaller one on phases.
 
@@ -42,18 +41,17 @@ def polyphase(node: ir.Node, context: Context) -> Plan | Blocked | None:
     Cost: Taps that some phases lack are zeros. Making the phases of C channels takes
     4 x 4 x C^2 multiplications per block of 2 x 2. Groups, depth-wise ones too, become dense.
     """
-    layer = activated(node, "Conv")
-    window = window_of(layer.layer) if layer is not None else None
-    if layer is None or window is None or len(window.size) != 2:
+    window, layer = window_of(node), activated(node)
+    if window is None or len(window.size) != 2:
         return None
-    old, limits = layer.layer, limits_of(layer.layer, context.target)
+    limits = limits_of(node, context.target)
     if max(window.extents) <= limits.kernel[1] and set(window.strides) <= set(limits.strides):
         return None
-    weights = weights_of(old)
-    bias = None if weights is None else bias_of(old, weights.channels)
+    weights = weights_of(node)
+    bias = None if weights is None else bias_of(node, weights.channels)
     if weights is None or bias is None:
         return Blocked(CONSTANTS)
-    counts = (shape_of(old.outputs[0]) or ())[2:]
+    counts = (shape_of(node.outputs[0]) or ())[2:]
     axes = [_axis(window, axis, counts[axis], context.target.conv) for axis in range(2)]
     rows, columns = axes
     if rows is None or columns is None:
@@ -63,9 +61,9 @@ def polyphase(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return Blocked(f"no phases make a {extents} kernel of stride {strides} small enough")
     if max(rows.outside, columns.outside) > 1 and layer.problem is not None:
         return Blocked(layer.problem)
-    dense = block_diagonal(weights.array, int(attribute(old, "group", 1)))
+    dense = block_diagonal(weights.array, int(attribute(node, "group", 1)))
     return phased_layer(
-        Builder(old),
+        Builder(node),
         layer,
         (rows, columns),
         replace(weights, array=spread(dense, window.dilations)),

@@ -25,7 +25,7 @@ from dlaconv.ir.graph import (
 )
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.picking import Picks, finished, keeps_zero, pick, windows_of
+from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick, windows_of
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.target import Target
 
@@ -103,7 +103,7 @@ def selection(node: ir.Node, context: Context) -> Plan | Blocked | None:
     words = " and ".join(dict.fromkeys(step.op_type for step in layer.nodes))
     strides = "x".join(map(str, layer.picks.strides))
     detail = f"{words} as a {layer.kernel} convolution of stride {strides} that picks"
-    return finished(builder, context, detail)
+    return builder.plan(detail)
 
 
 def _is_joined_chains(concat: ir.Node) -> bool:

@@ -10,7 +10,7 @@ from dlaconv.ir.passes.legal.activated import rounding_problem
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.phases import space_to_depth as moved
-from dlaconv.ir.passes.legal.picking import Picks, finished, pick, windows_of
+from dlaconv.ir.passes.legal.picking import Picks, pick, windows_of
 from dlaconv.ir.pipeline import Context
 
 
@@ -43,7 +43,7 @@ def space_to_depth(node: ir.Node, context: Context) -> Plan | Blocked | None:
         if not dialect.is_quantize(sole_consumer(node.outputs[0])):
             builder.stored_like(value, x)
         detail = f"SpaceToDepth as a {size}x{size} convolution of stride {size} that picks"
-        return finished(builder, context, detail)
+        return builder.plan(detail)
     if (problem := rounding_problem(node.outputs[0])) is not None:
         return Blocked(problem)
     moved(builder, x, (size, size), "DCR")

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.graph import attribute
-from dlaconv.ir.layers import PIPELINED
 from dlaconv.ir.passes.legal.activated import activated
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS
@@ -19,7 +18,7 @@ from dlaconv.ir.passes.windows import window_of
 from dlaconv.ir.pipeline import Context
 
 
-@legalisation("Conv", *PIPELINED, rules=("CV-3",))
+@legalisation("Conv", rules=("CV-3",))
 def wide_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """A convolution with many output channels becomes several, joined by Concat.
 
@@ -32,25 +31,23 @@ def wide_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
 
     Cost: None.
     """
-    layer = activated(node, "Conv")
-    window = window_of(layer.layer) if layer is not None else None
-    if layer is None or window is None:
+    window, layer, most = window_of(node), activated(node), context.target.conv.channels[1]
+    weights = weights_of(node)
+    group = int(attribute(node, "group", 1))
+    if window is None:
         return None
-    old, most = layer.layer, context.target.conv.channels[1]
-    weights = weights_of(old)
-    group = int(attribute(old, "group", 1))
     if weights is None or weights.channels <= most:
         return None
     if group != 1:
         return Blocked(
             f"parts of its groups would read parts of a map of more than {most} channels"
         )
-    bias = bias_of(old, weights.channels)
+    bias = bias_of(node, weights.channels)
     if bias is None:
         return Blocked(CONSTANTS)
     if layer.problem is not None:
         return Blocked(layer.problem)
-    builder = Builder(old)
+    builder = Builder(node)
     parts, sizes = [], []
     for rows in runs(weights.channels, most, context.target.channel_multiple):
         steps = None if weights.steps is None else weights.steps[rows]
@@ -67,4 +64,4 @@ def wide_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
         sizes.append(str(len(channels)))
     builder.concat(parts)
     detail = f"{weights.channels} output channels in parts of {', '.join(sizes)}"
-    return builder.plan(detail, layer.dropped)
+    return builder.plan(detail, behind=layer.activation)

@@ -168,8 +168,9 @@ def test_a_result_with_one_step_per_channel_stays():
 
 def test_slopes_that_vary_along_the_map_stay():
     net, noted = Net(x=[1, 3, 8]), context()
-    y = net.op("PRelu", layer(net), np.linspace(0, 1, 6).reshape(1, 6).astype(np.float32))
-    run_pass(conv1d.as_pass(), net.model(y), noted)
+    y = layer(net)
+    slopes = np.linspace(0, 1, 6).reshape(1, 6).astype(np.float32)
+    run_pass(conv1d.as_pass(), net.model(net.op("PRelu", y, slopes)), noted)
     assert "slopes" in noted.blocked[y][0]
 
 
