@@ -31,6 +31,9 @@ from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
 from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
+from dlaconv.ir.passes.legal.reduce_max_pool import reduce_max_pool
+from dlaconv.ir.passes.legal.reduce_mean_conv import reduce_mean_conv
+from dlaconv.ir.passes.legal.reduce_sum_form import reduce_sum_form
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.silu import silu
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
@@ -69,6 +72,10 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     wide_fc_inputs,
     # before all that look at maps of rows and columns
     conv1d,
+    # means and maxima over axes are poolings
+    reduce_mean_conv,
+    reduce_max_pool,
+    reduce_sum_form,
     # poolings: their size first, then their window, then their padding
     pool_ceil_mode,
     max_pool_cascade,

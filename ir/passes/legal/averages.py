@@ -13,7 +13,9 @@ from dlaconv.ir.graph import (
     ints_attribute,
     is_op,
     is_optional_input_absent,
+    producer,
     shape_of,
+    sole_consumer,
 )
 from dlaconv.ir.passes.legal.building import stored_quantisation
 from dlaconv.ir.passes.legal.pool_windows import (
@@ -121,7 +123,8 @@ class Mean:
     Attributes:
         x: the map.
         axes: the axes, from 1 on.
-        keepdims: True if they stay, one element long.
+        keepdims: True if they stay, one element long; else the node's result says what becomes
+            of them.
     """
 
     x: ir.Value
@@ -145,16 +148,31 @@ class Mean:
 
 
 def mean_of(node: ir.Node) -> Mean | None:
-    """The mean over whole axes that a pool or ReduceMean computes; None if it is none."""
+    """The mean over whole axes that a pool or ReduceMean computes; None if it is none.
+
+    Means over some axes and then others, with nothing in between, are one.
+    """
     x = node.inputs[0] if node.inputs else None
     if x is None or shape_of(x) is None:
         return None
     if is_op(node, "ReduceMean"):
         axes = reduced_axes(node)
         keepdims = bool(attribute(node, "keepdims", 1))
-        return Mean(x, axes, keepdims) if axes and axes[0] > 0 else None
+        mean = Mean(x, axes, keepdims) if axes and axes[0] > 0 else None
+        inner = producer(x)
+        first = mean_of(inner) if inner is not None and is_op(inner, "ReduceMean") else None
+        if mean is None or first is None or sole_consumer(x) is not node:
+            return mean
+        return _both(first, mean)
     average = average_of(node)
     return Mean(x, (2, 3)) if average is not None and average.whole else None
+
+
+def _both(first: Mean, then: Mean) -> Mean:
+    """One mean for two."""
+    places = [a for a in range(len(first.shape)) if first.keepdims or a not in first.axes]
+    axes = {*first.axes, *(places[axis] for axis in then.axes)}
+    return Mean(first.x, tuple(sorted(axes)), first.keepdims and then.keepdims)
 
 
 def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
