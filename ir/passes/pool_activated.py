@@ -13,13 +13,14 @@ from dlaconv.ir.graph import (
     take_over,
     unique_name,
 )
-from dlaconv.ir.layers import PIPELINED
+from dlaconv.ir.layers import ACTIVATIONS
 from dlaconv.ir.pipeline import Context, ir_pass
+from dlaconv.ir.saturation import clip_ends
 
 
 @ir_pass()
 def pool_activated(model: ir.Model, context: Context) -> None:
-    """Replaces ``Relu(MaxPool(x))`` with ``MaxPool(Relu(x))``, LeakyRelu and PRelu likewise.
+    """Replaces ``Relu(MaxPool(x))`` with ``MaxPool(Relu(x))``, LeakyRelu, PRelu and Clip likewise.
 
     The activation never swaps two values, so it commutes with taking the largest, bit for bit. In
     front of the pool it is part of the layer that computes x, before that layer's one rounding;
@@ -28,7 +29,7 @@ def pool_activated(model: ir.Model, context: Context) -> None:
     """
     del context
     for node in list(model.graph):
-        if not is_op(node, *PIPELINED):
+        if not is_op(node, *ACTIVATIONS):
             continue
         while (pool := producer(node.inputs[0])) is not None and _commutes(pool, node):
             _swap(pool, node, model.graph)
@@ -49,6 +50,8 @@ def _monotone(activation: ir.Node, rank: int) -> bool:
     """True if it never decreases, and does the same everywhere in a channel."""
     if is_op(activation, "Relu"):
         return True
+    if is_op(activation, "Clip"):
+        return clip_ends(activation) is not None
     if is_op(activation, "LeakyRelu"):
         return float(attribute(activation, "alpha", 0.01)) >= 0
     slopes = input_array(activation, 1)
@@ -64,6 +67,6 @@ def _swap(pool: ir.Node, activation: ir.Node, graph: ir.Graph) -> None:
     take_over(result, pooled)
     pool.replace_input_with(0, result)
     result.name = unique_name(graph, f"{x.name}/activated")
-    result.shape, result.dtype = x.shape, x.dtype
+    result.shape, result.type = x.shape, x.type
     graph.remove(activation)
     graph.insert_before(pool, activation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -93,10 +92,10 @@ def _parts(channels: int, size: list[int], target: Target, *, padded: bool) -> _
     found: list[tuple[int, _Parts]] = []
     for rows, columns in product(range(reach + 1), repeat=2):
         total = (size[0] + rows) * (size[1] + columns)
-        for kernel in product(range(1, largest + 1), repeat=2):
-            count, rest = divmod(total, math.prod(kernel))
+        for height, width in product(range(1, largest + 1), repeat=2):
+            count, rest = divmod(total, height * width)
             if rest == 0 and count <= most:
-                found.append((total, _Parts(count, kernel, (rows, columns))))
+                found.append((total, _Parts(count, (height, width), (rows, columns))))
     return min(found, key=_price, default=(0, None))[1]
 
 
