@@ -30,9 +30,14 @@ MOVING = ("MaxPool", "Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Un
 """Operators that move or select integers; their output has the step of their input."""
 PIPELINED = ("Relu", "LeakyRelu", "PRelu")
 """Activations that act on the accumulator, before the one rounding of a layer."""
+ACTIVATIONS = (*PIPELINED, "Clip")
+"""Those of a LEGAL model: a clip becomes a ReLU, or nothing, and a map that saturates."""
 SAME_SCALE = (*MOVING, *PIPELINED)
 """Operators that need no quantise node of their own when they read a stored map; their output has
 the step of their input (LeakyRelu and PRelu then round to that step)."""
+ACTIVATED = ("Conv", "Gemm", "MatMul", "Add", "Div", "ReduceSum", "AveragePool",
+             "GlobalAveragePool")  # fmt: skip
+"""Layers that activations are pipelined behind."""
 TABLES = ("Tanh", "Sigmoid", "HardSwish")
 """Activations that the hardware looks up in a table of all input integers."""
 ROUNDING = (

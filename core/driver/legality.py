@@ -77,9 +77,9 @@ def _spoilers(node: ir.Node) -> Iterator[str]:
     """
     from dlaconv.ir import dialect
     from dlaconv.ir.graph import consumers, is_op
-    from dlaconv.ir.layers import PIPELINED
+    from dlaconv.ir.layers import ACTIVATIONS
 
-    alike = (*PIPELINED, "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat")
+    alike = (*ACTIVATIONS, "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat")
     seen: set[ir.Node] = set()
     queue = [node]
     while queue:
@@ -109,11 +109,21 @@ def _readers_of_input(name: str, model: ir.Model) -> Iterator[str]:
 
 def _without_quantisation(model: ir.Model) -> ir.Model:
     """A copy in floating point, whose nodes are called after their first output."""
+    import onnx_ir as ir
+
     from dlaconv.ir import dialect, provenance
+    from dlaconv.ir.graph import bypass, replace_node
     from dlaconv.ir.lowering import lowered
+    from dlaconv.ir.saturation import saturating_clip
 
     copy = model.clone()
     for node in list(copy.graph):
+        if (saturation := saturating_clip(node)) is not None:
+            if saturation.rectified:
+                replace_node(node, ir.node("Relu", node.inputs[:1], name=node.name))
+            else:
+                bypass(node)
+            continue
         x = node.inputs[0] if node.inputs else None
         stored = dialect.is_quantize(node) or dialect.is_bipolar(node)
         if stored and x is not None and x.const_value is None:

@@ -17,6 +17,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.blocks import row_blocks, shape_tuple, tensor_of
 from dlaconv.ir.graph import input_array, ints_attribute, is_constant, producer, shape_of
 from dlaconv.ir.passes.linear_ops import channel_steps
+from dlaconv.ir.saturation import clip_ends
 
 Bound = tuple[float, float]
 UNKNOWN: Bound = (-math.inf, math.inf)
@@ -171,6 +172,14 @@ def _relu(node: ir.Node, sources: list[Bound]) -> Bound | None:
     return max(low, 0.0), max(high, 0.0)
 
 
+def _clip(node: ir.Node, sources: list[Bound]) -> Bound | None:
+    ends = clip_ends(node)
+    if ends is None:
+        return None
+    low, high = (min(max(end, ends[0]), ends[1]) for end in sources[0])
+    return low, high
+
+
 def _leaky(node: ir.Node, sources: list[Bound]) -> Bound | None:
     low, high = sources[0]
     slopes = input_array(node, 1) if node.op_type == "PRelu" else None
@@ -199,6 +208,7 @@ _HANDLERS: dict[str, Callable[[ir.Node, list[Bound]], Bound | None]] = {
     "Relu": _relu,
     "LeakyRelu": _leaky,
     "PRelu": _leaky,
+    "Clip": _clip,
     "Sigmoid": lambda node, sources: (0.0, 1.0),
     "Tanh": lambda node, sources: (-1.0, 1.0),
     "HardSwish": lambda node, sources: (-0.375, max(sources[0][1], 0.0)),

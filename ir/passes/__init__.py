@@ -17,8 +17,10 @@ from dlaconv.ir.passes.infer_shapes import infer_shapes
 from dlaconv.ir.passes.integer_weights import integer_weights
 from dlaconv.ir.passes.merge_quantise import merge_quantise
 from dlaconv.ir.passes.moved_activated import moved_activated
+from dlaconv.ir.passes.narrow_quantise import narrow_quantise
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.passes.pool_activated import pool_activated
+from dlaconv.ir.passes.recognise_activations import recognise_activations
 from dlaconv.ir.passes.reshape_transposes import reshape_transposes
 from dlaconv.ir.passes.set_shapes import set_shapes
 from dlaconv.ir.passes.transpose_weights import transpose_weights
@@ -32,6 +34,8 @@ CANONICAL: tuple[Pass, ...] = (
     infer_shapes,
     # copies between two nodes would hide every pattern below
     clean,
+    # before all that fold the factors and offsets of which activations are made
+    recognise_activations,
     # before integer_weights, which wants the constant right behind the quantise node
     transpose_weights,
     integer_weights,
@@ -60,6 +64,7 @@ CANONICAL: tuple[Pass, ...] = (
     # last of all, when nothing stands between quantisers and what computes their values; merging
     # wants them side by side
     hoist_quantise,
+    narrow_quantise,
     merge_quantise,
     clean,
     # passes note shapes as they go; here they are checked against ONNX's own

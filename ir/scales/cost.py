@@ -88,6 +88,8 @@ def error(
     if values is None or not values.size:
         return _estimate(variable, step, limits)
     wanted = values if variable.derived else source.reals(source.integers(values))
+    if variable.clip is not None:
+        wanted = np.clip(wanted, *variable.clip)
     got = np.clip(np.rint(values / step), *limits) * step
     off = np.abs(got - wanted)
     power = float(np.mean(np.square(wanted, dtype=np.float64)))
@@ -105,7 +107,9 @@ def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> fl
         return 0.0
     natural = natural_step(source, limits)
     noise = (step**2 + source.scalar_step**2) / 12
-    # a bound is hardly ever reached
+    # a bound is hardly ever reached, but a clip is, and must not come later either
     clipped = 0.0 if variable.derived else max(0.0, (natural - step) * limits[1])
+    if variable.clip is not None:
+        clipped = abs(natural - step) * limits[1]
     spread = natural * limits[1] / 4
     return (noise + 0.01 * clipped**2) / spread**2

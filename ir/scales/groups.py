@@ -11,7 +11,7 @@ two maps, and, with ``--io pin``, at graph inputs and outputs.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -38,6 +38,7 @@ class MapVariable:
             the range is a bound.
         sign: True if it holds signs, or is saturated on the way to one: its values do not say
             what step it needs.
+        clip: least and largest value where it saturates instead of a clip of the source.
     """
 
     node: ir.Node
@@ -45,6 +46,7 @@ class MapVariable:
     derived: bool
     loose: bool = False
     sign: bool = False
+    clip: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -123,6 +125,7 @@ class Constraints:
         calibrated: the user gave data.
         sums: names of Concat results that only a weighted sum reads.
         signs: names of maps that hold signs, or are saturated on the way to one.
+        clips: least and largest value of maps that saturate where the source clips, by name.
         cut: nodes that would share gamma and are to be looked at as if they did not.
     """
 
@@ -133,6 +136,7 @@ class Constraints:
     calibrated: bool = False
     sums: Collection[str] = ()
     signs: Collection[str] = ()
+    clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     cut: Collection[ir.Node] = ()
 
 
@@ -174,7 +178,14 @@ class _Relations:
         loose = constraints.calibrated or (result.name or "") in constraints.bounded
         sign = (result.name or "") in constraints.signs
         self.variables.append(
-            MapVariable(node, dialect.quantisation_of(node), derived, loose, sign)
+            MapVariable(
+                node,
+                dialect.quantisation_of(node),
+                derived,
+                loose,
+                sign,
+                constraints.clips.get(result.name or ""),
+            )
         )
         self.stored[result] = result
         if constraints.pin_io and source is not None and source.is_graph_input():

@@ -58,6 +58,7 @@ def constraints_of(context: Context) -> Constraints:
         calibrated=context.calibration is not None,
         sums=context.sums,
         signs=context.signs,
+        clips=context.clips,
     )
 
 

@@ -88,7 +88,7 @@ def map_record(
 def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tuple[Fidelity, str]:
     source = variable.source
     if variable.derived:
-        return Fidelity.DERIVED, "the source does not quantise this map"
+        return Fidelity.DERIVED, _derived_note(variable, real, limits)
     if is_exact(source, real, limits):
         return Fidelity.EXACT, ""
     natural = natural_step(source, limits)
@@ -98,6 +98,16 @@ def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tu
         units = natural / source.scalar_step
         return Fidelity.RESCALED, f"{source.bits}-bit integers in units of {units:g}"
     return Fidelity.RESCALED, ""
+
+
+def _derived_note(variable: MapVariable, real: float, limits: tuple[int, int]) -> str:
+    note = "the source does not quantise this map"
+    if variable.clip is None:
+        return note
+    high, reach = variable.clip[1], limits[1] * real
+    if reach > high + real:
+        return f"{note}; it clips at {high:.6g}, the hardware at {reach:.6g}"
+    return f"{note}; its clip at {high:.6g} is the hardware's saturation at {reach:.6g}"
 
 
 def _lost_clip(variable: MapVariable, real: float, limits: tuple[int, int]) -> str:

@@ -17,7 +17,7 @@ from dlaconv.ir.graph import (
     producer,
     shape_of,
 )
-from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE, TABLES
+from dlaconv.ir.layers import ACTIVATIONS, ROUNDING, SAME_SCALE, TABLES
 
 
 class Kind(enum.Enum):
@@ -92,7 +92,7 @@ def _is_map(value: ir.Value | None) -> bool:
 def _kind(node: ir.Node, maps: tuple[int, ...]) -> Kind:
     if dialect.is_quantize(node) or dialect.is_bipolar(node):
         return Kind.SHARED if maps == (0,) else Kind.MIXED
-    if not is_op(node, *ROUNDING, *SAME_SCALE):
+    if not is_op(node, *ROUNDING, *SAME_SCALE, *ACTIVATIONS):
         return Kind.HOST
     count = channels_of(node.outputs[0])
     if count is None or len(node.outputs) > 1 or any(_channels(node, i) is None for i in maps):
@@ -112,7 +112,7 @@ def _kind(node: ir.Node, maps: tuple[int, ...]) -> Kind:
         alike = all(_channels(node, i) == count and _rank(node, i) == _rank(node) for i in maps)
         return Kind.SHARED if len(maps) == 2 and alike else Kind.MIXED
     alike = maps == (0,) and _channels(node, 0) == count
-    listed = (*PIPELINED, *TABLES, "MaxPool", "AveragePool", "GlobalAveragePool")
+    listed = (*ACTIVATIONS, *TABLES, "MaxPool", "AveragePool", "GlobalAveragePool")
     return Kind.SHARED if alike and is_op(node, *listed) else Kind.MIXED
 
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.graph import consumers, is_op, producer, shape_of
-from dlaconv.ir.layers import PIPELINED, TABLES
+from dlaconv.ir.layers import ACTIVATIONS, TABLES
 from dlaconv.ir.passes.legal.channel_kinds import (
     Channels,
     Kind,
@@ -30,7 +30,7 @@ from dlaconv.ir.pipeline import Context
 from dlaconv.ir.target import Target
 
 _IMAGE_RANK = 4
-_PASSING = (*PIPELINED, *TABLES, "Transpose", "Reshape")
+_PASSING = (*ACTIVATIONS, *TABLES, "Transpose", "Reshape")
 
 
 @dataclass

@@ -12,12 +12,23 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.calibration.minmax import observed_magnitudes
-from dlaconv.ir.graph import consumers, insert_after, is_op, producer
-from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.graph import (
+    bypass,
+    consumers,
+    insert_after,
+    is_op,
+    producer,
+    replace_node,
+    sole_consumer,
+)
+from dlaconv.ir.layers import ACTIVATIONS, PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.passes.maps.sign_activations import reads_unrounded
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.saturation import saturating_clip
+
+_SAME = 1e-6
 
 
 class Use(NamedTuple):
@@ -33,7 +44,8 @@ def derive_maps(model: ir.Model, context: Context) -> None:
 
     The step comes from (a) the next quantiser reached through an activation or an Add, else
     (b) the calibration data, else (c) the interval bound from weights, bias and input range,
-    which never clips and is coarse. Such maps are of class ``derived``.
+    which never clips and is coarse. Such maps are of class ``derived``. Clips of the LEGAL model
+    are done by the maps behind them, which saturate there.
 
     Raises:
         ConversionError: naming every value that has neither data nor a finite bound.
@@ -69,7 +81,10 @@ def derive_maps(model: ir.Model, context: Context) -> None:
             help="give sample inputs with --calibrate data.npz, or quantise it in the source",
         )
     for value in raw:
-        _quantise(value, steps[value], context)
+        _quantise(value, _saturating(value, steps[value], context), context)
+    for node in list(model.graph):
+        if is_op(node, "Clip"):
+            _saturate(node, context)
 
 
 def raw_uses(value: ir.Value) -> list[Use]:
@@ -79,7 +94,7 @@ def raw_uses(value: ir.Value) -> list[Use]:
         Use(use.node, use.idx)
         for use in value.uses()
         if not dialect.is_quantize(use.node)
-        and not (behind_layer and is_op(use.node, *PIPELINED))
+        and not (behind_layer and is_op(use.node, *ACTIVATIONS))
         and not reads_unrounded(use.node)
     ]
 
@@ -96,7 +111,7 @@ def _raw(model: ir.Model) -> list[ir.Value]:
         result = node.outputs[0]
         if is_op(node, *ROUNDING):
             unrounded.add(result)
-        elif is_op(node, *PIPELINED):
+        elif is_op(node, *ACTIVATIONS):
             source = node.inputs[0]
             behind = source in unrounded and is_op(producer(source), *PRODUCERS)
             if behind or not is_op(node, "Relu"):
@@ -122,6 +137,30 @@ def _covering_step(quantisation: Quantisation, context: Context) -> float:
     return quantisation.scalar_step * units
 
 
+def _saturating(value: ir.Value, step: float, context: Context) -> float:
+    """The step with which the map behind a clip saturates there, if its values go so far."""
+    node = producer(value)
+    saturation = saturating_clip(node) if node is not None else None
+    if saturation is None:
+        return step
+    wanted = saturation.step(context.target.map_range)
+    return wanted if step >= wanted * (1 - _SAME) else step
+
+
+def _saturate(node: ir.Node, context: Context) -> None:
+    """Lets the map behind a clip do its work."""
+    saturation, stored = saturating_clip(node), sole_consumer(node.outputs[0])
+    assert saturation is not None
+    assert stored is not None
+    assert dialect.is_quantize(stored)
+    context.clips[stored.outputs[0].name or ""] = saturation.low, saturation.high
+    if not saturation.rectified:
+        bypass(node)
+        return
+    relu = ir.node("Relu", node.inputs[:1], name=node.name)
+    replace_node(node, relu)
+
+
 def _following_quantiser(value: ir.Value) -> Quantisation | None:
     """The next quantiser on the only path from a value, through activations and Adds."""
     for _ in range(8):
@@ -132,7 +171,7 @@ def _following_quantiser(value: ir.Value) -> Quantisation | None:
         if dialect.is_quantize(node):
             quantisation = dialect.quantisation_of(node)
             return quantisation if quantisation.symmetric else None
-        if not is_op(node, *PIPELINED, "Add", "MaxPool", "Reshape", "Transpose", "Concat"):
+        if not is_op(node, *ACTIVATIONS, "Add", "MaxPool", "Reshape", "Transpose", "Concat"):
             return None
         value = node.outputs[0]
     return None

@@ -15,6 +15,7 @@ from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
+from dlaconv.ir.saturation import saturating_clip
 
 _LEAST_RANK = 2
 _SUPPORTED = frozenset(ROUNDING) | frozenset(SAME_SCALE) | frozenset(PIPELINED)
@@ -133,7 +134,7 @@ def problem_of(node: ir.Node) -> tuple[str, str, str, str] | None:
     """Why the hardware cannot run a node: id, name, message and remedy; None if it can."""
     if dialect.is_quantize(node) or dialect.is_dequantize(node) or dialect.is_bipolar(node):
         return None
-    if not is_op(node, *_SUPPORTED):
+    if not is_op(node, *_SUPPORTED) and saturating_clip(node) is None:
         return (
             "DLA301",
             "unconvertible-operator",

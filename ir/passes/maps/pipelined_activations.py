@@ -7,11 +7,10 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Severity
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import bypass, is_op, producer, sole_consumer
-from dlaconv.ir.layers import PIPELINED
+from dlaconv.ir.layers import ACTIVATED, PIPELINED
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 
-PRODUCERS = ("Conv", "Gemm", "MatMul", "Add", "Div", "ReduceSum", "AveragePool",
-             "GlobalAveragePool")  # fmt: skip
+PRODUCERS = ACTIVATED
 """Operators that an activation is pipelined behind."""
 
 
