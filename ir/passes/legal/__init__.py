@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
+from dlaconv.ir.passes.legal.pool_padding_fold import pool_padding_fold
+from dlaconv.ir.passes.legal.resize_nearest import resize_nearest
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
@@ -76,7 +78,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     reduce_mean_conv,
     reduce_max_pool,
     reduce_sum_form,
-    # poolings: their size first, then their window, then their padding
+    # poolings: Pads before them, their size, their window, their padding
+    pool_padding_fold,
     pool_ceil_mode,
     max_pool_cascade,
     max_pool_padding,
@@ -86,6 +89,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     selection,
     depth_to_space,
     space_to_depth,
+    resize_nearest,
     conv_transpose,
     # dilations that one kernel cannot hold, too; dilated_conv has the others
     polyphase,
