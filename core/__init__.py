@@ -1,8 +1,8 @@
 """dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
 
 The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and `strip`, and for
-looking into networks `show`; `hookimpl` marks the functions of a plugin. Everything is imported
-on first use, so that ``import dlaconv`` costs nothing.
+looking into networks `show` and `dump`; `hookimpl` marks the functions of a plugin. Everything is
+imported on first use, so that ``import dlaconv`` costs nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv import lazy_imports
 
 if TYPE_CHECKING:
-    from dlaconv.analysis import show
+    from dlaconv.analysis import dump, show
     from dlaconv.api import check, convert, load, run, run_chain, strip, verify
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Options
@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "check",
     "convert",
+    "dump",
     "hookimpl",
     "load",
     "run",
@@ -42,6 +43,7 @@ _HOME = {
     "Plugins": "dlaconv.plugins",
     "check": "dlaconv.api",
     "convert": "dlaconv.api",
+    "dump": "dlaconv.analysis",
     "hookimpl": "dlaconv.hookspecs",
     "load": "dlaconv.api",
     "run": "dlaconv.api",

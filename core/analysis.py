@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlaconv.api import PathLike, no_numeric_warnings
-from dlaconv.files import require_file
+from dlaconv.api import PathLike, no_numeric_warnings, require_hardware
+from dlaconv.files import require_file, require_output
 from dlaconv.plugins import Plugins
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from dlaconv.driver.dumping import Dumped
     from dlaconv.driver.showing import Shown
 
 
@@ -46,6 +49,55 @@ def show(
         frontend=frontend,
         target=_path(target),
         shapes=shapes or {},
+        plugins=plugins or Plugins(),
+    )
+
+
+@no_numeric_warnings()
+def dump(
+    path: PathLike,
+    inputs: Mapping[str, np.ndarray],
+    output: PathLike,
+    *,
+    as_float: bool = False,
+    frontend: str | None = None,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    target: PathLike | None = None,
+    plugins: Plugins | None = None,
+) -> Dumped:
+    """Writes every map of a network to an ``.npz``: integers of the hardware, or real values.
+
+    Args:
+        path: a converted file, the report of a conversion (all its parts run), or a source, whose
+            maps are in floating point.
+        inputs: stacked samples ``[N, ...]`` by graph input; integers are what the hardware takes,
+            floats are real values.
+        output: the ``.npz``; arrays have the names of the maps and the samples first.
+        as_float: writes real values of a converted file, by the names that the source has for
+            them.
+        frontend: format of a source; recognised if None.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        target: the description that the file was made with; the built-in ACCESS one if None.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UserError: if the file cannot be read or the inputs do not fit it; nothing is written then.
+    """
+    from dlaconv.driver.dumping import dump_file
+
+    require_hardware(rounding, activation_order)
+    require_output(Path(output), [Path(path)])
+    return dump_file(
+        require_file(Path(path)),
+        inputs,
+        Path(output),
+        as_float=as_float,
+        frontend=frontend,
+        rounding=rounding,
+        activation_order=activation_order,
+        target=_path(target),
         plugins=plugins or Plugins(),
     )
 

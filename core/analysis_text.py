@@ -33,6 +33,16 @@ def network_text(document: Json, *, quantisation: bool) -> str:
     return "\n\n".join(blocks)
 
 
+def dump_text(document: Json) -> str:
+    """The maps that were written, as a table."""
+    rows = [
+        [name, _shape(item["shape"]), item["dtype"], str(item["min"]), str(item["max"])]
+        for name, item in document["maps"].items()
+    ]
+    written = pairs([("maps", str(len(rows))), ("written", document["output"])])
+    return f"{tables.table(['map', 'shape', 'type', 'smallest', 'largest'], rows)}\n\n{written}"
+
+
 def _layers(part: Json, *, quantisation: bool) -> str:
     headings = ["layer", "operator", "shape", "parameters", "multiplications"]
     rows = [[item["name"], "input", _shape(item["shape"]), "", ""] for item in part["inputs"]]

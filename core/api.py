@@ -225,12 +225,11 @@ def run_chain(
     Raises:
         UserError: if a file cannot be read or the inputs do not fit the network.
     """
-    from dlaconv.driver.chain import read_chain
     from dlaconv.driver.chain import run_chain as run_links
 
     require_hardware(rounding, activation_order)
     return run_links(
-        read_chain(require_file(Path(report))),
+        require_file(Path(report)),
         inputs,
         rounding=rounding,
         activation_order=activation_order,

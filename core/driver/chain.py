@@ -62,22 +62,14 @@ def read_chain(report: Path) -> Chain:
         chain = Chain(links, _names(document["graph"]["outputs"]))
         _require_order(chain, _names(document["graph"]["inputs"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnreadableError(
-            Diagnostic(
-                "DLA417",
-                "no-report",
-                f"not the report of a conversion: {type(error).__name__}: {error}",
-                location=Location(file=str(report)),
-                help="give the .json that a conversion wrote, with its parts beside it",
-            )
-        ) from error
+        raise no_report(report, f"{type(error).__name__}: {error}") from error
     for link in links:
         require_file(link.file)
     return chain
 
 
 def run_chain(
-    chain: Chain,
+    report: Path,
     inputs: Mapping[str, np.ndarray],
     *,
     rounding: str,
@@ -85,45 +77,32 @@ def run_chain(
     target: Path | None,
 ) -> dict[str, np.ndarray]:
     """Runs all parts of a network; see `dlaconv.run_chain`."""
-    import numpy as np
-
-    from dlaconv.driver.proof import run_file
-
-    values = {name: np.asarray(array) for name, array in inputs.items()}
-    for link in chain.links:
-        if link.host:
-            values |= _run_host(link, values)
-            continue
-        fed = {name: values[name] for name in link.inputs if name in values}
-        values |= run_file(
-            link.file,
-            fed,
-            rounding=rounding,
-            activation_order=activation_order,
-            as_float=True,
-            target=target,
-        )
-    return {name: values[name] for name in chain.outputs}
-
-
-def _run_host(link: Link, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    import numpy as np
-
     from dlaconv.arrays import match_inputs
-    from dlaconv.frontends.onnx.reader import read_onnx
-    from dlaconv.ir.execution import Executor, split_samples
-    from dlaconv.ir.graph import shape_of
+    from dlaconv.driver.running import ChainRunner, stacked
+    from dlaconv.ir.execution import split_samples
 
-    model = read_onnx(link.file)
-    shapes = {value.name or "": shape_of(value) for value in model.graph.inputs}
-    given = {name: values[name] for name in shapes if name in values}
-    samples = match_inputs(given, shapes, str(link.file))
-    executor = Executor(model)
-    rows = [
-        executor.run({name: array.astype(np.float32) for name, array in feeds.items()})
-        for feeds in split_samples(samples)
-    ]
-    return {name: np.concatenate([row[name] for row in rows]) for name in link.outputs}
+    runner = ChainRunner(
+        read_chain(report),
+        report,
+        rounding=rounding,
+        activation_order=activation_order,
+        target=target,
+    )
+    samples = match_inputs(inputs, runner.shapes, str(report))
+    return stacked(map(runner.run, split_samples(samples)))
+
+
+def no_report(file: Path, why: str) -> UnreadableError:
+    """The error of a file that is not the report of a conversion, or not that of its parts."""
+    return UnreadableError(
+        Diagnostic(
+            "DLA417",
+            "no-report",
+            f"not the report of a conversion: {why}",
+            location=Location(file=str(file)),
+            help="give the .json that a conversion wrote, with its parts beside it",
+        )
+    )
 
 
 def _link(folder: Path, item: Any) -> Link:

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.reading import load_target, read_network, read_samples
-from dlaconv.driver.verification import (
-    channel_ratios,
-    quantise_inputs,
-    real_step,
-    verify_network,
-)
+from dlaconv.driver.verification import real_step, verify_network
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -36,41 +31,20 @@ def run_file(
     target: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
-    import numpy as np
-
     from dlaconv.arrays import match_inputs
-    from dlaconv.backends.access.simulator import Simulator
-    from dlaconv.driver.map_sources import channel_layout
+    from dlaconv.driver.running import HardwareRunner, stacked
     from dlaconv.ir.execution import split_samples
-    from dlaconv.ir.rounding import Rounding
 
-    mode = Rounding(rounding)
-    network, facts = read_network(path, load_target(target))
-    shapes = {stored.name: stored.shape for stored in network.inputs}
-    samples = match_inputs(inputs, shapes, str(path))
-    simulator = Simulator(
-        network,
-        rounding=mode,
-        activation_order="after-clamp" if activation_order == "after-clamp" else "mac",
+    runner = HardwareRunner(
+        path,
+        rounding=rounding,
+        activation_order=activation_order,
+        target=target,
         fetch="all" if fetch_all else "outputs",
+        as_float=as_float,
     )
-    results: dict[str, list[np.ndarray]] = {}
-    for feeds in split_samples(samples):
-        for name, array in simulator.run(quantise_inputs(network, feeds, facts, mode)).items():
-            results.setdefault(name, []).append(array)
-    stacked = {name: np.concatenate(arrays) for name, arrays in results.items()}
-    if not as_float:
-        return stacked
-    maps = network.maps | dict(network.outputs)
-    steps = {
-        name: real_step(facts, stored) / channel_ratios(facts.get(stored.name, {}), stored.shape)
-        for name, stored in maps.items()
-    }
-    layouts = {n: channel_layout(facts.get(m.name, {}), m.shape) for n, m in maps.items()}
-    return {
-        name: layouts[name].select(array * steps[name]).astype(np.float32)
-        for name, array in stacked.items()
-    }
+    samples = match_inputs(inputs, runner.shapes, str(path))
+    return stacked(map(runner.run, split_samples(samples)))
 
 
 def verify_files(

@@ -55,6 +55,13 @@ COMPARISON = (
         "Look for weights or scales that are far too large, or compare on real inputs.",
     ),
     Explanation(
+        "DLA907",
+        "not-computable",
+        "A source, or a part for the host, cannot be run in onnxruntime.",
+        "Without the source's values there is nothing to compare with.",
+        "Export the network for a batch of one, with operators that onnxruntime knows.",
+    ),
+    Explanation(
         "DLA910",
         "accumulator-overflow",
         "The accumulator of a layer needs more bits than it has.",

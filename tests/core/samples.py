@@ -242,6 +242,14 @@ SHOW = {
     "total": {"layers": 1, "parameters": 432, "macs": 27648},
 }
 
+DUMP = {
+    "dlaconv": "0.1.0",
+    "file": "net.dla.onnx",
+    "kind": "converted",
+    "output": "maps.npz",
+    "maps": {"logits": {"shape": [2, 10], "dtype": "int8", "min": -128, "max": 127}},
+}
+
 FAILURE = {"dlaconv": "0.1.0", "exit_code": 1, "diagnostics": [FINDING.as_json()]}
 
 

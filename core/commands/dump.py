@@ -1,0 +1,104 @@
+"""``dlaconv dump``: every map of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlaconv import analysis
+from dlaconv.commands.command import PROVE, Command, Json, Session, command
+from dlaconv.commands.options import (
+    ActivationOrder,
+    HardwareRounding,
+    Order,
+    Rounding,
+    SourceFormat,
+    Target,
+)
+from dlaconv.errors import EXIT_OK
+from dlaconv.files import require_output
+
+
+def dump(
+    session: Session,
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A converted file, the report (.json) of a conversion, or a source of any format.",
+        ),
+    ],
+    inputs: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Samples, stacked, one array per graph input: floats are real values, integers "
+            "what the hardware takes.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MAPS.npz", help="Where the maps go.")
+    ],
+    as_float: Annotated[
+        bool,
+        typer.Option(
+            "--as-float",
+            help="Write real values of a converted file, by the names that the source has for its "
+            "maps, instead of integers.",
+        ),
+    ] = False,
+    frontend: SourceFormat = None,
+    target: Target = None,
+    rounding: Rounding = HardwareRounding.HALF_EVEN,
+    activation_order: Order = ActivationOrder.MAC,
+    as_json: Json = False,
+) -> int:
+    """Write every map of a network to a file of arrays.
+
+    Maps of a converted file are the integers that the hardware stores. Those of a source are in
+    floating point, all of them: what it computes between its quantisers, too. With --as-float the
+    maps of a converted file can be laid beside those of its source. A map that goes from one part
+    of a network that was cut to another is what the first one returns.
+    """
+    from dlaconv.analysis_text import dump_text
+    from dlaconv.arrays import read_npz
+
+    require_output(output, [file, inputs])
+    arrays = read_npz(inputs)
+    with session.console.working("running"):
+        found = analysis.dump(
+            file,
+            arrays,
+            output,
+            as_float=as_float,
+            frontend=frontend,
+            rounding=rounding.value,
+            activation_order=activation_order.value,
+            target=target,
+            plugins=session.plugins,
+        )
+    document = found.as_json()
+    if as_json:
+        session.console.json(document)
+    else:
+        session.console.result(dump_text(document))
+    return EXIT_OK
+
+
+def commands() -> list[Command]:
+    """The command of this module."""
+    return [
+        command(
+            "dump",
+            dump,
+            panel=PROVE,
+            examples=(
+                "dlaconv dump net.dla.onnx --input x.npz -o maps.npz",
+                "dlaconv dump net.onnx --input x.npz -o source.npz",
+            ),
+        )
+    ]

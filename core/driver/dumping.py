@@ -1,0 +1,98 @@
+"""Every map of a network on given inputs, as arrays: of converted files and of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.driver.chain import read_chain
+from dlaconv.driver.reading import load_target
+from dlaconv.driver.subjects import Kind, kind_of, read_source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlaconv.driver.running import HardwareRunner, Runner
+    from dlaconv.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What was written.
+
+    Attributes:
+        file: the network.
+        kind: ``source``, ``converted``, or ``chain`` for all parts of a network that was cut.
+        output: the ``.npz``.
+        maps: shape, type and range of each array, as JSON values.
+    """
+
+    file: Path
+    kind: str
+    output: Path
+    maps: Mapping[str, Mapping[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON values; see ``schemas/dump.schema.json``."""
+        from dlaconv import __version__
+
+        return {
+            "dlaconv": __version__,
+            "file": str(self.file),
+            "kind": self.kind,
+            "output": str(self.output),
+            "maps": dict(self.maps),
+        }
+
+
+def dump_file(
+    path: Path,
+    inputs: Mapping[str, np.ndarray],
+    output: Path,
+    *,
+    as_float: bool,
+    frontend: str | None,
+    rounding: str,
+    activation_order: str,
+    target: Path | None,
+    plugins: Plugins,
+) -> Dumped:
+    """Writes every map of a network; see `dlaconv.dump`."""
+    from dlaconv.arrays import match_inputs
+    from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, computed_values
+    from dlaconv.ir.execution import split_samples
+    from dlaconv.npz_writer import npz_writer
+
+    kind = kind_of(path, load_target(target), frontend)
+    runner: Runner
+    names: dict[str, str] = {}
+    hardware: dict[str, Any] = {
+        "rounding": rounding,
+        "activation_order": activation_order,
+        "target": target,
+        "fetch": "all",
+        "as_float": as_float,
+    }
+    if kind is Kind.CHAIN:
+        runner = ChainRunner(read_chain(path), path, **hardware)
+    elif kind is Kind.CONVERTED:
+        runner = converted = HardwareRunner(path, **hardware)
+        names = _source_names(converted) if as_float else {}
+    else:
+        model = read_source(path, frontend, plugins).model
+        runner = ModelRunner(model, path, computed_values(model))
+    samples = match_inputs(inputs, runner.shapes, str(path))
+    with npz_writer(output) as writer:
+        for feeds in split_samples(samples):
+            found = runner.run(feeds)
+            writer.add({names.get(name, name): array for name, array in found.items()})
+    return Dumped(path, str(kind), output, writer.arrays)
+
+
+def _source_names(runner: HardwareRunner) -> dict[str, str]:
+    """What the source calls the maps that are called otherwise, where that is no other map."""
+    maps = runner.network.maps | dict(runner.network.outputs)
+    names = {name: str(runner.facts.get(name, {}).get("tensor", name)) for name in maps}
+    return {name: wanted for name, wanted in names.items() if wanted not in maps}

@@ -1,0 +1,266 @@
+"""Networks made ready to run one sample after another: converted files, chains, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.driver.chain import Chain, Link, no_report
+from dlaconv.driver.reading import load_target, read_network
+from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step
+from dlaconv.errors import ConversionError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dlaconv.arrays import Shape
+    from dlaconv.backends.access.semantics.layer import ActivationOrder
+
+Arrays = dict[str, np.ndarray]
+Fetch = Literal["outputs", "all"]
+
+
+class Runner(Protocol):
+    """A network that is ready to run."""
+
+    @property
+    def file(self) -> Path:
+        """Where it was read from."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """The graph inputs with their shapes, None where the rank is unknown."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one sample, with a batch of one."""
+
+
+class HardwareRunner:
+    """A converted file that runs bit by bit as the hardware does; see `Runner`.
+
+    Attributes:
+        network: its layers.
+        facts: what the file says of its maps.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        rounding: str,
+        activation_order: str,
+        target: Path | None,
+        fetch: Fetch = "outputs",
+        as_float: bool = False,
+    ) -> None:
+        """Reads and prepares a file.
+
+        Args:
+            file: the converted file.
+            rounding: how the hardware rounds.
+            activation_order: ``mac`` or ``after-clamp``.
+            target: the description that it was made with; the built-in ACCESS one if None.
+            fetch: returns the graph outputs, or every map.
+            as_float: returns real values instead of integers.
+        """
+        from dlaconv.backends.access.simulator import Simulator
+        from dlaconv.driver.map_sources import channel_layout
+        from dlaconv.ir.rounding import Rounding
+
+        order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
+        self.file = file
+        self.network, self.facts = read_network(file, load_target(target))
+        self.shapes: dict[str, Shape | None] = {
+            stored.name: stored.shape for stored in self.network.inputs
+        }
+        self._mode, self._as_float = Rounding(rounding), as_float
+        self._simulator = Simulator(
+            self.network, rounding=self._mode, activation_order=order, fetch=fetch
+        )
+        maps = self.network.maps | dict(self.network.outputs)
+        self._steps = {
+            name: real_step(self.facts, stored)
+            / channel_ratios(self.facts.get(stored.name, {}), stored.shape)
+            for name, stored in maps.items()
+        }
+        self._layouts = {
+            name: channel_layout(self.facts.get(stored.name, {}), stored.shape)
+            for name, stored in maps.items()
+        }
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one sample: integers are fed as they are, floats as real values."""
+        integers = quantise_inputs(self.network, feeds, self.facts, self._mode)
+        found = self._simulator.run(integers)
+        return self.reals(found) if self._as_float else found
+
+    def reals(self, integers: Mapping[str, np.ndarray]) -> Arrays:
+        """Real values of the integers of maps or graph outputs, without further channels."""
+        return {
+            name: self._layouts[name].select(array * self._steps[name]).astype(np.float32)
+            for name, array in integers.items()
+        }
+
+
+class ModelRunner:
+    """A model in floating point that onnxruntime runs; see `Runner`."""
+
+    def __init__(self, model: ir.Model, file: Path, fetch: Iterable[str] | None = None) -> None:
+        """Prepares a model.
+
+        Args:
+            model: standard operators and nodes of the dialect.
+            file: where it was read from.
+            fetch: names of the values to return, the graph outputs if None.
+
+        Raises:
+            ConversionError: if onnxruntime does not accept it.
+        """
+        from dlaconv.ir.execution import Executor
+
+        self.file = file
+        self.shapes: dict[str, Shape | None] = {
+            value.name or "": None
+            if value.shape is None
+            else (None, *(size if isinstance(size, int) else None for size in value.shape[1:]))
+            for value in model.graph.inputs
+            if value.const_value is None
+        }
+        try:
+            self._executor = Executor(model, fetch)
+        except ValueError as error:
+            raise _not_runnable(file, error) from error
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one sample of real values.
+
+        Raises:
+            ConversionError: if onnxruntime fails.
+        """
+        given = {name: feeds[name].astype(np.float32, copy=False) for name in self.shapes}
+        try:
+            return self._executor.run(given)
+        except ValueError as error:
+            raise _not_runnable(self.file, error) from error
+
+
+class ChainRunner:
+    """Every part of a network that was cut, one behind the other; see `Runner`.
+
+    Real values go from one part to the next.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        file: Path,
+        *,
+        rounding: str,
+        activation_order: str,
+        target: Path | None,
+        fetch: Fetch = "outputs",
+        as_float: bool = False,
+    ) -> None:
+        """Reads and prepares all parts.
+
+        Args:
+            chain: the parts.
+            file: the report that names them.
+            rounding: how the hardware rounds.
+            activation_order: ``mac`` or ``after-clamp``.
+            target: the description that they were made with; the built-in ACCESS one if None.
+            fetch: returns the graph outputs in real values, or every map of every part.
+            as_float: returns real values of every map, too, instead of integers.
+        """
+        from dlaconv.frontends.onnx.reader import read_onnx
+
+        self.file, self._outputs = file, chain.outputs
+
+        self._all, self._as_float = fetch == "all", as_float
+
+        def prepared(link: Link) -> Runner:
+            if link.host:
+                model = read_onnx(link.file)
+                wanted = computed_values(model) if self._all else link.outputs
+                return ModelRunner(model, link.file, wanted)
+            return HardwareRunner(
+                link.file,
+                rounding=rounding,
+                activation_order=activation_order,
+                target=target,
+                fetch=fetch,
+            )
+
+        self._links = [(link, prepared(link)) for link in chain.links]
+        self.shapes = self._shapes()
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one sample from the graph inputs on; see `__init__` for what it returns.
+
+        Raises:
+            UnreadableError: if a part does not return what the report says.
+        """
+        values, found = dict(feeds), Arrays()
+        for link, runner in self._links:
+            got = runner.run({name: values[name] for name in runner.shapes})
+            reals = runner.reals(got) if isinstance(runner, HardwareRunner) else got
+            if missing := [name for name in link.outputs if name not in reals]:
+                raise no_report(self.file, f"{link.file.name} does not return {missing[0]!r}")
+            values |= {name: reals[name] for name in link.outputs}
+            # what goes from part to part is what the first one returns
+            found = (reals if self._as_float else got) | found
+        return found if self._all else {name: values[name] for name in self._outputs}
+
+    def _shapes(self) -> dict[str, Shape | None]:
+        """What a part reads and no part before it makes."""
+        shapes: dict[str, Shape | None] = {}
+        made: set[str] = set()
+        for link, runner in self._links:
+            for name, shape in runner.shapes.items():
+                if name not in link.inputs:
+                    raise no_report(self.file, f"{link.file.name} takes {name!r}, too")
+                if name not in made:
+                    shapes[name] = shapes.get(name) or shape
+            made |= set(link.outputs)
+        return shapes
+
+
+def computed_values(model: ir.Model) -> list[str]:
+    """Names of what a model computes from its inputs, in order, and of its graph outputs.
+
+    What it computes from constants alone is left out.
+    """
+    constant = set(model.graph.initializers.values())
+    found = []
+    for node in model.graph:
+        if all(value is None or value in constant for value in node.inputs):
+            constant.update(node.outputs)
+        else:
+            found += [value.name for value in node.outputs if value.name]
+    found += [value.name for value in model.graph.outputs if value.name]
+    return list(dict.fromkeys(found))
+
+
+def stacked(results: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
+    """The results of one sample after another as arrays with samples along the first axis."""
+    rows: dict[str, list[np.ndarray]] = {}
+    for result in results:
+        for name, array in result.items():
+            rows.setdefault(name, []).append(array)
+    return {name: np.concatenate(arrays) for name, arrays in rows.items()}
+
+
+def _not_runnable(file: Path, error: ValueError) -> ConversionError:
+    return ConversionError(
+        Diagnostic(
+            "DLA907",
+            "not-computable",
+            f"the network cannot be run: {str(error).partition(chr(10))[0]}",
+            location=Location(file=str(file)),
+            help="run it in onnxruntime with a batch of one; export it for one sample",
+        )
+    )
