@@ -92,7 +92,7 @@ def _skip_detour(node: ir.Node) -> None:
 
 
 def _clip(node: ir.Node) -> bool:
-    largest = np.finfo(np.float32).max
+    largest = float(np.finfo(np.float32).max)
     ends = []
     for index in (1, 2):
         absent, array = is_optional_input_absent(node, index), input_array(node, index)
@@ -126,7 +126,7 @@ def _resize(node: ir.Node) -> bool:
     mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
     scales = input_array(node, 2)
     by_size = is_optional_input_absent(node, 2)
-    same = by_size or (scales is not None and bool((scales == 1).all()))
+    same = bool(by_size or (scales is not None and (scales == 1).all()))
     return same and mode in _STILL and _same_shape(node)
 
 

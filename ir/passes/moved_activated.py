@@ -97,29 +97,28 @@ def _swap(
     move: ir.Node, activation: ir.Node, slopes: list[np.ndarray | None], graph: ir.Graph
 ) -> list[ir.Node]:
     """Activates the operands of ``move`` instead of its result; returns the new nodes."""
-    made: dict[ir.Value, ir.Value] = {}
+    made: dict[tuple[ir.Value, int], ir.Value] = {}  # one operand may have slopes of both halves
     nodes = []
     for index, part in enumerate(slopes):
         x = move.inputs[index]
         assert x is not None
-        if x not in made:
-            inputs = (
-                [x, *activation.inputs[1:]]
-                if part is None
-                else [x, dialect.constant(f"{stem(activation)}/slopes", part)]
-            )
+        key = (x, 0 if part is None else index)
+        if key not in made:
+            inputs = [x, *activation.inputs[1:]]
+            if part is not None:
+                inputs[1] = dialect.constant(f"{stem(activation)}/slopes", part)
             name = stem(activation) if len(slopes) == 1 else f"{stem(activation)}/{index}"
             node = ir.node(activation.op_type, inputs, dict(activation.attributes), name=name)
-            made[x] = node.outputs[0]
-            made[x].name = unique_name(graph, f"{x.name}/activated")
-            made[x].shape, made[x].dtype = x.shape, ir.DataType.FLOAT
+            made[key] = node.outputs[0]
+            made[key].name = unique_name(graph, f"{x.name}/activated")
+            made[key].shape, made[key].dtype = x.shape, ir.DataType.FLOAT
             provenance.inherit(node, activation)
             nodes.append(node)
     insert_before(move, *nodes)
-    for index in range(len(slopes)):
+    for index, part in enumerate(slopes):
         x = move.inputs[index]
         assert x is not None
-        move.replace_input_with(index, made[x])
+        move.replace_input_with(index, made[x, 0 if part is None else index])
     take_over(activation.outputs[0], move.outputs[0])
     remove(activation)
     return nodes

@@ -30,7 +30,12 @@ from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.records import bias_record, map_record, weight_record
 from dlaconv.ir.scales.solver import Plan
 from dlaconv.ir.scales.thresholds import scale_threshold
-from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights, scale_gains
+from dlaconv.ir.scales.weights import (
+    LinearScaling,
+    ScaledWeights,
+    scale_gains,
+    scale_row_gains,
+)
 
 _CENTRE = {
     Rounding.FLOOR: -0.5,
@@ -147,14 +152,16 @@ class _Applier:
         holder = producer(node.inputs[1])
         assert holder is not None
         pattern = dialect.array_of(holder.inputs[0])
-        gain = float(dialect.step_of(holder).reshape(-1)[0])
+        steps = _per_channel(dialect.step_of(holder), len(pattern))
         joined = producer(source)
+        free, target = replace(scaling, gamma_in=1.0), self.context.target
         if (source.name or "") in self.context.sums and joined is not None:
+            gain = float(steps[0])
             gains = np.concatenate([self._gain_of(value, gain) for value in joined.inputs])
+            scaled = scale_gains(pattern, gains, bias, free, target, self.grid)
         else:
-            gains = np.array([gain / scaling.gamma_in])
-        free = replace(scaling, gamma_in=1.0)
-        scaled = scale_gains(pattern, gains, bias, free, self.context.target, self.grid)
+            gains = steps / scaling.gamma_in
+            scaled = scale_row_gains(pattern, gains, bias, free, target, self.grid)
         self._replace_constants(node, scaled, scaling)
 
     def _gain_of(self, value: ir.Value | None, gain: float) -> np.ndarray:

@@ -177,10 +177,11 @@ def scale_gains(
     """Weights of a layer that only scales: where the pattern is one, any integer will do.
 
     Tries every integer for the largest gain and keeps the one with which integers and grid step
-    come nearest to all gains; the smallest such integer, so powers of two keep their ones.
+    come nearest to all gains; the smallest such integer, so powers of two keep their ones. Steps
+    with which the bias does not fit are left out.
 
     Args:
-        pattern: ``[O, ...]`` zeros and ones.
+        pattern: ``[O, ...]`` zeros and ones of either sign.
         gains: real gain of each input channel's ones, ``[I]`` or ``[1]``; broadcasts on axis 1.
         bias: ``[O]`` real bias, None without one.
         scaling: the layer's maps; ``gamma_in`` is one, the gains hold the ratio.
@@ -189,7 +190,9 @@ def scale_gains(
     """
     wanted = np.array(sorted(set((gains * scaling.gamma_out).tolist())))
     leading = np.arange(1, target.weight_range[1] + 1)
+    needed = raised_steps(np.zeros(len(pattern)), bias, scaling, target)[0].max(initial=0)
     steps = np.stack(grid.around(wanted.max() / leading), axis=1).reshape(-1)
+    steps = steps[steps >= needed] if (steps >= needed).any() else grid.at_least(needed.reshape(1))
     integers = np.rint(wanted / steps[:, None])
     error = np.abs(integers * steps[:, None] - wanted).sum(axis=1)
     error[integers.max(axis=1) > target.weight_range[1]] = np.inf
@@ -208,6 +211,52 @@ def scale_gains(
         lost,
         none,
         none,
+    )
+
+
+def scale_row_gains(
+    pattern: np.ndarray,
+    gains: np.ndarray,
+    bias: np.ndarray | None,
+    scaling: LinearScaling,
+    target: Target,
+    grid: WeightGrid,
+) -> ScaledWeights:
+    """Weights of a layer that scales each output channel by a gain of its own.
+
+    Args:
+        pattern: ``[O, ...]`` zeros and ones of either sign.
+        gains: real gain of each output channel's ones, float64 ``[O]``.
+        bias: ``[O]`` real bias, None without one.
+        scaling: the layer's maps; ``gamma_in`` is one, the gains hold the ratio.
+        target: the hardware.
+        grid: the grid of weight steps.
+    """
+    parts = []
+    for gain in np.unique(gains):
+        rows = gains == gain
+        offsets = None if bias is None else bias[rows]
+        one = np.array([gain])
+        part = scale_gains(pattern[rows], one, offsets, scaling, target, grid)
+        if rows.all():
+            return part
+        parts.append((rows, part))
+
+    def whole(name: str) -> np.ndarray:
+        first = getattr(parts[0][1], name)
+        array = np.empty((len(pattern), *first.shape[1:]), first.dtype)
+        for rows, part in parts:
+            array[rows] = getattr(part, name)
+        return array
+
+    return ScaledWeights(
+        whole("integers"),
+        whole("steps"),
+        whole("ideal"),
+        None if bias is None else whole("bias"),
+        None if bias is None else whole("bias_error"),
+        whole("guarded"),
+        whole("requantised"),
     )
 
 

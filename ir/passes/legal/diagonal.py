@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer, shape_of
-from dlaconv.ir.passes.legal.building import Builder, Shape, stored_quantisation
+from dlaconv.ir.passes.legal.building import Builder, Shape
 from dlaconv.ir.passes.legal.legalisation import Blocked
 from dlaconv.ir.passes.linear_ops import Weights, scaled
 from dlaconv.ir.target import Target
@@ -20,8 +20,8 @@ def diagonal_layer(
 ) -> ir.Value | Blocked:
     """``scale * x + offset`` as a layer: depth-wise, dense on small maps, or fully connected.
 
-    A map of another rank than two or four is laid out as one of four and back. On a stored map the
-    weights are integers of one unit, which is worth the scale, so that integers are kept.
+    A map of another rank than two or four is laid out as one of four and back. The weights are ones
+    worth the scale, so that the scale stage is free to choose integers and steps that meet it best.
 
     Args:
         builder: gets the nodes.
@@ -44,7 +44,7 @@ def diagonal_layer(
     if shape[1] > most:
         return Blocked(f"{shape[1]} channels are more than the {most} of a layer")
     depthwise = _depthwise_fits(x, flat, target)
-    weights = _weights(x, scale, len(flat), depthwise=depthwise)
+    weights = _weights(scale, len(flat), depthwise=depthwise)
     if weights is None:
         return Blocked("a factor leaves the range of floats")
     bias = offset if offset.any() else None
@@ -53,6 +53,9 @@ def diagonal_layer(
         result = builder.conv(laid_out, weights, bias, group=shape[1] if depthwise else 1)
     else:
         result = builder.gemm(laid_out, weights, bias)
+    layer = producer(result)
+    assert layer is not None
+    builder.gains.append(layer)
     return result if shape[2:] == flat else builder.reshape(result, shape)
 
 
@@ -95,9 +98,7 @@ def _depthwise_fits(x: ir.Value, flat: Shape, target: Target) -> bool:
     return all(low <= size <= high for size in flat) and channels <= limits.channels[1]
 
 
-def _weights(x: ir.Value, scale: np.ndarray, rank: int, *, depthwise: bool) -> Weights | None:
-    ones = np.ones((len(scale), 1)) if depthwise else np.eye(len(scale))
-    ones = ones.reshape(*ones.shape, *(1,) * rank)
-    if stored_quantisation(x) is not None:
-        return scaled(Weights(ones.astype(np.int8), 0, np.ones(len(scale))), scale)
-    return scaled(Weights(ones.astype(np.float32), 0, None), scale)
+def _weights(scale: np.ndarray, rank: int, *, depthwise: bool) -> Weights | None:
+    channels = len(scale)
+    ones = np.ones((channels, 1), np.int8) if depthwise else np.eye(channels, dtype=np.int8)
+    return scaled(Weights(ones.reshape(*ones.shape, *(1,) * rank), 0, np.ones(channels)), scale)

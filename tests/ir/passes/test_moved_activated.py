@@ -20,6 +20,8 @@ def swapped(net, *outputs):
     [
         ("Relu", [], {}),
         ("LeakyRelu", [], {"alpha": 0.1}),
+        ("Clip", [np.float32(0), np.float32(6)], {}),
+        ("Clip", [None, np.float32(0.5)], {}),
         ("PRelu", [np.float32(0.25)], {}),
         ("PRelu", [SLOPES], {}),
         ("PRelu", [SLOPES.reshape(1, 3)], {}),
@@ -68,7 +70,12 @@ def test_tables_stay(op_type):
 
 
 @pytest.mark.parametrize(
-    ("op_type", "slopes"), [("Relu", []), ("PRelu", [np.arange(7, dtype=np.float32)])]
+    ("op_type", "slopes"),
+    [
+        ("Relu", []),
+        ("Clip", [np.float32(0), np.float32(6)]),
+        ("PRelu", [np.arange(7, dtype=np.float32)]),
+    ],
 )
 def test_it_goes_before_a_concat_of_layers(op_type, slopes):
     net = Net(x=[1, 5])
@@ -83,3 +90,11 @@ def test_it_stays_behind_a_concat_of_stored_maps():
     gemm = net.op("Gemm", "x", np.eye(5), transB=1)
     y = net.op("Relu", net.op("Concat", gemm, net.quantize("x"), axis=1))
     assert swapped(net, y)[-2:] == ["Concat", "Relu"]
+
+
+def test_slopes_of_an_operand_that_is_there_twice_may_differ():
+    net = Net(x=[1, 5])
+    gemm = net.op("Gemm", "x", np.eye(5), transB=1)
+    value = net.op("Concat", gemm, gemm, axis=1)
+    y = net.op("PRelu", value, np.arange(10, dtype=np.float32))
+    assert swapped(net, y) == ["Gemm", "PRelu", "PRelu", "Concat"]

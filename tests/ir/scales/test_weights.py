@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from dlaconv.ir.scales.grid import WeightGrid
-from dlaconv.ir.scales.weights import LinearScaling, scale_integers, scale_reals
+from dlaconv.ir.scales.weights import (
+    LinearScaling,
+    scale_integers,
+    scale_reals,
+    scale_row_gains,
+)
 from dlaconv.ir.target import Target
 
 TARGET = Target.load()
@@ -91,3 +96,32 @@ def test_float_weights_use_the_grid_step_that_holds_them():
     assert np.isfinite(got.steps).all()
     assert np.abs(got.integers * got.steps[:, None] - weights).max() <= got.steps[0] / 2
     assert got.integers[2].max() >= 126
+
+
+@pytest.mark.parametrize("pattern", [np.ones((5, 1)), np.eye(5), -np.eye(5)])
+def test_each_row_of_gains_is_met_on_its_own(pattern):
+    gains = np.array([0.013, 1.0, 0.77, 0.013, 3.21])
+    got = scale_row_gains(pattern.astype(np.int8), gains, None, PLAIN, TARGET, GRID)
+    made = got.integers * got.steps[:, None]
+    assert np.abs(made - pattern * gains[:, None]).max() < 1e-3 * gains.max()
+    assert np.array_equal(got.integers[1], pattern[1])  # a power of two keeps its ones
+    assert got.steps[1] == 1
+
+
+@pytest.mark.parametrize("bias", [1.0, -1.0, 40.0])
+def test_gains_leave_the_bias_its_16_bits(bias):
+    gain, ones = 0.0123, np.ones((1, 1), np.int8)
+    offsets = np.array([bias])
+    got = scale_row_gains(ones, np.array([gain]), offsets, PLAIN, TARGET, GRID)
+    unit = got.steps[0] * PLAIN.step_in
+    assert abs(got.bias[0]) < 32767
+    assert got.bias[0] * unit == pytest.approx(bias, abs=unit)
+    assert got.integers[0, 0] * got.steps[0] == pytest.approx(gain, rel=4e-3 if bias < 9 else 1)
+
+
+def test_a_bias_beyond_all_gains_decides_the_step():
+    ones, bias = np.ones((2, 1), np.int8), np.array([1e6, 0.0])
+    got = scale_row_gains(ones, np.array([0.5, 0.25]), bias, PLAIN, TARGET, GRID)
+    assert got.bias[0] * got.steps[0] * PLAIN.step_in == pytest.approx(1e6, rel=1e-3)
+    assert got.integers[0] == 0
+    assert got.integers[1] * got.steps[1] == 0.25

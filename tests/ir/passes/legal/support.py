@@ -8,7 +8,7 @@ import numpy as np
 
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer
-from tests.ir.passes.harness import Net, context, node_of
+from tests.ir.passes.harness import Net, context, node_of, ops
 
 
 def integers_of_conv(model):
@@ -28,6 +28,11 @@ def narrow(most):
     noted = context()
     noted.target = replace(noted.target, conv=replace(noted.target.conv, channels=(1, most)))
     return noted
+
+
+def operators(model):
+    """The operators of a model without those that give integers of weights their steps."""
+    return [op for op in ops(model) if op != "Dequantize"]
 
 
 def conv_model(

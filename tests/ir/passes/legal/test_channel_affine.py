@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from dlaconv.ir.graph import attribute
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
-from tests.ir.passes.harness import Net, context, node_of, ops, run_pass
-from tests.ir.passes.legal.support import integers_of_conv
+from tests.ir.passes.harness import Net, context, node_of, run_pass
+from tests.ir.passes.legal.support import integers_of_conv, operators
 
 
 def numbers(shape, seed, low=-2.0):
@@ -46,7 +46,9 @@ def test_a_chain_becomes_one_layer(channels, size, chain, per_channel, seed):
             left = op_type != "Div" and index % 2
             value = net.op(op_type, *((constant, value) if left else (value, constant)))
     after = run_pass(channel_affine.as_pass(), net.model(value))
-    assert ops(after) == {0: ["Gemm"], 2: ["Conv"]}.get(len(size), ["Reshape", "Conv", "Reshape"])
+    assert operators(after) == {0: ["Gemm"], 2: ["Conv"]}.get(
+        len(size), ["Reshape", "Conv", "Reshape"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,13 +90,13 @@ def test_an_activation_stays_behind_the_layer():
     net = Net(x=[1, 4, 5, 5])
     value = net.op("Relu", net.op("Mul", net.quantize("x"), np.float32(-0.5)))
     after = run_pass(channel_affine.as_pass(), net.model(net.quantize(value)), tolerance=0)
-    assert ops(after)[-3:] == ["Conv", "Relu", "QuantizeHalfEven"]
+    assert operators(after)[-3:] == ["Conv", "Relu", "QuantizeHalfEven"]
 
 
 def blocked(model, limits=None):
     noted = context()
     after = run_pass(channel_affine.as_pass(), model, noted)
-    assert ops(after) == ops(model)
+    assert operators(after) == operators(model)
     [[reason]] = noted.blocked.values()
     return reason
 
@@ -117,7 +119,7 @@ def test_as_many_channels_as_the_hardware_has_are_possible(size):
         net = Net(x=[1, channels, *size])
         model = net.model(net.op("Mul", "x", numbers((1, channels, *(1,) * len(size)), 0)))
         if possible:
-            assert len(ops(run_pass(channel_affine.as_pass(), model))) == 1
+            assert len(operators(run_pass(channel_affine.as_pass(), model))) == 1
         else:
             assert "2064 channels are more than the 2048" in blocked(model)
 
@@ -131,13 +133,13 @@ def test_more_positions_than_a_map_has_are_told():
 def test_a_constant_that_makes_the_map_larger_is_left_alone(constant):
     net = Net(x=[1, 4, 5, 5])
     model = net.model(net.op("Add", "x", constant.astype(np.float32) * 2))
-    assert ops(run_pass(channel_affine.as_pass(), model)) == ["Add"]
+    assert operators(run_pass(channel_affine.as_pass(), model)) == ["Add"]
 
 
 def test_operators_on_two_maps_are_left_alone():
     net = Net(x=[1, 4, 5, 5])
     model = net.model(net.op("Sub", net.op("Add", "x", "x"), "x"))
-    assert ops(run_pass(channel_affine.as_pass(), model)) == ["Add", "Sub"]
+    assert operators(run_pass(channel_affine.as_pass(), model)) == ["Add", "Sub"]
 
 
 @pytest.mark.parametrize("mode", ["exact", "all"])
@@ -148,7 +150,7 @@ def test_what_is_rounded_behind_only_needs_an_approximate_rewrite(mode):
     noted = context(legalise=mode)
     passes = [channel_affine.as_pass(), unrounded_affine.as_pass()]
     after = run_pass(passes, net.model(net.quantize(value)), noted)
-    assert ("Conv" in ops(after)) == (mode == "all")
+    assert ("Conv" in operators(after)) == (mode == "all")
     assert [item.rule for item in noted.diagnostics] == (["DLA313"] if mode == "exact" else [])
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from dlaconv.ir import dialect
 from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.rounding import Rounding
-from tests.ir.passes.harness import Net, context, ops, run_pass
+from tests.ir.passes.harness import Net, context, run_pass
+from tests.ir.passes.legal.support import operators
 
 
 @given(
@@ -24,7 +25,7 @@ def test_a_graph_input_goes_through_a_layer(channels, size, quantised, both):
     y = net.op("Add", other, x)
     after = run_pass(input_operand.as_pass(), net.model(y), tolerance=0)
     layer = "Conv" if size else "Gemm"
-    assert ops(after).count(layer) == (2 if both else 1)
+    assert operators(after).count(layer) == (2 if both else 1)
     made = [n for n in after.graph if dialect.is_quantize(n) and "stored" in n.name]
     assert [dialect.rounding_of(node) for node in made] == [Rounding.HALF_EVEN] * quantised
 
@@ -32,19 +33,19 @@ def test_a_graph_input_goes_through_a_layer(channels, size, quantised, both):
 def test_one_layer_serves_both_operands():
     net = Net(x=[1, 4, 5, 5])
     after = run_pass(input_operand.as_pass(), net.model(net.op("Add", "x", "x")))
-    assert ops(after) == ["Conv", "Add"]
+    assert operators(after) == ["Conv", "Add"]
 
 
 def test_computed_maps_and_constants_are_left_alone():
     net = Net(x=[1, 4, 5, 5])
     value = net.op("Relu", "x")
     model = net.model(net.op("Add", value, value), net.op("Div", "x", np.float32(3)))
-    assert ops(run_pass(input_operand.as_pass(), model)) == ["Relu", "Add", "Div"]
+    assert operators(run_pass(input_operand.as_pass(), model)) == ["Relu", "Add", "Div"]
 
 
 @pytest.mark.parametrize(("channels", "possible"), [(2048, True), (2049, False)])
 def test_more_channels_than_the_hardware_has_are_told(channels, possible):
     net, noted = Net(x=[1, channels, 1, 1]), context()
     after = run_pass(input_operand.as_pass(), net.model(net.op("Add", "x", "x")), noted)
-    assert ops(after) == (["Conv", "Add"] if possible else ["Add"])
+    assert operators(after) == (["Conv", "Add"] if possible else ["Add"])
     assert bool(noted.blocked) != possible

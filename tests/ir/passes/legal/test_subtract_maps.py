@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from dlaconv.ir import dialect
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
 from dlaconv.ir.rounding import Rounding
-from tests.ir.passes.harness import Net, context, ops, run_pass
-from tests.ir.passes.legal.support import constants, integers_of_conv
+from tests.ir.passes.harness import Net, context, run_pass
+from tests.ir.passes.legal.support import constants, integers_of_conv, operators
 
 
 def convolved(net, x, channels, *, quantised=False):
@@ -32,8 +32,8 @@ def test_the_second_map_is_negated_by_a_layer(channels, size, negated):
     net = Net(a=shape, b=shape)
     y = net.op("Sub", "b", "a") if negated else net.op("Sub", "a", "b")
     after = run_pass(subtract_maps.as_pass(), net.model(y))
-    assert ops(after)[-1] == "Add"
-    assert "Sub" not in ops(after)
+    assert operators(after)[-1] == "Add"
+    assert "Sub" not in operators(after)
 
 
 @pytest.mark.parametrize("quantised", [False, True])
@@ -44,7 +44,7 @@ def test_a_layer_that_only_the_difference_reads_changes_its_signs(quantised):
     model = net.model(net.quantize(y, 0.5) if quantised else y)
     noted = context()
     after = run_pass(subtract_maps.as_pass(), model, noted, tolerance=0)
-    assert ops(after).count("Conv") == 1
+    assert operators(after).count("Conv") == 1
     assert [rewrite.macs for rewrite in noted.rewrites] == [0]
     if quantised:
         assert np.array_equal(integers_of_conv(after)[0], -integers_of_conv(model)[0])
@@ -54,7 +54,7 @@ def test_a_layer_that_others_read_keeps_its_signs():
     net, noted = Net(x=[1, 16, 6, 5]), context()
     layer = convolved(net, "x", 16)
     model = net.model(net.op("Sub", "x", layer), layer)
-    assert ops(run_pass(subtract_maps.as_pass(), model, noted)) == ["Conv", "Conv", "Add"]
+    assert operators(run_pass(subtract_maps.as_pass(), model, noted)) == ["Conv", "Conv", "Add"]
     assert [rewrite.macs for rewrite in noted.rewrites] == [16 * 6 * 5]
 
 
@@ -82,7 +82,7 @@ def test_minus_128_has_no_negative_unless_it_cannot_occur():
             subtract_maps.as_pass(), net.model(net.op("Sub", net.quantize("a"), b)), noted,
             tolerance=0,
         )  # fmt: skip
-        assert ("Sub" in ops(after)) != bounded
+        assert ("Sub" in operators(after)) != bounded
         if not bounded:
             [[reason]] = noted.blocked.values()
             assert "reach -128" in reason
@@ -90,9 +90,9 @@ def test_minus_128_has_no_negative_unless_it_cannot_occur():
 
 def test_maps_of_different_shapes_are_told():
     net, noted = Net(a=[1, 4, 5, 5], b=[1, 4, 1, 1]), context()
-    assert ops(run_pass(subtract_maps.as_pass(), net.model(net.op("Sub", "a", "b")), noted)) == [
-        "Sub"
-    ]
+    assert operators(
+        run_pass(subtract_maps.as_pass(), net.model(net.op("Sub", "a", "b")), noted)
+    ) == ["Sub"]
     [[reason]] = noted.blocked.values()
     assert "[1, 4, 5, 5] and [1, 4, 1, 1]" in reason
 
@@ -100,5 +100,5 @@ def test_maps_of_different_shapes_are_told():
 def test_constants_are_left_to_others():
     net, noted = Net(a=[1, 4, 5, 5]), context()
     model = net.model(net.op("Sub", "a", np.float32(1)))
-    assert ops(run_pass(subtract_maps.as_pass(), model, noted)) == ["Sub"]
+    assert operators(run_pass(subtract_maps.as_pass(), model, noted)) == ["Sub"]
     assert not noted.blocked
