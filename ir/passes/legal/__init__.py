@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
-from dlaconv.ir.passes.legal.pool_padding_fold import pool_padding_fold
-from dlaconv.ir.passes.legal.resize_nearest import resize_nearest
+from dlaconv.ir.passes.legal.average_cascade import average_cascade
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
@@ -33,9 +32,11 @@ from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
 from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
+from dlaconv.ir.passes.legal.pool_padding_fold import pool_padding_fold
 from dlaconv.ir.passes.legal.reduce_max_pool import reduce_max_pool
 from dlaconv.ir.passes.legal.reduce_mean_conv import reduce_mean_conv
 from dlaconv.ir.passes.legal.reduce_sum_form import reduce_sum_form
+from dlaconv.ir.passes.legal.resize_nearest import resize_nearest
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.silu import silu
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
@@ -85,6 +86,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     max_pool_padding,
     average_pool_conv,
     global_average,
+    average_cascade,
     # all these before the rewrites of convolutions, which see what they make
     selection,
     depth_to_space,
