@@ -184,7 +184,8 @@ def _in_floats(total: _Total, target: Target) -> Plan | Blocked | None:
     if len(maps) < 2:
         return None
     if len(maps) > 2 or not total.plain:
-        plan = _layer(total, np.stack(list(total.scales.values())), None, target)
+        scales = np.stack(list(total.scales.values()))
+        plan = _layer(total, *(_integers(scales, target) or (scales, None)), target)
         if isinstance(plan, Plan) or not total.plain:
             return plan
     builder = Builder(total.node)
@@ -228,6 +229,9 @@ def _layer(
     weights = Weights(dense.astype(dtype), 0, steps)
     bias = total.offset if total.offset.any() else None
     result = builder.conv(joined, weights, bias) if size else builder.gemm(joined, weights, bias)
+    layer = producer(result)
+    if layer is not None and steps is not None and np.abs(numbers).max(initial=0) <= 1:
+        builder.gains.append(layer)
     if flat:
         builder.reshape(result, total.shape)
     words = ", ".join(sorted({node.op_type for node in total.nodes}))

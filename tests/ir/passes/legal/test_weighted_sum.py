@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
-from tests.ir.passes.harness import Net, context, ops, run_pass
-from tests.ir.passes.legal.support import integers_of_conv
+from tests.ir.passes.harness import Net, context, run_pass
+from tests.ir.passes.legal.support import integers_of_conv, operators
 
 NAMES = "abcde"
 
@@ -35,7 +35,7 @@ def test_floats_are_added_in_one_layer(op_type, count, channels, size):
     after = run_pass(weighted_sum.as_pass(), net.model(net.op(op_type, *NAMES[:count])))
     linear = "Conv" if size else "Gemm"
     wanted = ["Concat", linear] if len(size) in {0, 2} else ["Concat", "Reshape", linear, "Reshape"]
-    assert ops(after) == (["Add"] if op_type == "Sum" and count == 2 else wanted)
+    assert operators(after) == (["Add"] if op_type == "Sum" and count == 2 else wanted)
 
 
 @given(
@@ -62,8 +62,8 @@ def test_integers_on_one_grid_are_rounded_once(tree, swap, size, seed):
             value = net.op(op_type, *((other, value) if swap else (value, other)))
     model = net.model(net.quantize(net.op("Relu", value), 1.0))
     after = run_pass(weighted_sum.as_pass(), model, feeds=integers(5, shape, seed), tolerance=0)
-    assert not {"Add", "Sub", "Sum", "Mul", "Neg"} & set(ops(after))
-    assert ops(after).count("Concat") == 1
+    assert not {"Add", "Sub", "Sum", "Mul", "Neg"} & set(operators(after))
+    assert operators(after).count("Concat") == 1
 
 
 def test_a_difference_of_one_grid_is_a_layer_of_ones():
@@ -81,20 +81,20 @@ def test_a_difference_of_one_grid_is_a_layer_of_ones():
 def test_a_difference_that_a_smaller_layer_computes_is_left_to_it():
     net = maps(2, [1, 3, 2, 2])
     value = net.op("Sub", net.quantize("a", narrow=True), net.quantize("b", narrow=True))
-    assert "Sub" in ops(run_pass(weighted_sum.as_pass(), net.model(net.quantize(value))))
+    assert "Sub" in operators(run_pass(weighted_sum.as_pass(), net.model(net.quantize(value))))
 
 
 def test_an_add_of_two_stored_maps_stays():
     net = maps(2, [1, 3, 2, 2])
     value = net.op("Add", net.quantize("a"), net.quantize("b"))
     model = net.model(net.quantize(net.op("Relu", value)))
-    assert ops(run_pass(weighted_sum.as_pass(), model)) == ops(model)
+    assert operators(run_pass(weighted_sum.as_pass(), model)) == operators(model)
 
 
 def test_sums_of_floats_in_a_row_stay():
     net = maps(3, [1, 3, 2, 2])
     model = net.model(net.op("Add", net.op("Add", "a", "b"), "c"))
-    assert ops(run_pass(weighted_sum.as_pass(), model)) == ["Add", "Add"]
+    assert operators(run_pass(weighted_sum.as_pass(), model)) == ["Add", "Add"]
 
 
 def test_a_sum_that_others_read_is_a_map_of_its_own():
@@ -102,7 +102,7 @@ def test_a_sum_that_others_read_is_a_map_of_its_own():
     inner = net.op("Add", net.quantize("a"), net.quantize("b"))
     outer = net.op("Add", inner, net.quantize("c"))
     model = net.model(net.quantize(outer), net.quantize(inner))
-    assert ops(run_pass(weighted_sum.as_pass(), model, tolerance=0)).count("Add") == 2
+    assert operators(run_pass(weighted_sum.as_pass(), model, tolerance=0)).count("Add") == 2
 
 
 @pytest.mark.parametrize("op_type", ["Sum", "Mean"])
@@ -111,7 +111,7 @@ def test_maps_of_different_grids_are_told(op_type):
     stored = [net.quantize(name, 0.25 * (i + 1)) for i, name in enumerate("abc")]
     noted = context()
     model = net.model(net.quantize(net.op(op_type, *stored)))
-    assert op_type in ops(run_pass(weighted_sum.as_pass(), model, noted))
+    assert op_type in operators(run_pass(weighted_sum.as_pass(), model, noted))
     assert "not stored on one grid" in next(iter(noted.blocked.values()))[0]
 
 
@@ -128,7 +128,7 @@ def test_factors_that_are_no_multiples_are_told():
 def test_more_channels_than_the_hardware_has_are_added_two_by_two(channels, joined, op_type):
     net, noted = maps(4, [1, channels, 1, 1]), context()
     model = net.model(net.op(op_type, *"abcd"))
-    after = ops(run_pass(weighted_sum.as_pass(), model, noted))
+    after = operators(run_pass(weighted_sum.as_pass(), model, noted))
     if joined:
         assert after == ["Concat", "Conv"]
     elif op_type == "Sum":
@@ -141,14 +141,14 @@ def test_constants_become_the_bias():
     net = maps(2, [1, 3, 2, 2])
     constant = np.float32([1, 2, 3]).reshape(3, 1, 1)
     after = run_pass(weighted_sum.as_pass(), net.model(net.op("Sum", "a", constant, "b", "a")))
-    assert ops(after) == ["Concat", "Conv"]
+    assert operators(after) == ["Concat", "Conv"]
 
 
 @pytest.mark.parametrize("other", [[1, 3, 1, 1], [1, 3, 2, 1]])
 def test_broadcasting_is_told(other):
     net, noted = Net(a=[1, 3, 2, 2], b=other), context()
     model = net.model(net.op("Sum", "a", "b", "a"))
-    assert ops(run_pass(weighted_sum.as_pass(), model, noted)) == ["Sum"]
+    assert operators(run_pass(weighted_sum.as_pass(), model, noted)) == ["Sum"]
     assert "another shape" in next(iter(noted.blocked.values()))[0]
 
 
