@@ -5,7 +5,6 @@ One legalisation a file; ``docs/legalisation.md`` is made of their docstrings.
 
 from __future__ import annotations
 
-from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.average_cascade import average_cascade
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
@@ -49,6 +48,7 @@ from dlaconv.ir.passes.legal.wide_conv import wide_conv
 from dlaconv.ir.passes.legal.wide_fc_inputs import wide_fc_inputs
 from dlaconv.ir.passes.legal.wide_fc_outputs import wide_fc_outputs
 from dlaconv.ir.passes.maps.redundant_rounding import redundant_rounding
+from dlaconv.ir.passes.merge_transposes import merge_transposes
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.passes.reshape_transposes import reshape_transposes
@@ -129,7 +129,7 @@ REWRITES: tuple[Pass, ...] = (
     moved_activated,
     hoist_quantise,
     # each of a row of such layers brings a Transpose or Reshape before and one behind
-    channels_first,
+    merge_transposes,
     reshape_transposes,
     one_shape_op,
 )

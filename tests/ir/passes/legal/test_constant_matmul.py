@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlaconv.ir.passes.channels_first import channels_first
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
 from dlaconv.ir.passes.legal.constant_matmul import constant_matmul
+from dlaconv.ir.passes.merge_transposes import merge_transposes
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from tests.ir.passes.harness import Net, context, ops, run_pass
 from tests.ir.passes.legal.support import constants, integers_of_conv
 
-TIDY = [moved_activated, hoist_quantise, channels_first, one_shape_op]
+TIDY = [moved_activated, hoist_quantise, merge_transposes, one_shape_op]
 
 
 def matrix(net, inputs, outputs, *, left=False, quantised=False, seed=0):
