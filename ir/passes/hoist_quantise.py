@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import (
+    attribute,
     consumers,
     input_array,
     insert_before,
@@ -23,9 +24,16 @@ from dlaconv.ir.passes.linear_ops import stem
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-PICKS = ("Slice", "Gather", "DepthToSpace", "SpaceToDepth")
-"""Operators that pick values of their first input."""
-_MOVES = ("MaxPool", "Reshape", "Transpose", *PICKS)
+_PICKS = ("Slice", "Gather", "DepthToSpace", "SpaceToDepth")
+_MOVES = ("MaxPool", "Reshape", "Transpose")
+
+
+def picks(node: ir.Node | None) -> bool:
+    """True for operators whose results are values of their first input."""
+    if node is None or not is_op(node, "Resize"):
+        return is_op(node, *_PICKS)
+    outside = attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    return attribute(node, "mode", "nearest") == "nearest" and not outside
 
 
 @ir_pass()
@@ -33,9 +41,9 @@ def hoist_quantise(model: ir.Model, context: Context) -> None:
     """Replaces ``Quantize(f(x))`` with ``f(Quantize(x))`` where f only moves or selects values.
 
     f is MaxPool, Reshape, Transpose, Concat or picks values (Slice, Gather, DepthToSpace,
-    SpaceToDepth): rounding never swaps two values, so it commutes with taking the largest, bit for
-    bit. The quantiser then sits behind the operator that
-    computes x, and f works on stored integers, as the hardware does. On values that are stored
+    SpaceToDepth, nearest Resize): rounding never swaps two values, so it commutes with taking the
+    largest, bit for bit. The quantiser then sits behind the operator that computes x, and f works
+    on stored integers, as the hardware does. On values that are stored
     already nothing moves: that quantiser is a requantisation in its own right, except behind a
     Concat of different grids, which the hardware cannot join. A Relu on a stored map is such an f
     too where the quantiser keeps zero and negative values; on an unrounded value it is part of
@@ -48,7 +56,7 @@ def hoist_quantise(model: ir.Model, context: Context) -> None:
         if dialect.is_quantize(node):
             stored[node.outputs[0]] = dialect.quantisation_of(node)
             queue.append(node)
-        elif is_op(node, *_MOVES, "Relu", "Concat") and node.inputs[0] in stored:
+        elif (is_op(node, *_MOVES, "Relu", "Concat") or picks(node)) and node.inputs[0] in stored:
             kept = [stored.get(value) for value in node.inputs[: _operands(node)] if value]
             if all(
                 a is not None and b is not None and a.same_grid(b) for a in kept for b in kept[:1]
@@ -128,9 +136,9 @@ def _commutes(
         return node.outputs[0] not in stored and all(
             value is not None and (value in stored or _free(value, node)) for value in node.inputs
         )
-    if is_op(node, *_MOVES):
+    if is_op(node, *_MOVES) or picks(node):
         computed = is_op(node, "Reshape") and input_array(node, 1) is None
-        if is_op(node, *PICKS) and is_constant(source):
+        if picks(node) and is_constant(source):
             return False
         return source not in stored and not computed and _free(source, node)
     return False

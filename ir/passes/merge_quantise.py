@@ -11,11 +11,11 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import bypass, insert_before, is_op, producer, take_over
-from dlaconv.ir.passes.hoist_quantise import PICKS
+from dlaconv.ir.passes.hoist_quantise import picks
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 
-_MOVES = ("MaxPool", "Reshape", "Transpose", *PICKS)
+_MOVES = ("MaxPool", "Reshape", "Transpose")
 _SURE_BITS = 20
 """Up to so many bits, (k * step) / step in float32 lies within half a unit of k."""
 
@@ -104,7 +104,7 @@ def _grid_after(node: ir.Node, grids: dict[ir.Value, Quantisation]) -> Quantisat
             return None
         same = all(a is not None and b is not None and a.same_grid(b) for a, b in pairwise(found))
         return found[0] if same else None
-    if not is_op(node, *_MOVES, "Relu") or node.inputs[0] is None:
+    if not (is_op(node, *_MOVES, "Relu") or picks(node)) or node.inputs[0] is None:
         return None
     grid = grids.get(node.inputs[0])
     if grid is None or not grid.per_tensor:

@@ -80,6 +80,12 @@ def square(size):
     return Source((size, size))
 
 
+def enlarged(source, factor):
+    scales = source.constant(np.array([1, 1, factor, factor], np.float32))
+    source.value = source.op("Resize", source.value, "", scales, mode="nearest")
+    return source
+
+
 NETWORKS = {
     "dilated_conv": lambda: square(12).conv((3, 3), dilations=[2, 3]).relu().stored(),
     "small_depthwise": lambda: square(3).conv((3, 3), group=16, pads=[1] * 4).relu().stored(),
@@ -122,6 +128,10 @@ NETWORKS = {
     .stored()
     .conv((3, 3))
     .stored(),
+    "resize_nearest": lambda: enlarged(square(4).conv((1, 1)).relu().stored(), 2)
+    .conv((3, 3))
+    .stored(),
+    "resize_nearest before its rounding": lambda: enlarged(square(4).conv((1, 1)), 3).stored(),
     "space_to_depth": lambda: square(6).move("SpaceToDepth", blocksize=2).slice(
         [1], [0], [16], [1]
     ).conv((1, 1)).stored(),

@@ -17,7 +17,13 @@ _REMEDIES = {
     "Pad": "move the padding into the convolution that follows",
     "Clip": "use Relu, and choose the output scale so that the largest integer is the upper bound",
     "HardSigmoid": "x * HardSigmoid(x) is HardSwish; write it as one operator",
-    "ConvTranspose": "no exact replacement exists; upsample on the host",
+    "ConvTranspose": "a convolution makes the phases of its result as channels, which Reshape and "
+    "Transpose put together; a conversion does it",
+    "Slice": "a convolution with a one in each kernel picks the same; a conversion does it",
+    "Resize": "whole factors in mode nearest are a 1x1 convolution, Reshape and Transpose; a "
+    "conversion does it",
+    "DepthToSpace": "write it as Reshape, Transpose and Reshape",
+    "SpaceToDepth": "write it as Reshape, Transpose and Reshape",
     "Softmax": "end the network before it and run it on the host",
     "Identity": "remove it",
     "Dropout": "remove it: it does nothing at inference",

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import is_op, producer, shape_of, unique_name
 from dlaconv.ir.layers import MOVING
-from dlaconv.ir.passes.hoist_quantise import PICKS
+from dlaconv.ir.passes.hoist_quantise import picks
 from dlaconv.ir.passes.legal.legalisation import Plan
 from dlaconv.ir.passes.linear_ops import Weights, stem
 from dlaconv.ir.passes.windows import Window
@@ -259,7 +259,7 @@ def stored_quantisation(value: ir.Value | None) -> Quantisation | None:
     pending, found, moved = [value], None, False
     while pending:
         node = producer(pending.pop())
-        if node is not None and is_op(node, *MOVING, *PICKS, "Relu"):
+        if node is not None and (is_op(node, *MOVING, "Relu") or picks(node)):
             pending += node.inputs if is_op(node, "Concat") else node.inputs[:1]
             moved = moved or not is_op(node, "MaxPool", "Relu")
             continue
