@@ -17,6 +17,7 @@ _STRING, _GRAPH, _STRINGS, _GRAPHS, _SPARSE = 3, 5, 8, 10, 11
 _MESSAGES = {4: "t", _GRAPH: "g", _SPARSE: "sparse_tensor", 13: "tp"}
 """Fields of the attributes that hold one message, by the type that they state."""
 _MOST_NODES = 1_000_000
+_DEEPEST = 100
 _NAMED = 5
 _AGAIN = "export the network again"
 
@@ -209,13 +210,22 @@ class _Checker:
         """Refuses functions that call themselves or unfold into more nodes than sense makes."""
         bodies = {(entry.domain, entry.name): entry.node for entry in model.functions}
         sizes: dict[tuple[str, str], int] = {}
+        depths: dict[tuple[str, str], int] = {}
         for key in _callees_first(bodies):
             if key is None:
                 self._add("a function calls itself", "inline the functions before the export")
                 return
-            sizes[key] = sum(sizes.get((node.domain, node.op_type), 1) for node in bodies[key])
+            callees = [(node.domain, node.op_type) for node in bodies[key]]
+            sizes[key] = sum(sizes.get(callee, 1) for callee in callees)
+            depths[key] = 1 + max((depths.get(callee, 0) for callee in callees), default=0)
         total = sum(sizes.get((node.domain, node.op_type), 1) for node in model.graph.node)
         total += sum(sizes.values())  # those that nobody calls are unfolded as well
+        if (depth := max(depths.values(), default=0)) > _DEEPEST:
+            self.found.append(
+                problems.too_large(
+                    self.file, f"functions {depth} deep in each other (at most {_DEEPEST})"
+                )
+            )
         if total > _MOST_NODES:
             self.found.append(
                 problems.too_large(

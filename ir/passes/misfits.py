@@ -14,6 +14,14 @@ ShapeOf = Callable[[ir.Value], Shape | None]
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
+_LARGEST_NUMBER = 2**31 - 1
+_MOST_ELEMENTS = 1 << 40
+_LISTS = {
+    **dict.fromkeys(("Reshape", "Expand", "Tile", "Squeeze", "Unsqueeze", "Pad"), (1,)),
+    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"), (1,)),
+    "Slice": (1, 2, 3, 4),
+}
+"""Inputs that are lists of numbers."""
 
 
 def misfits(model: ir.Model, shape: ShapeOf = shape_of) -> Iterator[tuple[ir.Node, str]]:
@@ -24,7 +32,7 @@ def misfits(model: ir.Model, shape: ShapeOf = shape_of) -> Iterator[tuple[ir.Nod
         shape: tells the static shape of a value; what is not known is not judged.
     """
     for node in model.graph:
-        for judge in (_of_convolution, _of_window, _of_slopes, _of_result, _of_reshape):
+        for judge in _JUDGES:
             if why := judge(node, shape):
                 yield node, why
                 break
@@ -59,16 +67,30 @@ def _of_convolution(node: ir.Node, shape_of: ShapeOf) -> str:
 
 
 def _of_window(node: ir.Node, shape_of: ShapeOf) -> str:
-    """Lists of one number per axis, or two, that are too short or too long."""
+    """Lists of one number per axis, or two, of other lengths or with numbers out of range."""
     shape = _input(node, 0, shape_of)
     if not is_op(node, *_CONVOLUTIONS, *_POOLS) or shape is None:
         return ""
     axes = max(len(shape) - 2, 0)
     lengths = {"kernel_shape": axes, "strides": axes, "dilations": axes, "pads": 2 * axes}
     for name, length in lengths.items():
-        if name in node.attributes and len(ints_attribute(node, name)) != length:
-            return f"{name} has {len(ints_attribute(node, name))} numbers, not {length}"
+        numbers = ints_attribute(node, name)
+        if name in node.attributes and len(numbers) != length:
+            return f"{name} has {len(numbers)} numbers, not {length}"
+        least = 0 if name == "pads" else 1
+        if any(not least <= number <= _LARGEST_NUMBER for number in numbers):
+            return f"{name} is {list(numbers)}, not from {least} to {_LARGEST_NUMBER}"
     return ""
+
+
+def _of_permutation(node: ir.Node, shape_of: ShapeOf) -> str:
+    shape = _input(node, 0, shape_of)
+    if not is_op(node, "Transpose") or shape is None or "perm" not in node.attributes:
+        return ""
+    axes = ints_attribute(node, "perm")
+    if sorted(axes) == list(range(len(shape))):
+        return ""
+    return f"perm {list(axes)} is no order of {len(shape)} axes"
 
 
 def _of_slopes(node: ir.Node, shape_of: ShapeOf) -> str:
@@ -83,12 +105,23 @@ def _of_slopes(node: ir.Node, shape_of: ShapeOf) -> str:
     return ""
 
 
+def _of_lists(node: ir.Node, shape_of: ShapeOf) -> str:
+    """Axes, sizes and pads that are no lists."""
+    for index in _LISTS.get(node.op_type, ()) if is_op(node, *_LISTS) else ():
+        shape = _input(node, index, shape_of)
+        if shape is not None and len(shape) != 1:
+            return f"input {index} is no list of numbers but has the shape {list(shape)}"
+    return ""
+
+
 def _of_result(node: ir.Node, shape_of: ShapeOf) -> str:
     for output in node.outputs:
         shape = shape_of(output) or ()
         empty = output.dtype is ir.DataType.FLOAT and min(shape, default=1) == 0
         if empty or min(shape, default=1) < 0:
             return f"the result {output.name!r} has the shape {list(shape)}, no element"
+        if math.prod(shape) > _MOST_ELEMENTS:
+            return f"the result {output.name!r} has the shape {list(shape)}, beyond any memory"
     return ""
 
 
@@ -104,3 +137,8 @@ def _of_reshape(node: ir.Node, shape_of: ShapeOf) -> str:
 def _input(node: ir.Node, index: int, shape_of: ShapeOf) -> Shape | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     return None if value is None else shape_of(value)
+
+
+_JUDGES = (
+    _of_convolution, _of_window, _of_slopes, _of_lists, _of_permutation, _of_result, _of_reshape,
+)  # fmt: skip

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from onnx import helper
 
-from tests.frontends.builders import network, parameters, quant, random
+from tests.frontends.builders import QONNX, network, parameters, quant, random
 from tests.frontends.qonnx.reference import int_quant
 from tests.traps.support import IMAGE, assert_computes, conv2d, grid, hardware, refusals
 
@@ -254,3 +255,24 @@ def test_a_parameter_that_depends_on_the_data_is_refused(tmp_path, name):
     model.graph.initializer.extend(constants)
     (error,) = refusals(tmp_path, model)
     assert (error.rule, error.location.layer) == ("DLA104", "quant_m")
+
+
+@pytest.mark.parametrize("relu", ["Relu", "LeakyRelu"])
+def test_an_activation_behind_a_sign_is_computed_with_it(tmp_path, relu):
+    """The layer that takes the sign can have an activation behind its rounding."""
+    sign = helper.make_node("BipolarQuant", ["c", "os"], ["sg"], name="sign", domain=QONNX)
+    attributes = {"alpha": 0.5} if relu == "LeakyRelu" else {}
+    nodes = [sign, (relu, ["sg"], ["r"], attributes), quant("r", "m", "ms")]
+    model = net(*nodes, os=np.float32(1), ms=np.float32(2.0**-5))
+    signs = np.where(FIRST >= 0, np.float32(1), np.float32(-1))
+    middle = np.where(signs < 0, signs * (0.5 if attributes else 0), signs).astype(np.float32)
+    got = hardware(tmp_path, model, x=X)
+    assert np.array_equal(got.maps["m"], middle)
+
+
+def test_a_layer_that_reads_a_quantised_constant_is_refused(tmp_path):
+    """Nothing of the input reaches it, so there is no map to give the hardware."""
+    nodes = [quant("k", "kq"), ("Relu", ["kq"], ["r"]), quant("r", "m", "ms")]
+    found = refusals(tmp_path, net(*nodes, k=random(1, 4, 6, 6)))
+    assert {error.rule for error in found} == {"DLA303"}
+    assert "a constant" in found[0].message

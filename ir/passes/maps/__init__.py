@@ -36,11 +36,11 @@ MAPS: tuple[Pass, ...] = (
     derive_maps,
     # again: a quantiser may read a map that is derived for others
     requantise,
-    # again: a layer that carries a requantisation may have an activation behind its rounding
-    pipelined_activations,
     single_use,
     # behind both: each sign has a layer for itself, and that layer's input a step
     sign_activations,
+    # again: a layer that carries a requantisation or a sign may have an activation behind it
+    pipelined_activations,
 )
 
 __all__ = ["MAPS"]

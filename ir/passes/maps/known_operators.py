@@ -156,11 +156,12 @@ def problem_of(node: ir.Node) -> tuple[str, str, str, str] | None:
             unusable,
             "look for a division by zero in training or export, or for a layer without channels",
         )
-    if is_op(node, "Add", "Div", "MatMul", "Concat") and constants:
+    if 0 in constants or (is_op(node, "Add", "Div", "MatMul", "Concat") and constants):
+        wanted = "two maps" if len(node.inputs) > 1 else "a map"
         return (
             "DLA303",
             "unfolded-constant",
-            f"an operand of {node.op_type} is a constant; the hardware reads two maps",
+            f"an operand of {node.op_type} is a constant; the hardware reads {wanted}",
             "fold it into the bias or the weights of the layer before it",
         )
     if is_op(node, "Add", "Div", "MatMul") and len(node.inputs) != 2:

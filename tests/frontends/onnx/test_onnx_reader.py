@@ -301,6 +301,9 @@ def test_functions_that_call_themselves_or_explode_are_refused(tmp_path):
     assert the_rule(save(tmp_path, network([call], domains=domains, functions=bombs))) == "DLA407"
     uncalled = network([("Relu", ["x"], ["y"])], domains=domains, functions=bombs)
     assert the_rule(save(tmp_path, uncalled)) == "DLA407"
+    deep = [function(f"F{i}", f"F{i + 1}", 1) for i in range(101)]
+    found = refused(save(tmp_path, network([call], domains=domains, functions=deep)))
+    assert "101 deep" in str(found)
 
 
 # ---- external data

@@ -42,6 +42,18 @@ CASES = {
     "slopes of other channels": ("PRelu", [ones(3, 1, 1)], {}, "slopes of shape [3, 1, 1]"),
     "slopes of more dimensions": ("PRelu", [ones(4, 1, 1, 1, 1)], {}, "[4, 1, 1, 1, 1]"),
     "slopes that enlarge": ("PRelu", [ones(2, 4, 1, 1)], {}, "[2, 4, 1, 1]"),
+    "endless pads": (
+        "MaxPool",
+        [],
+        {"kernel_shape": [2, 2], "pads": [0, 0, 0, 2**62]},
+        "2147483647",
+    ),
+    "a stride of 0": ("MaxPool", [], {"kernel_shape": [2, 2], "strides": [0, 1]}, "from 1 to"),
+    "a negative pad": ("MaxPool", [], {"kernel_shape": [2, 2], "pads": [0, -1, 0, 0]}, "from 0 to"),
+    "a result beyond memory": ("Expand", [np.array([2**41, 1, 1, 1])], {}, "beyond any memory"),
+    "no permutation": ("Transpose", [], {"perm": []}, "no order of 4 axes"),
+    "axes in a column": ("ReduceMean", [np.array([[2], [3]])], {}, "has the shape [2, 1]"),
+    "one axis alone": ("Unsqueeze", [np.array(2)], {}, "has the shape []"),
     "a reshape to more": ("Reshape", [np.array([1, 999])], {}, "cannot become [1, 999]"),
 }
 
