@@ -6,7 +6,6 @@ from harness import Net, context
 
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import shape_of
 from dlaconv.ir.passes.infer_shapes import forget_shapes, infer_shapes, propagate_shapes
 
 
@@ -215,5 +214,4 @@ def test_a_constant_of_a_huge_shape_takes_no_time(kind):
     forget_shapes(model)
     assert not [error for error in propagate_shapes(model) if "x" in error.message]
     made = {value.name: value for node in model.graph for value in node.outputs}
-    assert shape_of(made[filled]) == (2**40,)
     assert made[filled].dtype is kind
