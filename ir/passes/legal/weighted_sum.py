@@ -185,7 +185,12 @@ def _in_floats(total: _Total, target: Target) -> Plan | Blocked | None:
         return None
     if len(maps) > 2 or not total.plain:
         scales = np.stack(list(total.scales.values()))
-        plan = _layer(total, *(_integers(scales, target) or (scales, None)), target)
+        weights = _integers(scales, target)
+        plan = (
+            _layer(total, scales, None, target)
+            if weights is None
+            else _layer(total, *weights, target)
+        )
         if isinstance(plan, Plan) or not total.plain:
             return plan
     builder = Builder(total.node)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
@@ -25,6 +25,7 @@ def powers(shape, seed):
     return (np.exp2(rng.integers(-2, 3, shape)) * rng.choice([-1, 1], shape)).astype(np.float32)
 
 
+@settings(max_examples=30)
 @given(
     chain=st.lists(st.sampled_from(["Mul", "Div", "Add", "Sub", "Neg"]), min_size=1, max_size=3),
     moved=st.booleans(),

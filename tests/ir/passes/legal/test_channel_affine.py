@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.graph import attribute
@@ -21,6 +21,7 @@ def normalised(net, x, channels, seed=0):
     return net.op("BatchNormalization", x, *parameters)
 
 
+@settings(max_examples=30)
 @given(
     channels=st.integers(1, 6),
     size=st.lists(st.integers(1, 7), max_size=3),
@@ -67,6 +68,7 @@ def test_channels_of_computed_maps_need_not_fill_groups():
     assert attribute(node_of(after, "Conv"), "group", 1) == 8
 
 
+@settings(max_examples=30)
 @given(
     exponents=st.lists(st.integers(-3, 3), min_size=4, max_size=4),
     signs=st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.graph import attribute
@@ -17,6 +17,7 @@ def shapes(rank, axis, extents, seed):
     return [[*common[:axis], extent, *common[axis + 1 :]] for extent in extents]
 
 
+@settings(max_examples=30)
 @given(
     rank=st.integers(2, 5),
     data=st.data(),

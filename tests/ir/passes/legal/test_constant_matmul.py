@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
@@ -23,6 +23,7 @@ def matrix(net, inputs, outputs, *, left=False, quantised=False, seed=0):
     return constants(net, rng, shape, outputs, quantised=quantised, axis=axis)[0]
 
 
+@settings(max_examples=30)
 @given(
     rows=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     behind=st.integers(1, 4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
@@ -14,6 +14,7 @@ from tests.ir.passes.legal.fully_connected import fc_model, small_target
 from tests.ir.passes.legal.support import integers_of_conv
 
 
+@settings(max_examples=30)
 @given(
     samples=st.integers(1, 2),
     channels=st.integers(1, 5),

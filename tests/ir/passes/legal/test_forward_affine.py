@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
@@ -27,6 +27,7 @@ def numbers(shape, seed, low=-2.0):
     return np.random.default_rng(seed).uniform(low, 2.0, shape).astype(np.float32)
 
 
+@settings(max_examples=30)
 @given(
     channels=st.integers(1, 6),
     chain=st.lists(st.sampled_from(["Mul", "Div", "Add", "Sub"]), min_size=1, max_size=4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
@@ -12,6 +12,7 @@ from tests.ir.passes.harness import Net, context, run_pass
 from tests.ir.passes.legal.support import operators
 
 
+@settings(max_examples=30)
 @given(
     channels=st.integers(1, 4),
     size=st.lists(st.integers(1, 6), max_size=3),

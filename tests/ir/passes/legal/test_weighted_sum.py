@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
@@ -38,6 +38,7 @@ def test_floats_are_added_in_one_layer(op_type, count, channels, size):
     assert operators(after) == (["Add"] if op_type == "Sum" and count == 2 else wanted)
 
 
+@settings(max_examples=30)
 @given(
     tree=st.lists(
         st.sampled_from(["Add", "Sub", "Sum", "Mul", "Neg", "Offset"]), min_size=2, max_size=4

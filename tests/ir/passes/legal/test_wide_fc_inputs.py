@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir.graph import shape_of
@@ -11,6 +11,7 @@ from tests.ir.passes.harness import Net, node_of, ops, run_pass
 from tests.ir.passes.legal.fully_connected import fc_model, small_target
 
 
+@settings(max_examples=30)
 @given(
     shape=st.sampled_from([[36], [3, 12], [2, 9, 8], [4, 8, 3], [1, 64, 1], [5, 2, 2, 3], [97]]),
     samples=st.integers(1, 2),

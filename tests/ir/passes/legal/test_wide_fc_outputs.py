@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
@@ -19,6 +19,7 @@ def sizes(model):
     return [shape_of(node.outputs[0])[1] for node in model.graph if node.op_type == "Gemm"]
 
 
+@settings(max_examples=30)
 @given(
     outputs=st.integers(1, 100),
     most=st.integers(5, 40),
