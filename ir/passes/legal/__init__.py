@@ -42,6 +42,7 @@ from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
 from dlaconv.ir.passes.legal.space_to_depth import space_to_depth
 from dlaconv.ir.passes.legal.split_inputs import split_inputs
 from dlaconv.ir.passes.legal.subtract_maps import subtract_maps
+from dlaconv.ir.passes.legal.uncounted_average import uncounted_average
 from dlaconv.ir.passes.legal.unrounded_affine import unrounded_affine
 from dlaconv.ir.passes.legal.weighted_sum import weighted_sum
 from dlaconv.ir.passes.legal.wide_conv import wide_conv
@@ -84,6 +85,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     pool_ceil_mode,
     max_pool_cascade,
     max_pool_padding,
+    uncounted_average,
     average_pool_conv,
     global_average,
     average_cascade,

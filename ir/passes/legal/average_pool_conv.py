@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir import dialect
-from dlaconv.ir.graph import producer, sole_consumer
+from dlaconv.ir.graph import producer
 from dlaconv.ir.passes.legal.averages import (
     Average,
     average_of,
+    early,
     exact_divisor,
     legal_average,
 )
-from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
+from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.identity import shape, subsampled
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.linear_ops import Weights
@@ -32,9 +30,9 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     the convolution takes 2, and identity convolutions skip the rest of the averages, which they
     get rounded. What else the hardware does not have, the rewrites of convolutions replace.
 
-    Conditions: Every window divides by the same number: padding that is left out of the average
-    (count_include_pad = 0, ceil_mode) changes it at the border. If the source quantises, the weight
-    grid holds 1/d. Averages over whole maps are left to the rewrites of these.
+    Conditions: Every window divides by the same number; for others see uncounted_average. If the
+    source quantises, the weight grid holds 1/d. Averages over whole maps are left to the rewrites
+    of these.
 
     Cost: One multiplication per element of a window.
     """
@@ -43,17 +41,15 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return None
     divisor = average.divisor
     if divisor is None:
-        return Blocked(
-            "padding is left out of the average, so windows at the border divide by less than "
-            "others, and a convolution multiplies by the same weights everywhere"
-        )
+        return None
     builder = Builder(node)
     if not exact_divisor(divisor, builder.x, context):
         return Blocked(f"the grid of weight steps does not hold 1/{divisor}")
     pattern, strides = _pattern(average, context.target.conv.kernel[1])
     steps = [_step(stride, context.target) for stride in strides]
     left = [stride // step for stride, step in zip(strides, steps, strict=True)]
-    thinned = max(left) > 1 and _twice(node, builder.x, left)
+    store = None if any(stride & (stride - 1) for stride in left) else early(builder, node)
+    thinned = max(left) > 1 and store is not None
     channels = shape(builder.x)[1]
     ones = np.broadcast_to(pattern, (channels, 1, *pattern.shape))
     weights = Weights(np.ascontiguousarray(ones), 0, np.full(channels, 1 / divisor))
@@ -62,35 +58,12 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     layer = producer(value)
     assert layer is not None
     builder.gains.append(layer)
-    if thinned:
-        store = _store(builder, node)
+    if thinned and store is not None:
         found = subsampled(builder, context, store(value), left, average.counts, store)
         if isinstance(found, Blocked):
             return found
     size = "x".join(map(str, average.window.kernel))
     return builder.plan(f"a {size} convolution with weights of 1/{divisor}")
-
-
-def _twice(node: ir.Node, x: ir.Value, left: list[int]) -> bool:
-    """True if averages may be rounded before some of them are skipped, by what rounds them anyway.
-
-    Rounding down or up is left out: what is on the grid has no half unit for it.
-    """
-    if any(stride & (stride - 1) for stride in left):
-        return False
-    following = sole_consumer(node.outputs[0])
-    if following is None or not dialect.is_quantize(following):
-        return stored_quantisation(x) is None
-    return dialect.rounding_of(following).nearest
-
-
-def _store(builder: Builder, node: ir.Node) -> Callable[[ir.Value], ir.Value]:
-    """What rounds an average, for those of which some are skipped."""
-    following = sole_consumer(node.outputs[0])
-    if following is None or not dialect.is_quantize(following):
-        return lambda value: value
-    quantisation = dialect.quantisation_of(following)
-    return lambda value: builder.quantised(value, quantisation)
 
 
 def _step(stride: int, target: Target) -> int:

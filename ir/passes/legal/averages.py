@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from dlaconv.ir import dialect
 from dlaconv.ir.graph import (
     attribute,
     input_array,
@@ -17,7 +19,7 @@ from dlaconv.ir.graph import (
     shape_of,
     sole_consumer,
 )
-from dlaconv.ir.passes.legal.building import stored_quantisation
+from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.pool_windows import (
     global_window,
     pool_window,
@@ -36,11 +38,13 @@ class Average:
         window: the windows; its pads at the ends are what the last windows reach beyond the map.
         counts: windows along each axis.
         divisor: what every sum is divided by; None if that varies.
+        counted: how many values windows count, for each axis.
     """
 
     window: Window
     counts: tuple[int, ...]
     divisor: int | None
+    counted: tuple[tuple[int, ...], ...]
 
     @property
     def whole(self) -> bool:
@@ -59,18 +63,21 @@ def average_of(node: ir.Node) -> Average | None:
         window = global_window(node)
         if window is None or len(window.size) != 2:
             return None
-        return Average(window, (1, 1), math.prod(window.size))
+        counted = tuple((extent,) for extent in window.size)
+        return Average(window, (1, 1), math.prod(window.size), counted)
     window = pool_window(node) if is_op(node, "AveragePool") else None
     if window is None:
         return None
     counts = (shape_of(node.outputs[0]) or ())[2:]
     with_padding = bool(attribute(node, "count_include_pad", 0))
-    counted = values_counted(window, counts, with_padding=with_padding)
+    counted = tuple(
+        tuple(axis) for axis in values_counted(window, counts, with_padding=with_padding)
+    )
     if any(min(axis) < 1 for axis in counted):
         return None
     same = all(len(set(axis)) == 1 for axis in counted)
     divisor = math.prod(axis[0] for axis in counted) if same else None
-    return Average(_reaching(window, counts), counts, divisor)
+    return Average(_reaching(window, counts), counts, divisor, counted)
 
 
 def legal_average(node: ir.Node, target: Target) -> bool:
@@ -102,6 +109,21 @@ def exact_divisor(divisor: int, source: ir.Value, context: Context) -> bool:
         return True
     odd = divisor // (divisor & -divisor)
     return odd == 1 or (context.convention == "guide" and odd <= context.target.scale_divisor[1])
+
+
+def early(builder: Builder, node: ir.Node) -> Callable[[ir.Value], ir.Value] | None:
+    """What may round an average before its values are moved: what rounds them anyway.
+
+    None if nothing may. Behind something that rounds down or up, that is: what is on the grid has
+    no half unit for it; or if the source rounds, but not right behind the average.
+    """
+    following = sole_consumer(node.outputs[0])
+    if following is None or not dialect.is_quantize(following):
+        return None if stored_quantisation(builder.x) is not None else lambda value: value
+    quantisation = dialect.quantisation_of(following)
+    if not quantisation.rounding.nearest:
+        return None
+    return lambda value: builder.quantised(value, quantisation)
 
 
 def _reaching(window: Window, counts: tuple[int, ...]) -> Window:
