@@ -106,8 +106,7 @@ def convert(
     target = None if output is None else Path(output)
     files = _paths(source)
     if target is not None:
-        others = [path for path in (options.target, options.calibrate) if path is not None]
-        require_conversion_output(target, [*files, *others], options.emit)
+        require_conversion_output(target, [*files, *options.files], options.emit)
     for file in files:
         require_file(file)
     chosen = frontend or _recognised(files, plugins)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -68,23 +69,38 @@ def read_npz(path: Path, limit: int = LARGEST) -> dict[str, np.ndarray]:
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(file)
-        if dtype.kind not in "biuf":
-            raise ValueError(f"array {member.filename!r} has dtype {dtype}, not plain numbers")
-        count = 1
-        for size in shape:
-            count *= size
-        if file.tell() + count * dtype.itemsize != member.file_size:
-            raise ValueError(f"array {member.filename!r} is not as long as its header says")
+        array_header(file, member.filename, member.file_size)
     with archive.open(member) as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return array
+
+
+def array_header(
+    file: IO[bytes], name: str, size: int
+) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Reads the header of an ``.npy``: shape, whether it is stored column by column, and type.
+
+    Args:
+        file: at its start; afterwards where the numbers begin.
+        name: what to call it.
+        size: its length in bytes.
+
+    Raises:
+        ValueError: if it does not hold plain numbers, as many as it says.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(file)
+    called = f"array {name!r}" if name else "the array"
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{called} has dtype {dtype}, not plain numbers")
+    if file.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{called} is not as long as its header says")
+    return shape, fortran, dtype
 
 
 Shape = Sequence[int | None]
@@ -110,29 +126,64 @@ def match_inputs(
     Raises:
         UsageError: if names or shapes do not fit; every misfit is named.
     """
-    found: dict[str, np.ndarray] = {}
+    given = {name: np.asarray(array) for name, array in arrays.items()}
+    problems = Diagnostics()
+    places = match_shapes({name: array.shape for name, array in given.items()}, shapes, file)
+    found = {
+        name: given[key][None] if single else given[key] for name, (key, single) in places.items()
+    }
+    for name, array in found.items():
+        if not_finite(array):
+            problems.error(
+                "DLA433",
+                "input-array",
+                f"array {name!r} holds values that are not finite in 32 bits",
+                location=Location(file=file),
+            )
+    if problems.errors:
+        raise UsageError(problems)
+    return found
+
+
+def match_shapes(
+    known: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Shape | None], file: str = ""
+) -> dict[str, tuple[str, bool]]:
+    """Finds the array of each graph input by names and shapes alone; see `match_inputs`.
+
+    Args:
+        known: shapes of the arrays by name.
+        shapes: the graph inputs with their shapes, None where the rank is unknown.
+        file: where the arrays come from, for the message.
+
+    Returns:
+        By graph input the name of its array, and whether that is one sample without a batch.
+
+    Raises:
+        UsageError: if names or shapes do not fit; every misfit is named.
+    """
+    found: dict[str, tuple[str, bool]] = {}
+    counts: dict[str, int] = {}
     problems = Diagnostics()
     place = Location(file=file)
-    if len(shapes) == 1 and len(arrays) == 1:
-        arrays = {next(iter(shapes)): next(iter(arrays.values()))}
+    alone = next(iter(known)) if len(shapes) == 1 and len(known) == 1 else None
     for name, shape in shapes.items():
-        if name not in arrays:
+        key = alone or name
+        if key not in known:
             problems.error(
                 "DLA432",
                 "input-missing",
-                f"there is no array {name!r} for the graph input, only {', '.join(arrays)}",
+                f"there is no array {name!r} for the graph input, only {', '.join(known)}",
                 location=place,
                 help=f"the inputs are {', '.join(shapes)}",
             )
             continue
-        array = np.asarray(arrays[name])
-        if shape is not None and _fits(array.shape, shape[1:]):
-            array = array[None]
-        if problem := _array_problem(array, shape):
+        sizes = known[key]
+        single = shape is not None and _fits(sizes, shape[1:])
+        if problem := _shape_problem((1, *sizes) if single else sizes, shape):
             problems.error("DLA433", "input-array", f"array {name!r} {problem}", location=place)
             continue
-        found[name] = array
-    counts = {name: len(array) for name, array in found.items()}
+        found[name] = key, single
+        counts[name] = 1 if single else sizes[0]
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         problems.error(
@@ -143,14 +194,17 @@ def match_inputs(
     return found
 
 
-def _array_problem(array: np.ndarray, shape: Shape | None) -> str:
-    if shape is not None and not (array.ndim == len(shape) and _fits(array.shape[1:], shape[1:])):
+def not_finite(array: np.ndarray) -> bool:
+    """True if a value has no finite float32."""
+    return array.dtype.kind == "f" and not (np.abs(array) <= np.finfo(np.float32).max).all()
+
+
+def _shape_problem(sizes: Sequence[int], shape: Shape | None) -> str:
+    if shape is not None and not (len(sizes) == len(shape) and _fits(sizes[1:], shape[1:])):
         wanted = ", ".join("?" if size is None else str(size) for size in shape[1:])
-        return f"has shape {list(array.shape)}, the graph input takes [samples, {wanted}]"
-    if array.size == 0 or array.ndim == 0:
+        return f"has shape {list(sizes)}, the graph input takes [samples, {wanted}]"
+    if not sizes or math.prod(sizes) == 0:
         return "holds no sample"
-    if array.dtype.kind == "f" and not (np.abs(array) <= np.finfo(np.float32).max).all():
-        return "holds values that are not finite in 32 bits"
     return ""
 
 

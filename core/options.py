@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import UsageError
+from dlaconv.preprocessing import LAYOUTS, PRESETS, Preprocessing
 
 POLICIES = ("absorb", "nearest", "ceil", "mse")
 IO_MODES = ("pin", "absorb")
@@ -19,6 +20,8 @@ ROUNDINGS = (
 )  # fmt: skip
 EMITTED = ("qdq", "sim")
 LEGALISE = ("off", "exact", "all")
+RANDOM = "random"
+"""What ``calibrate`` is for random inputs."""
 
 _CHOICES = {
     "policy": POLICIES,
@@ -58,8 +61,10 @@ class Options:
         io: ``pin`` gives graph inputs and outputs real units, ``absorb`` the source's integers.
         convention: what a scale in the file means: ``guide`` (real = scale * integer) or
             ``int-per-real`` (integer = real * scale).
-        calibrate: an ``.npz`` of sample inputs, for maps that the source does not quantise and
-            those that cannot keep their scale.
+        calibrate: sample inputs, for maps that the source does not quantise and those that cannot
+            keep their scale: an ``.npz`` or ``.npy``, a folder of pictures, ``"random"``, or any
+            iterable of arrays, or of mappings from graph inputs to arrays.
+        images: what is done to pictures.
         shapes: shapes of graph inputs that the source leaves open.
         legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, which
             change no integer of a quantised network, or ``all``, approximate ones too.
@@ -85,7 +90,8 @@ class Options:
     policy: str = "absorb"
     io: str = "pin"
     convention: str = "guide"
-    calibrate: Path | None = None
+    calibrate: str | Path | Iterable[Any] | None = None
+    images: Preprocessing = field(default_factory=Preprocessing)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     legalise: str = "exact"
     pad_outputs: bool = False
@@ -105,12 +111,29 @@ class Options:
             require_choice(name, getattr(self, name), allowed)
         for kind in self.emit:
             require_choice("emit", kind, EMITTED)
+        if self.images.preset is not None:
+            require_choice("preset", self.images.preset, PRESETS)
+        if self.images.layout is not None:
+            require_choice("layout", self.images.layout, LAYOUTS)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the options name, to be read."""
+        calibrate = self.calibrate
+        named = isinstance(calibrate, str | Path) and calibrate != RANDOM
+        given = [self.target, Path(calibrate) if named else None]  # type: ignore[arg-type]
+        return [path for path in given if path is not None]
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""
-        values = asdict(self)
-        for name in ("target", "calibrate", "dump_stages"):
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("target", "dump_stages"):
             values[name] = str(values[name]) if values[name] else None
+        given = self.calibrate
+        if given is not None:
+            known = isinstance(given, str | Path)
+            values["calibrate"] = str(given) if known else type(given).__name__
+        values["images"] = self.images.as_json()
         values["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
         values["emit"] = [kind for kind in EMITTED if kind in self.emit]
         return values

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import DlaconvError, InternalError
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.records import TensorRecord
@@ -70,14 +71,14 @@ class Context:
         io: ``pin`` keeps graph inputs and outputs in real units of a power of two, ``absorb``
             keeps the source's integers there too.
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
-        calibration: stacked samples by graph input, None without ``--calibrate``.
+        calibration: samples of the graph inputs, None without ``--calibrate``.
         rounding: how the hardware rounds.
         legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, ``all``.
         pad_outputs: pads the channels of graph outputs, too.
         blocked: why a rewrite that would help a node is impossible, by name of its output.
         seed: seed of the random inputs that stand in for calibration data.
         samples: number of random inputs.
-        inputs: the inputs that the network is tried on; the scale stage draws some if there are
+        inputs: the samples that the network is tried on; the scale stage draws some if there are
             none.
         rewrites: what the report lists.
         derived: names of maps that the source does not quantise.
@@ -103,14 +104,14 @@ class Context:
     policy: str = "absorb"
     io: str = "pin"
     convention: str = "guide"
-    calibration: Mapping[str, np.ndarray] | None = None
+    calibration: Dataset | None = None
     rounding: Rounding = Rounding.HALF_EVEN
     legalise: str = "exact"
     pad_outputs: bool = False
     blocked: dict[str, list[str]] = field(default_factory=dict)
     seed: int = 0
     samples: int = 8
-    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inputs: Dataset | None = None
     rewrites: list[Rewrite] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
     bounded: list[str] = field(default_factory=list)

@@ -60,7 +60,7 @@ def convert(source: Path, folder: Path, *, inputs: Path | None = None, **options
     """
     if inputs is None:
         inputs = folder / "inputs.npz"
-        np.savez(inputs, **random_inputs(load_qonnx(source).model, 64, seed=1))
+        np.savez(inputs, **random_inputs(load_qonnx(source).model, 64, seed=1).arrays)
     target = folder / f"{source.stem}.dla.onnx"
     chosen = Options(verify=False, allow_violations=True, **options)
     report = dlaconv.convert(source, target, options=chosen).report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlaconv.commands import calibration
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import UsageError
 
@@ -152,15 +153,15 @@ def conversion_options(
             rich_help_panel=_SCALES,
         ),
     ] = Convention.GUIDE,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DATA.npz",
-            help="Samples, stacked, one array per graph input: measures maps that the source "
-            "does not quantise or whose scale the hardware lacks; random inputs unless given.",
-            rich_help_panel=_SCALES,
-        ),
-    ] = None,
+    calibrate: calibration.Calibrate = None,
+    preset: calibration.Preset = None,
+    mean: calibration.Mean = None,
+    std: calibration.Std = None,
+    scale: calibration.Scale = None,
+    bgr: calibration.Bgr = False,
+    resize: calibration.Resize = None,
+    crop: calibration.Crop = None,
+    layout: calibration.Layout = None,
     set_shape: SetShape = None,
     unsigned_maps: Annotated[
         bool,
@@ -265,6 +266,9 @@ def conversion_options(
     if no_verify and samples is not None:
         problems.add(conflict("--no-verify and --samples", "nothing is compared"))
     shapes = parse_shapes(set_shape or (), problems)
+    images = calibration.preprocessing_of(
+        preset, mean, std, scale, resize, crop, layout, problems, bgr=bgr
+    )
     if problems.errors:
         raise UsageError(problems)
     return Options(
@@ -273,6 +277,7 @@ def conversion_options(
         io=io.value,
         convention=scale_convention.value,
         calibrate=calibrate,
+        images=images,
         shapes=shapes,
         legalise=legalise.value,
         pad_outputs=pad_outputs,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.driver.reading import load_target
 from dlaconv.errors import InternalError
-from dlaconv.options import Options
+from dlaconv.options import RANDOM, Options
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
     from dlaconv.backends.access.model import AccessModel
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.verification import Verification
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.pipeline import Context
 
@@ -66,6 +66,8 @@ class AcceleratorPart:
             "dlaconv.source": self.source.name,
             "dlaconv.target": f"{target.name} {target.version}",
         }
+        if self.options.calibrate == RANDOM:
+            metadata["dlaconv.calibration"] = RANDOM
         self.access = write_access(
             self.scaled,
             target,
@@ -110,9 +112,7 @@ class AcceleratorPart:
         if found:
             raise InternalError(f"the written file does not read back: {found}")
 
-    def verify(
-        self, reference: ir.Model, inputs: Mapping[str, np.ndarray], described: str
-    ) -> Verification:
+    def verify(self, reference: ir.Model, inputs: Dataset, described: str) -> Verification:
         """Compares every map with the source's.
 
         Args:

@@ -14,17 +14,18 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.accelerator import AcceleratorPart
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
-from dlaconv.driver.reading import load_target, read_samples
+from dlaconv.driver.reading import load_target
 from dlaconv.driver.source_file import Digest, require_unchanged, states
 from dlaconv.errors import ConversionError
 from dlaconv.files import emitted_at, part_files
 from dlaconv.options import EMITTED, Options
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.driver.calibration import Calibration
     from dlaconv.frontends import Imported
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context, Pipeline
     from dlaconv.ir.target import Target
@@ -96,6 +97,7 @@ class _Driver:
     timings: dict[str, float] = field(default_factory=dict)
     digest: Digest = field(init=False)
     context: Context = field(init=False)
+    calibration: Calibration | None = field(init=False)
 
     def run(self) -> Conversion:
         from dlaconv.files import require_conversion_output, staging
@@ -117,7 +119,7 @@ class _Driver:
             for file in files:
                 require_conversion_output(file, [self.source, *weights], self.options.emit)
         inputs = self._inputs(network)
-        feeds = Feeds(network, inputs)
+        feeds = Feeds(network, inputs) if inputs is not None else None
         parts = [
             self._scaled(pipeline, network, part, feeds, file.name)
             for part, file in zip(network.parts, files, strict=True)
@@ -159,14 +161,15 @@ class _Driver:
         from dlaconv.ir.rounding import Rounding
 
         options = self.options
+        calibration = self._calibration()
         return Context(
             target=target,
+            calibration=calibration,
             diagnostics=Diagnostics(self.imported.diagnostics),
             shapes=options.shapes,
             policy=options.policy,
             io=options.io,
             convention=options.convention,
-            calibration=self._calibration(),
             rounding=Rounding(options.rounding),
             legalise=options.legalise,
             pad_outputs=options.pad_outputs,
@@ -174,11 +177,14 @@ class _Driver:
             samples=max(options.samples, _TRIED_SAMPLES),
         )
 
-    def _calibration(self) -> dict[str, np.ndarray] | None:
-        path = self.options.calibrate
-        if path is None:
+    def _calibration(self) -> Dataset | None:
+        from dlaconv.driver.calibration import open_calibration
+
+        self.calibration = open_calibration(self.options, self.imported.model)
+        if self.calibration is None:
             return None
-        return read_samples(path, self.imported.model, self.options.shapes)
+        self.imported.diagnostics.extend(self.calibration.diagnostics)
+        return self.calibration.data
 
     def _legal(self) -> tuple[Pipeline, CutNetwork]:
         """Rewrites the network for the hardware, and cuts it if it must be."""
@@ -198,12 +204,12 @@ class _Driver:
         legal.run(model, self.context, Stage.CANONICAL)
         return legal, cut_network(model, self.context, self.options.partition, source_macs)
 
-    def _inputs(self, network: CutNetwork) -> Mapping[str, np.ndarray]:
+    def _inputs(self, network: CutNetwork) -> Dataset | None:
         """Samples for the inputs of a network that is cut: the calibration data, or random ones."""
         from dlaconv.ir.calibration.samples import random_inputs
 
         if network.whole is None:
-            return {}
+            return None
         context = self.context
         return context.calibration or random_inputs(network.whole, context.samples, context.seed)
 
@@ -212,7 +218,7 @@ class _Driver:
         pipeline: Pipeline,
         network: CutNetwork,
         part: Part,
-        feeds: Feeds,
+        feeds: Feeds | None,
         name: str,
     ) -> AcceleratorPart:
         """Takes one part from LEGAL to SCALED."""
@@ -225,7 +231,7 @@ class _Driver:
         from dlaconv.ir.stages import Stage
 
         context = replace(self.context)  # lists of findings are shared, samples are the part's own
-        if network.whole is not None:
+        if feeds is not None:
             fed = feeds.of(part)
             context.inputs = fed
             context.calibration = fed if self.context.calibration is not None else None
@@ -256,14 +262,15 @@ class _Driver:
         network: CutNetwork,
         parts: list[AcceleratorPart],
         reference: ir.Model,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Dataset | None,
     ) -> None:
         described = "calibration data" if self.context.calibration is not None else "random inputs"
         inputs = inputs or self.context.inputs
-        samples = {name: array[: self.options.samples] for name, array in inputs.items()}
+        assert inputs is not None
+        samples = inputs.first(self.options.samples)
         made = {value.name for node in reference.graph for value in node.outputs}
         for part in parts:
-            given = {stored.name for stored in part.network.inputs} - set(samples)
+            given = {stored.name for stored in part.network.inputs} - set(samples.names)
             known = reference if given <= made or network.whole is None else network.whole
             found = part.verify(known, samples, described)
             self.context.diagnostics.extend(found.diagnostics())
@@ -281,7 +288,16 @@ class _Driver:
             self.output,
             self._emitted(self.output),
         )
-        return build_report(origin, self.options, network, parts, files, self.context, self.timings)
+        return build_report(
+            origin,
+            self.options,
+            network,
+            parts,
+            files,
+            self.context,
+            self.timings,
+            None if self.calibration is None else self.calibration.as_json(),
+        )
 
     def _write_beside(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,14 +12,14 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir import provenance
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context
 
 _SEAM_BYTES = 1 << 29
-"""Memory for the values between parts; more than that is computed part by part."""
+"""Memory for the values between parts; more than that is computed each time they are read."""
 _ROUNDS = 16
 """How often parts are cut again because a limit shows only when a part is cut out."""
 
@@ -102,45 +101,23 @@ def cut_network(
 class Feeds:
     """What the parts of a network are fed with when the network is fed with some inputs."""
 
-    def __init__(self, network: CutNetwork, inputs: Mapping[str, np.ndarray]) -> None:
-        """See `of`; the network is run once, or once for each part if its seams are too large.
+    def __init__(self, network: CutNetwork, inputs: Dataset) -> None:
+        """See `of`.
 
         Args:
             network: the network.
-            inputs: stacked samples by graph input.
+            inputs: samples of its graph inputs.
         """
         self._network, self._inputs = network, inputs
-        self._seams: dict[str, np.ndarray] = {}
-        names = sorted({name for part in network.accelerator for name in network.seams(part)})
-        if names and self._bytes(names) <= _SEAM_BYTES:
-            self._seams = self._run(names)
 
-    def of(self, part: Part) -> dict[str, np.ndarray]:
-        """Stacked samples by input of an accelerator part."""
-        known = dict(self._inputs) | self._seams
-        missing = [name for name in self._network.seams(part) if name not in known]
-        if missing:
-            known |= self._run(missing)
-        return {value.name or "": known[value.name or ""] for value in part.model.graph.inputs}
+    def of(self, part: Part) -> Dataset:
+        """Samples for an accelerator part; values between parts are computed when they are read."""
+        from dlaconv.ir.calibration.dataset import Computed, Kept
 
-    def _run(self, names: list[str]) -> dict[str, np.ndarray]:
-        import numpy as np
-
-        from dlaconv.ir.execution import Executor, split_samples
-
-        assert self._network.whole is not None
-        executor = Executor(self._network.whole, names)
-        rows = [executor.run(feeds) for feeds in split_samples(self._inputs)]
-        return {name: np.concatenate([row[name] for row in rows]) for name in names}
-
-    def _bytes(self, names: Sequence[str]) -> int:
-        from dlaconv.ir.graph import shape_of
-
-        assert self._network.whole is not None
-        wanted = set(names)
-        values = (value for node in self._network.whole.graph for value in node.outputs)
-        sizes = [math.prod(shape_of(value) or ()) for value in values if value.name in wanted]
-        return 4 * sum(sizes) * min((len(a) for a in self._inputs.values()), default=0)
+        whole, seams = self._network.whole, self._network.seams(part)
+        if whole is None or not seams:
+            return self._inputs
+        return Kept(Computed(whole, seams, self._inputs), _SEAM_BYTES)
 
 
 def _more(parts: Sequence[Part], context: Context) -> dict[str, str]:

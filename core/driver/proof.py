@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.driver.verification import Facts, Verification
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Map
     from dlaconv.plugins import Plugins
 
@@ -62,6 +63,7 @@ def verify_files(
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
     from dlaconv import api
+    from dlaconv.ir.calibration.dataset import Stacked
     from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
 
     imported = api.load(source, frontend, plugins=plugins)
@@ -81,7 +83,7 @@ def verify_files(
             for problem in problems
         )
     if inputs is not None:
-        fed = read_samples(inputs, imported.model, shapes)
+        fed: Dataset = read_samples(inputs, imported.model, shapes)
         described = str(inputs)
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
@@ -92,7 +94,7 @@ def verify_files(
         for name, shape in _other_inputs(imported.model, shapes).items():
             shapes[name], ranges[name] = shape, (-1.0, 1.0)
         shapes = {name: shapes[name] for name in _names_of(imported.model.graph.inputs)}
-        fed = random_inputs_of(shapes, ranges, samples, seed)
+        fed = Stacked(random_inputs_of(shapes, ranges, samples, seed))
         described = f"random inputs, seed {seed}"
     found = verify_network(
         imported.model,

@@ -11,9 +11,9 @@ from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.target import Target
 
@@ -41,26 +41,39 @@ def load_target(path: Path | None, *, unsigned_maps: bool = False) -> Target:
     return replace(target, signed_maps=False) if unsigned_maps else target
 
 
-def read_samples(
-    path: Path, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Reads an ``.npz`` of stacked samples for a model's inputs.
+def read_samples(path: Path, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Dataset:
+    """Reads an ``.npz`` or ``.npy`` of stacked samples for a model's inputs.
 
     Raises:
-        UnreadableError: if the file is no ``.npz`` of numbers.
+        UnreadableError: if the file is none of numbers.
         UsageError: if names or shapes do not fit.
     """
-    import numpy as np
+    from dlaconv.driver.array_files import ArrayFiles
+    from dlaconv.ir.calibration.dataset import Kept
 
-    from dlaconv.arrays import match_inputs, read_npz
-    from dlaconv.ir.graph import shape_of
+    data = Kept(ArrayFiles(path, input_shapes(model, shapes)))
+    for _ in data:  # what is wrong with a later sample is said now
+        pass
+    return data
 
-    wanted: dict[str, tuple[int, ...] | None] = {}
+
+def input_shapes(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int | None, ...] | None]:
+    """Shapes of the graph inputs, batch first, with None for what is not known.
+
+    Args:
+        model: the network.
+        shapes: shapes that the user gives.
+    """
+    wanted: dict[str, tuple[int | None, ...] | None] = {}
     for value in model.graph.inputs:
-        name = value.name or ""
-        wanted[name] = shapes.get(name) or shape_of(value)
-    found = match_inputs(read_npz(path), wanted, str(path))
-    return {name: array.astype(np.float32) for name, array in found.items()}
+        known = shapes.get(value.name or "")
+        sizes: tuple[int | None, ...] | None = known
+        if known is None and value.shape is not None:
+            sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
+        wanted[value.name or ""] = sizes
+    return wanted
 
 
 def read_access_model(path: Path, target: Target) -> ir.Model:

@@ -54,6 +54,7 @@ def build_report(
     files: Sequence[Path],
     context: Context,
     timings: Mapping[str, float],
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Puts together what is known after a conversion.
 
@@ -65,6 +66,7 @@ def build_report(
         files: the file of every part, in the order in which they run.
         context: records, rewrites and diagnostics.
         timings: seconds by pass and step.
+        calibration: what it was calibrated with, None without data.
     """
     from dlaconv import __version__
 
@@ -84,6 +86,7 @@ def build_report(
         },
         "target": {"name": target.name, "version": target.version},
         "options": options.as_json(),
+        "calibration": None if calibration is None else dict(calibration),
         "io": {
             "inputs": [port for part in parts for port in _inputs(part)],
             "outputs": [port for part in parts for port in _outputs(part)],

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dlaconv.backends.access.semantics.layer import ActivationOrder
     from dlaconv.driver.map_sources import MapSource
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.compare import MapRow
     from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.rounding import Rounding
@@ -117,7 +118,7 @@ def verify_network(
     reference: ir.Model,
     network: Network,
     facts: Facts,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Dataset,
     *,
     rounding: str,
     activation_order: str,
@@ -129,7 +130,7 @@ def verify_network(
         reference: the source at stage IMPORTED; its values are the reference.
         network: the hardware's layers.
         facts: real step and class of each map.
-        inputs: stacked real inputs by graph input of the source. Inputs of the network that the
+        inputs: samples of the source's graph inputs. Inputs of the network that the
             source computes itself are fed with its values.
         rounding: how the hardware rounds.
         activation_order: where activations act, ``mac`` or ``after-clamp``.
@@ -222,17 +223,17 @@ def verify_network(
 
 
 def _source_values(
-    reference: ir.Model, names: set[str], inputs: Mapping[str, np.ndarray]
+    reference: ir.Model, names: set[str], inputs: Dataset
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Inputs and named values of the source for each sample.
 
     The source's session is gone when its last values are used: its weights take memory.
     """
-    from dlaconv.ir.execution import Executor, split_samples
+    from dlaconv.ir.execution import Executor
 
     executor = Executor(reference, sorted(names - {v.name for v in reference.graph.inputs}))
-    last = min((len(array) for array in inputs.values()), default=0) - 1
-    for index, feeds in enumerate(split_samples(inputs)):
+    last = len(inputs) - 1
+    for index, feeds in enumerate(inputs):
         real = executor.run(feeds) | feeds
         if index == last:
             del executor

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.graph import is_op, producer, shape_of
 
 _ONE_LOOK = 4e9
@@ -29,12 +28,12 @@ def multiplications(model: ir.Model) -> int:
     return total
 
 
-def affordable(model: ir.Model, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def affordable(model: ir.Model, data: Dataset) -> Dataset:
     """The first samples, as many as take 4e9 multiplications in one run each; at least one.
 
     Args:
         model: the network, linear layers as Conv and Gemm.
-        samples: stacked samples by graph input.
+        data: the samples.
     """
     count = max(1, int(_ONE_LOOK // max(multiplications(model), 1)))
-    return {name: array[:count] for name, array in samples.items()}
+    return data.first(count)

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.execution import Executor, split_samples
+from dlaconv.ir.calibration.dataset import Dataset, Stacked
+from dlaconv.ir.execution import Arrays, Executor
 from dlaconv.ir.graph import shape_of
 from dlaconv.ir.pipeline import Reread
 
@@ -17,8 +18,8 @@ _KEPT_VALUES = 1 << 16
 """Values of one map that are kept per run, so memory does not grow with the map."""
 
 
-class RandomInputs(Mapping[str, np.ndarray]):
-    """Seeded inputs by graph input, drawn when the first of them is asked for."""
+class RandomInputs(Dataset):
+    """Seeded inputs, drawn when the first of them is asked for."""
 
     def __init__(
         self,
@@ -28,21 +29,21 @@ class RandomInputs(Mapping[str, np.ndarray]):
         seed: int,
     ) -> None:
         """See `random_inputs_of`."""
-        self._names = tuple(shapes)
+        self.names = tuple(shapes)
+        self._count = count
         self._draw = partial(random_inputs_of, dict(shapes), dict(ranges), count, seed)
 
     @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Stacked samples by graph input."""
         return self._draw()
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
     def __len__(self) -> int:
-        return len(self._names)
+        return self._count if self.names else 0
+
+    def samples(self) -> Iterator[Arrays]:
+        """See `Dataset.samples`."""
+        return Stacked(self.arrays).samples()
 
 
 def random_inputs(
@@ -124,13 +125,13 @@ def quantised_range(value: ir.Value, moved: Sequence[ir.Node] = ()) -> tuple[flo
 
 
 def observed_values(
-    model: ir.Model, samples: Mapping[str, np.ndarray], names: Sequence[str], seed: int = 0
+    model: ir.Model, data: Dataset, names: Sequence[str], seed: int = 0
 ) -> dict[str, np.ndarray]:
     """A random part of what each named value is on the samples, flat; bounded per value.
 
     Args:
         model: a model of any stage.
-        samples: stacked samples by graph input.
+        data: samples of the graph inputs.
         names: values of the model.
         seed: seed of the choice.
     """
@@ -138,11 +139,10 @@ def observed_values(
     if not names:
         return {}
     generator = np.random.default_rng(seed)
-    count = max(1, min(len(array) for array in samples.values()))
-    share = max(1, _KEPT_VALUES // count)
+    share = max(1, _KEPT_VALUES // max(1, len(data)))
     kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
     executor = Executor(model, names)
-    for feeds in split_samples(samples):
+    for feeds in data:
         for name, array in executor.run(feeds).items():
             flat = array.reshape(-1)
             if flat.size > share:

@@ -23,8 +23,10 @@ def assign_scales(model: ir.Model, context: Context) -> None:
     are measured on the calibration data, without any on the inputs that are given, or else on
     seeded random ones.
     """
-    context.inputs = context.calibration or context.inputs or random_inputs(
-        model, context.samples, context.seed, context.rereads
+    context.inputs = (
+        context.calibration
+        or context.inputs
+        or random_inputs(model, context.samples, context.seed, context.rereads)
     )
     grouping = group_maps(model, constraints_of(context))
     plan = policy_of(context).plan(model, grouping, context) | solve_signs(grouping, context.target)

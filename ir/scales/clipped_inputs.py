@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -26,33 +28,58 @@ def warn_of_clipped_inputs(
         plan: their steps.
         context: has the data; receives the diagnostics.
     """
+    if context.calibration is None:
+        return
+    ends = {}
     for value in model.graph.inputs:
-        data = (context.calibration or {}).get(value.name or "")
         nodes = [use.node for use in value.uses() if dialect.is_quantize(use.node)]
-        if data is None or not data.size or not nodes:
-            continue
-        item = grouping.class_of[nodes[0].outputs[0]]
-        low, high = hardware_range(item, context.target)
-        step = plan[grouping.group_of[item]].step(item)
-        source = dialect.quantisation_of(nodes[0])
-        zero = float(source.zero_point.reshape(-1)[0])
-        share = _clipped(data, step, low, high)
-        before = _clipped(data, source.scalar_step, source.qmin - zero, source.qmax - zero)
-        if share <= _WORTH_A_WARNING:
+        if nodes and value.name in context.calibration.names:
+            item = grouping.class_of[nodes[0].outputs[0]]
+            step = plan[grouping.group_of[item]].step(item)
+            source = dialect.quantisation_of(nodes[0])
+            zero = float(source.zero_point.reshape(-1)[0])
+            ends[value.name or ""] = (
+                nodes[0],
+                _Range(step, *hardware_range(item, context.target)),
+                _Range(source.scalar_step, source.qmin - zero, source.qmax - zero),
+            )
+    if not ends:
+        return
+    for feeds in context.calibration:
+        for name, (_, ours, source_s) in ends.items():
+            ours.count(feeds[name])
+            source_s.count(feeds[name])
+    for name, (node, ours, source_s) in ends.items():
+        if ours.share <= _WORTH_A_WARNING:
             continue
         context.diagnostics.warning(
             "DLA211",
             "clipped-input",
-            f"{share:.2%} of the calibration data of graph input {value.name!r} lie beyond "
-            f"{low}..{high} units of {step:.6g}; the source clips {before:.2%}",
-            location=provenance.location(nodes[0], model),
+            f"{ours.share:.2%} of the calibration data of graph input {name!r} lie beyond "
+            f"{ours.low}..{ours.high} units of {ours.step:.6g}; the source clips "
+            f"{source_s.share:.2%}",
+            location=provenance.location(node, model),
             help="check that the data are scaled as in training"
-            if before > share / 2
+            if source_s.share > ours.share / 2
             else "use a scale policy or a source quantiser that covers them",
         )
 
 
-def _clipped(data: np.ndarray, step: float, low: float, high: float) -> float:
-    """Share of the values that are off by more than a rounding."""
-    beyond = np.count_nonzero(data > (high + 0.5) * step)
-    return (beyond + np.count_nonzero(data < (low - 0.5) * step)) / data.size
+@dataclass
+class _Range:
+    """Counts values that are off by more than a rounding."""
+
+    step: float
+    low: float
+    high: float
+    beyond: int = 0
+    total: int = 0
+
+    def count(self, values: np.ndarray) -> None:
+        self.beyond += int(np.count_nonzero(values > (self.high + 0.5) * self.step))
+        self.beyond += int(np.count_nonzero(values < (self.low - 0.5) * self.step))
+        self.total += values.size
+
+    @property
+    def share(self) -> float:
+        return self.beyond / max(self.total, 1)

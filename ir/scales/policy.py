@@ -84,8 +84,9 @@ def _mse(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
 
 def _observed(model: ir.Model, groups: list[Group], context: Context) -> Samples:
     names = [variable.unrounded for group in groups for variable in group.maps]
-    inputs = context.inputs if context.calibration else affordable(model, context.inputs)
-    return observed_values(model, inputs, names)
+    assert context.inputs is not None
+    data = context.inputs if context.calibration else affordable(model, context.inputs)
+    return observed_values(model, data, names)
 
 
 POLICIES = {

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.effort import affordable, multiplications
-from dlaconv.ir.execution import Arrays, Executor, split_samples
+from dlaconv.ir.execution import Arrays, Executor
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.cost import FAR, Samples, hardware_range
@@ -61,7 +61,8 @@ def refine(
         A plan whose output error on these inputs is not above that of ``plan``, and at most 0.2 dB
         above that of the nearest powers of two for these groups.
     """
-    samples = list(split_samples(affordable(model, context.inputs)))
+    assert context.inputs is not None
+    samples = list(affordable(model, context.inputs))
     work = len(samples) * max(multiplications(model), 1)
     budget = _ON_RANDOM_INPUTS if context.calibration is None else _ON_DATA
     trials = int(min(_TRIALS, budget // max(work, 1)))

@@ -63,7 +63,8 @@ REPORT = {
         "policy": "absorb",
         "io": "pin",
         "convention": "guide",
-        "calibrate": None,
+        "calibrate": "photos",
+        "images": {},
         "shapes": {"x": [1, 3, 8, 8]},
         "legalise": "exact",
         "pad_outputs": False,
@@ -78,6 +79,7 @@ REPORT = {
         "dump_stages": None,
         "emit": ["qdq", "sim"],
     },
+    "calibration": {"kind": "images", "source": "photos", "samples": 3, "skipped": 1},
     "io": {
         "inputs": [
             {

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dlaconv.ir.calibration import effort
+from dlaconv.ir.calibration.dataset import Stacked
 from tests.ir.scales.graphs import Net
 
 
@@ -19,4 +20,7 @@ def test_multiplications_are_those_of_the_convolutions(net):
 @pytest.mark.parametrize(("looks", "count"), [(0.5, 1), (3.9, 3), (100, 8)])
 def test_as_many_samples_are_affordable_as_fit_and_at_least_one(net, monkeypatch, looks, count):
     monkeypatch.setattr(effort, "_ONE_LOOK", looks * effort.multiplications(net.model))
-    assert np.array_equal(effort.affordable(net.model, {"x": net.data})["x"], net.data[:count])
+    assert np.array_equal(
+        [feeds["x"][0] for feeds in effort.affordable(net.model, Stacked({"x": net.data}))],
+        net.data[:count],
+    )

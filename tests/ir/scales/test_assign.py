@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dlaconv.errors import ConversionError
+from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.records import Fidelity
 from dlaconv.ir.rounding import Rounding
@@ -217,7 +218,7 @@ def test_calibration_makes_a_derived_step_finer():
     net = Net(0)
     net.output(net.conv(net.quantise(net.x, 2.0**-5)))
     bound = records(scaled(net)[1], "map")[net.graph.outputs[0].name]
-    context = scaled(net, calibration={"x": net.data})[1]
+    context = scaled(net, calibration=Stacked({"x": net.data}))[1]
     assert not [item for item in context.diagnostics if item.rule == "DLA207"]
     data = records(context, "map")[net.graph.outputs[0].name]
     assert data.target["real_step"] < bound.target["real_step"] / 2
@@ -281,7 +282,7 @@ def test_signed_maps_rounded_to_or_from_zero_are_not_called_exact(rounding):
 def test_calibration_data_beyond_the_input_s_range_are_reported(gain, warned, advice):
     net = Net(0)
     net.output(net.quantise(net.conv(net.quantise(net.x, net.magnitude(net.x) / 127))))
-    _, context = scaled(net, calibration={"x": net.data * np.float32(gain)}, policy="ceil")
+    _, context = scaled(net, calibration=Stacked({"x": net.data * np.float32(gain)}), policy="ceil")
     found = [item for item in context.diagnostics if item.rule == "DLA211"]
     assert len(found) == warned
     assert all(advice in item.help and "of graph input 'x'" in item.message for item in found)
@@ -291,7 +292,7 @@ def test_an_input_that_the_hardware_alone_clips_is_reported():
     net = Net(0)
     net.output(net.quantise(net.conv(net.quantise(net.x, 2.0**-5 * 1.4))))
     data = np.full((1, 16, 8, 8), 5.5, np.float32)  # 125.7 units of the source, 176 of 2^-5
-    _, context = scaled(net, calibration={"x": data}, policy="nearest")
+    _, context = scaled(net, calibration=Stacked({"x": data}), policy="nearest")
     (found,) = [item for item in context.diagnostics if item.rule == "DLA211"]
     assert "100.00% of the calibration data" in found.message
     assert "the source clips 0.00%" in found.message

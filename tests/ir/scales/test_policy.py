@@ -3,7 +3,8 @@ import pytest
 
 from dlaconv.commands.options import Policy as PolicyOption
 from dlaconv.ir import dialect
-from dlaconv.ir.execution import Executor, split_samples
+from dlaconv.ir.calibration.dataset import Stacked
+from dlaconv.ir.execution import Executor
 from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.records import Fidelity
@@ -45,7 +46,7 @@ def measured(net: Net, context: Context) -> dict[str, tuple[np.ndarray, np.ndarr
         if dialect.is_quantize(node)
     }
     executor = Executor(model, [*names.values(), *names])
-    runs = [executor.run(feeds) for feeds in split_samples(context.inputs)]
+    runs = [executor.run(feeds) for feeds in context.inputs]
     found = {}
     for name, row in records(context, "map").items():
         if row.source is None:
@@ -108,7 +109,7 @@ def test_ceil_keeps_a_step_that_is_a_power_of_two():
 @pytest.mark.parametrize("seed", range(3))
 def test_no_map_has_a_larger_error_with_mse_than_with_another_power_of_two(name, calibrated, seed):
     net = NETS[name](seed)
-    calibration = {"x": net.data} if calibrated else None
+    calibration = Stacked({"x": net.data}) if calibrated else None
     found = {
         policy: measured(net, scaled(net, policy=policy, calibration=calibration)[1])
         for policy in SNAPPING
@@ -137,7 +138,7 @@ def test_with_data_mse_clips_what_is_rare():
     net.data[0, 0, 0, 0] = 9.0
     value = net.quantise(net.x)
     net.output(net.quantise(net.conv(value)))
-    _, context = scaled(net, policy="mse", calibration={"x": net.data})
+    _, context = scaled(net, policy="mse", calibration=Stacked({"x": net.data}))
     row = records(context, "map")[value.name]
     assert 127 * row.target["real_step"] < 9.0 * 0.95
     assert row.fidelity is Fidelity.CLIPPED

@@ -7,6 +7,7 @@ import pytest
 from dlaconv.backends.access.simulator import Simulator
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
 from dlaconv.ir.passes.maps import MAPS
@@ -168,7 +169,7 @@ def test_float_weights_take_every_ratio():
     last = net.op("Conv", value, weights, kernel_shape=[3, 3], strides=[1, 1], dilations=[1, 1],
                   pads=[1, 1, 1, 1], group=1)  # fmt: skip
     net.output(last)
-    model, _ = legal(net, calibration={"x": net.data})
+    model, _ = legal(net, calibration=Stacked({"x": net.data}))
     node = next(n for n in model.graph if n.outputs[0].name == f"{last.name}/unrounded")
     ratio = (steps.max() / steps).reshape(1, 16, 1, 1)
     assert np.allclose(dialect.array_of(node.inputs[1]) * ratio, weights.const_value.numpy())
@@ -290,7 +291,7 @@ def test_layer_with_other_readers_is_copied():
     value = net.quantise(net.relu(convolved), steps_of(net))
     other = net.quantise(convolved, 2.0**-3)
     net.output(net.quantise(depthwise(net, value), 2.0**-3), other, convolved)
-    model, context = legal(net, calibration={"x": net.data})
+    model, context = legal(net, calibration=Stacked({"x": net.data}))
     names = [v.name for v in net.model.graph.outputs][:2]
     for sample in net.data[:3]:
         wanted, got = values(net.model, sample, names), values(model, sample, names)

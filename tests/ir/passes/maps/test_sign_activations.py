@@ -9,6 +9,7 @@ import pytest
 from dlaconv.backends.access.simulator import Simulator
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
 from dlaconv.ir.passes.maps import MAPS
@@ -182,7 +183,7 @@ def test_sign_of_a_derived_map_behind_a_pool_is_reported_too():
                     kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0],
                     shape=(1, 16, 4, 4))  # fmt: skip
     net.output(sign(net, pooled), pooled)
-    _, context = legal(net, calibration={"x": net.data})
+    _, context = legal(net, calibration=Stacked({"x": net.data}))
     assert "DLA208" in [item.rule for item in context.diagnostics]
     assert [item.exact for item in context.rewrites if item.name == "sign_activations"] == [False]
 
@@ -330,7 +331,7 @@ def test_sign_of_an_input_that_others_read_needs_data_and_says_what_is_lost():
     net.output(net.op("Add", sign(net, net.x), net.x))
     with pytest.raises(ConversionError, match="DLA205"):
         legal(net)
-    _, context = legal(net, calibration={"x": net.data})
+    _, context = legal(net, calibration=Stacked({"x": net.data}))
     assert "DLA208" in [item.rule for item in context.diagnostics]
     assert [item.exact for item in context.rewrites if item.name == "sign_activations"] == [False]
 

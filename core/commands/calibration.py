@@ -1,0 +1,165 @@
+"""The options of calibration: where samples come from, and how pictures become samples."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from dlaconv.diagnostics import Diagnostics
+
+if TYPE_CHECKING:
+    from dlaconv.preprocessing import Preprocessing
+
+CALIBRATION = "Calibration"
+"""The group of these options in the help."""
+
+T = TypeVar("T")
+
+
+class PresetName(enum.StrEnum):
+    """``--preset``."""
+
+    TORCHVISION = "torchvision"
+    TF = "tf"
+    CAFFE = "caffe"
+    UNIT = "unit"
+    RAW = "raw"
+
+
+class LayoutName(enum.StrEnum):
+    """``--layout``."""
+
+    NCHW = "nchw"
+    NHWC = "nhwc"
+
+
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Samples to measure maps on that the source does not quantise or whose scale the "
+        "hardware lacks: an .npz with a stacked array per graph input, an .npy, a folder of "
+        "pictures, or the word random.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Preset = Annotated[
+    PresetName | None,
+    typer.Option(
+        help="Values of pixels: torchvision (ImageNet's mean and deviation, central 7/8), tf "
+        "(-1..1) and caffe (BGR less its mean) as in Keras, unit (0..1), raw (0..255).",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X[,X,X]",
+        help="Subtracted from pixels, after --scale; one value or one per channel.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(metavar="X[,X,X]", help="Divides what is left.", rich_help_panel=CALIBRATION),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X", help="Multiplies pixels of 0..255 first, such as 1/255.",
+        rich_help_panel=CALIBRATION,
+    ),
+]  # fmt: skip
+Bgr = Annotated[
+    bool,
+    typer.Option("--bgr", help="The network takes blue first.", rich_help_panel=CALIBRATION),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|HxW",
+        help="Size of pictures before the crop: the shorter side, or height and width; what the "
+        "crop needs unless given.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|HxW",
+        help="The central part that is taken; what the network takes unless given.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Layout = Annotated[
+    LayoutName | None,
+    typer.Option(
+        help="Order of the network's input; told from its shape unless given.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+
+
+def preprocessing_of(
+    preset: PresetName | None,
+    mean: str | None,
+    std: str | None,
+    scale: str | None,
+    resize: str | None,
+    crop: str | None,
+    layout: LayoutName | None,
+    problems: Diagnostics,
+    *,
+    bgr: bool,
+) -> Preprocessing:
+    """Reads the options for pictures; what cannot be read is added to ``problems``."""
+    from dlaconv.preprocessing import Preprocessing
+
+    def read(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except (ValueError, ZeroDivisionError):
+            problems.error(
+                "DLA336",
+                "calibration-option",
+                f"--{option} {text} cannot be read",
+                help="write numbers with commas between them, 224 or 224x320 for sizes, 1/255 for "
+                "a ratio",
+            )
+            return None
+
+    return Preprocessing(
+        preset=None if preset is None else preset.value,
+        mean=read("mean", mean, _numbers),
+        std=read("std", std, _numbers),
+        scale=read("scale", scale, _ratio),
+        bgr=bgr,
+        resize=read("resize", resize, _size),
+        crop=read("crop", crop, _size),
+        layout=None if layout is None else layout.value,
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_ratio(item) for item in text.split(","))
+
+
+def _ratio(text: str) -> float:
+    above, _, below = text.partition("/")
+    value = float(above) / float(below or 1)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _size(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(item) for item in text.lower().split("x"))
+    if len(sizes) > 2 or min(sizes) < 1:
+        raise ValueError(text)
+    return sizes

@@ -1,0 +1,147 @@
+"""What the user calibrates with, as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.errors import UsageError
+from dlaconv.options import RANDOM, Options
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dlaconv.ir.calibration.dataset import Dataset
+
+_RANDOM_SAMPLES = 16
+
+
+@dataclass
+class Calibration:
+    """Calibration data, and what there is to say about them.
+
+    Attributes:
+        kind: ``arrays``, ``images``, ``iterable`` or ``random``.
+        data: the samples.
+        source: where they came from.
+        skipped: number of files that were left out.
+        diagnostics: what the user must know.
+    """
+
+    kind: str
+    data: Dataset
+    source: str
+    skipped: int = 0
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of the report."""
+        return {
+            "kind": self.kind,
+            "source": self.source,
+            "samples": len(self.data),
+            "skipped": self.skipped,
+        }
+
+
+def open_calibration(options: Options, model: ir.Model) -> Calibration | None:
+    """Opens what ``--calibrate`` names and goes through it once; None without it.
+
+    Args:
+        options: the calibration data, and what is done to pictures.
+        model: the network as its source has it.
+
+    Raises:
+        UnreadableError: if a file cannot be read.
+        UsageError: if the samples do not fit the network.
+    """
+    given = options.calibrate
+    if given is None:
+        return None
+    if given == RANDOM:
+        return _random(options, model)
+    if isinstance(given, str | Path):
+        path = Path(given)
+        return _folder(path, options, model) if path.is_dir() else _arrays(path, options, model)
+    return _iterable(given, options, model)
+
+
+def _arrays(path: Path, options: Options, model: ir.Model) -> Calibration:
+    from dlaconv.driver.reading import read_samples
+
+    _require_no_pixels(options, path)
+    return Calibration("arrays", read_samples(path, model, options.shapes), str(path))
+
+
+def _folder(path: Path, options: Options, model: ir.Model) -> Calibration:
+    from dlaconv.driver.images import ImageFolder
+    from dlaconv.driver.reading import input_shapes
+    from dlaconv.ir.calibration.dataset import Kept
+
+    images = ImageFolder(path, input_shapes(model, options.shapes), options.images)
+    found = images.diagnostics()
+    return Calibration("images", Kept(images), str(path), len(images.skipped), found)
+
+
+def _iterable(items: Iterable[Any], options: Options, model: ir.Model) -> Calibration:
+    from dlaconv.driver.iterables import spooled
+    from dlaconv.driver.reading import input_shapes
+
+    _require_no_pixels(options, None)
+    data = spooled(items, input_shapes(model, options.shapes))
+    return Calibration("iterable", data, type(items).__name__)
+
+
+def _random(options: Options, model: ir.Model) -> Calibration:
+    from dlaconv.driver.reading import input_shapes
+    from dlaconv.ir.calibration.samples import RandomInputs, quantised_range
+
+    _require_no_pixels(options, None)
+    shapes = input_shapes(model, options.shapes)
+    for value in model.graph.inputs:
+        if None in (shapes[value.name or ""] or (1, None))[1:]:
+            raise UsageError(
+                Diagnostic(
+                    "DLA311",
+                    "open-input-shape",
+                    f"graph input {value.name!r} has no shape of its own to draw values for",
+                    help=f"give --set-shape {value.name}=1,...",
+                )
+            )
+    fixed = {
+        name: (1, *(size or 1 for size in (shape or ())[1:])) for name, shape in shapes.items()
+    }
+
+    ranges = {v.name or "": quantised_range(v) or (-1.0, 1.0) for v in model.graph.inputs}
+    data = RandomInputs(fixed, ranges, _RANDOM_SAMPLES, options.seed)
+    found = Diagnostics()
+    found.warning(
+        "DLA334",
+        "random-calibration",
+        f"the ranges of maps are measured on {_RANDOM_SAMPLES} random inputs, seed {options.seed}",
+        help="give real inputs: --calibrate images/ or --calibrate data.npz",
+        notes=(
+            "real inputs use other ranges, so accuracy may be lost without a sign of it here",
+            "the file is marked as calibrated at random",
+        ),
+    )
+    return Calibration("random", data, f"seed {options.seed}", diagnostics=found)
+
+
+def _require_no_pixels(options: Options, path: Path | None) -> None:
+    """Refuses options for pictures where there are none."""
+    if not options.images.given:
+        return
+    names = ", ".join(f"--{name}" for name in options.images.given)
+    raise UsageError(
+        Diagnostic(
+            "DLA423",
+            "options-conflict",
+            f"{names} are for a folder of pictures; other samples are fed as they are",
+            location=Location(file=str(path or "")),
+            help="drop them, or give --calibrate a folder",
+        )
+    )
