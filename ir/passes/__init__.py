@@ -23,6 +23,7 @@ from dlaconv.ir.passes.pool_activated import pool_activated
 from dlaconv.ir.passes.recognise_activations import recognise_activations
 from dlaconv.ir.passes.reshape_transposes import reshape_transposes
 from dlaconv.ir.passes.set_shapes import set_shapes
+from dlaconv.ir.passes.split_slices import split_slices
 from dlaconv.ir.passes.transpose_weights import transpose_weights
 from dlaconv.ir.pipeline import Pass
 
@@ -58,6 +59,8 @@ CANONICAL: tuple[Pass, ...] = (
     # Transposes that are left over and move nothing join the chains of Reshapes around them
     reshape_transposes,
     one_shape_op,
+    # before hoist_quantise and merge_quantise, which look through operators of one result
+    split_slices,
     # before hoist_quantise, which takes a quantiser through a pool but not through an activation
     moved_activated,
     pool_activated,

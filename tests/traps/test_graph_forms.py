@@ -291,31 +291,31 @@ RESIZE = {
 
 
 @pytest.mark.parametrize("form", RESIZE)
-def test_nearest_upsampling_is_read_right_and_refused_by_name(tmp_path, form):
-    """Resize with an empty region of interest; the hardware has no operator for it."""
+def test_nearest_upsampling_is_read_right_and_copies_integers(tmp_path, form):
+    """Resize with an empty region of interest; a convolution makes the copies."""
     inputs, more = RESIZE[form]
     model = net(("Resize", inputs, ["y"], NEAREST), **more)
-    assert_computes(tmp_path, model, MAP.repeat(2, axis=2).repeat(2, axis=3), x=X)
-    (error,) = refusals(tmp_path, model)
-    assert (error.rule, error.location.layer) == ("DLA301", "resize_y")
-    assert "Resize" in error.message
-    assert error.help
+    expected = MAP.repeat(2, axis=2).repeat(2, axis=3)
+    assert_computes(tmp_path, model, expected, x=X)
+    got = hardware(tmp_path, model, x=X)
+    assert np.array_equal(got.outputs["y"], expected)
+    assert got.rewrites("resize_nearest")
 
 
 def test_everything_the_hardware_lacks_is_named_in_one_run(tmp_path):
-    """An upsampling and two functions: three layers in one message."""
+    """A border of copies and two functions: three layers in one message."""
     nodes = [
-        ("Resize", ["m", "", "scales"], ["r"], NEAREST),
+        ("Pad", ["m", "pads"], ["r"], {"mode": "reflect"}),
         ("Floor", ["r"], ["e"], {}),
         ("Sign", ["e"], ["y"], {}),
     ]
-    model = net(*nodes, scales=np.array([1, 1, 2, 2], np.float32))
-    large = MAP.repeat(2, axis=2).repeat(2, axis=3)
+    model = net(*nodes, pads=np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    large = np.pad(MAP, ((0, 0), (0, 0), (1, 1), (1, 1)), "reflect")
     assert_computes(tmp_path, model, np.sign(np.floor(large)), x=X)
     (error,) = refusals(tmp_path, model)
-    assert (error.rule, error.location.layer) == ("DLA301", "resize_r")
-    assert "no Resize, Floor, Sign" in error.message
-    assert [note.split()[-1] for note in error.notes] == ["'floor_e'", "'sign_y'"]
+    assert (error.rule, error.location.layer) == ("DLA301", "pad_r")
+    assert "no Pad, Floor, Sign" in error.message
+    assert [note.split()[-1] for note in error.notes[-2:]] == ["'floor_e'", "'sign_y'"]
 
 
 # Several inputs and outputs.
