@@ -60,7 +60,9 @@ TABLE = {
     "real/finn_cybsec_PE_SIMD": refused("FINN's hardware blocks hold no weights", "DLA102"),
     "real/hls4ml_oldv_separable_conv": Outcome(5, breaks=("IO-3",)),  # input NHWC
     "real/qonnx2mdc_mnist": refused("the input has no quantiser: give --calibrate", "DLA205"),
-    "real/qonnx_espcn_nn_resize_quant": refused("no Resize", "DLA301"),
+    "real/qonnx_espcn_nn_resize_quant": refused(
+        "the input has no quantiser: give --calibrate", "DLA205"
+    ),
     "real/qonnx_floatquant_act_weight_fp8": refused("no floating point", "DLA102"),
     "real/zoo_TFC_1W1A": refused("the input has no quantiser: give --calibrate", "DLA205"),
     "real/zoo_qkeras_jettagging": refused("the input has no quantiser: give --calibrate", "DLA205"),
