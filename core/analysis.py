@@ -17,6 +17,7 @@ from dlaconv.plugins import Plugins
 if TYPE_CHECKING:
     import numpy as np
 
+    from dlaconv.driver.comparing import Compared
     from dlaconv.driver.dumping import Dumped
     from dlaconv.driver.showing import Shown
 
@@ -95,6 +96,58 @@ def dump(
         Path(output),
         as_float=as_float,
         frontend=frontend,
+        rounding=rounding,
+        activation_order=activation_order,
+        target=_path(target),
+        plugins=plugins or Plugins(),
+    )
+
+
+@no_numeric_warnings()
+def compare(
+    source: PathLike,
+    converted: PathLike,
+    inputs: PathLike,
+    *,
+    frontend: str | None = None,
+    limit: int | None = None,
+    min_qsnr_db: float | None = None,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    target: PathLike | None = None,
+    plugins: Plugins | None = None,
+) -> Compared:
+    """Tells how far every layer is from its source, by itself and within the network.
+
+    Isolated, a layer is fed with the source's values; accumulated, with what the layers before it
+    have made of the inputs. `dlaconv.verify` proves integers; this measures quality.
+
+    Args:
+        source: the network that was converted.
+        converted: the converted file, or the report of a network that was cut: the errors of all
+            parts accumulate then.
+        inputs: a file of samples for the graph inputs.
+        frontend: format of the source; recognised if None.
+        limit: the number of samples, the first ones; all if None.
+        min_qsnr_db: what each graph output has to reach to pass.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        target: the description that the file was made with; the built-in ACCESS one if None.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UserError: if a file cannot be read or the two do not belong together.
+    """
+    from dlaconv.driver.comparing import compare_files
+
+    require_hardware(rounding, activation_order)
+    return compare_files(
+        require_file(Path(source)),
+        require_file(Path(converted)),
+        require_file(Path(inputs)),
+        frontend=frontend,
+        limit=limit,
+        least_db=min_qsnr_db,
         rounding=rounding,
         activation_order=activation_order,
         target=_path(target),

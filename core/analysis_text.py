@@ -43,6 +43,54 @@ def dump_text(document: Json) -> str:
     return f"{tables.table(['map', 'shape', 'type', 'smallest', 'largest'], rows)}\n\n{written}"
 
 
+def comparison_text(document: Json) -> str:
+    """A comparison: a table of layers, then the graph outputs."""
+    several = len({row["file"] for row in document["layers"]}) > 1
+    headings = ["layer", "class", "QSNR alone", "in the network", "cosine", "largest error"]
+    headings += ["in the network", "saturated", "worst channels"]
+    rows = []
+    for row in document["layers"]:
+        alone, whole = row["isolated"], row["accumulated"]
+        worst = ", ".join(
+            f"{item['channel']} ({_decibels(item)})" for item in row["worst_channels"]
+        )
+        rows.append(
+            [
+                (f"{row['file']}: " if several else "") + row["layer"],
+                row["class"],
+                _decibels(alone),
+                _decibels(whole),
+                f"{whole['cosine']:.6f}",
+                f"{alone['max_error']:.4g}",
+                f"{whole['max_error']:.4g}",
+                f"{row['saturated']:.2%}" if row["saturated"] else "",
+                worst,
+            ]
+        )
+    ends = [(f"output {name!r}", _quality(item)) for name, item in document["outputs"].items()]
+    count = document["samples"]
+    ends.append(
+        ("compared on", f"{count} sample{'' if count == 1 else 's'} of {document['inputs']}")
+    )
+    if document["min_qsnr_db"] is not None:
+        outcome = "passed" if document["passed"] else "FAILED"
+        ends.append(("wanted", f"{document['min_qsnr_db']:g} dB at the outputs: {outcome}"))
+    if document["unmatched"]:
+        ends.append(("not in the source", ", ".join(document["unmatched"])))
+    return f"{tables.table(headings, rows)}\n\n{pairs(ends)}"
+
+
+def _quality(item: Json) -> str:
+    text = f"{_decibels(item)}, cosine {item['cosine']:.6f}"
+    return f"{text}, largest error {item['max_error']:.4g}"
+
+
+def _decibels(item: Json) -> str:
+    if item["qsnr_db"] is None:  # a ratio without noise, or one without signal
+        return "exact" if item["max_error"] == 0 else "no signal"
+    return f"{item['qsnr_db']:.1f} dB"
+
+
 def _layers(part: Json, *, quantisation: bool) -> str:
     headings = ["layer", "operator", "shape", "parameters", "multiplications"]
     rows = [[item["name"], "input", _shape(item["shape"]), "", ""] for item in part["inputs"]]

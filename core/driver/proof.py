@@ -71,7 +71,7 @@ def verify_files(
         raise ConversionError(imported.diagnostics)
     network, facts = read_network(converted, load_target(target))
     shapes = {stored.name: stored.shape for stored in network.inputs}
-    if problems := list(_unrelated(imported.model, shapes)):
+    if problems := list(unrelated(imported.model, shapes)):
         raise UsageError(
             Diagnostic(
                 "DLA903",
@@ -118,7 +118,7 @@ def verify_files(
     return found
 
 
-def _unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+def unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Why a file with inputs of these shapes cannot come from a source."""
     from dlaconv.ir.graph import shape_of
 

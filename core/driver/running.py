@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 Fetch = Literal["outputs", "all"]
+ChainFetch = Literal["outputs", "seams", "all"]
 
 
 class Runner(Protocol):
@@ -152,6 +153,9 @@ class ChainRunner:
     """Every part of a network that was cut, one behind the other; see `Runner`.
 
     Real values go from one part to the next.
+
+    Attributes:
+        outputs: the graph outputs of the network.
     """
 
     def __init__(
@@ -162,7 +166,7 @@ class ChainRunner:
         rounding: str,
         activation_order: str,
         target: Path | None,
-        fetch: Fetch = "outputs",
+        fetch: ChainFetch = "outputs",
         as_float: bool = False,
     ) -> None:
         """Reads and prepares all parts.
@@ -173,26 +177,27 @@ class ChainRunner:
             rounding: how the hardware rounds.
             activation_order: ``mac`` or ``after-clamp``.
             target: the description that they were made with; the built-in ACCESS one if None.
-            fetch: returns the graph outputs in real values, or every map of every part.
+            fetch: returns the graph outputs in real values, with what goes from part to part
+                (``seams``), or every map of every part.
             as_float: returns real values of every map, too, instead of integers.
         """
         from dlaconv.frontends.onnx.reader import read_onnx
 
-        self.file, self._outputs = file, chain.outputs
+        self.file, self.outputs = file, chain.outputs
 
-        self._all, self._as_float = fetch == "all", as_float
+        self._fetch, self._as_float = fetch, as_float
 
         def prepared(link: Link) -> Runner:
             if link.host:
                 model = read_onnx(link.file)
-                wanted = computed_values(model) if self._all else link.outputs
+                wanted = computed_values(model) if fetch == "all" else link.outputs
                 return ModelRunner(model, link.file, wanted)
             return HardwareRunner(
                 link.file,
                 rounding=rounding,
                 activation_order=activation_order,
                 target=target,
-                fetch=fetch,
+                fetch="all" if fetch == "all" else "outputs",
             )
 
         self._links = [(link, prepared(link)) for link in chain.links]
@@ -213,7 +218,24 @@ class ChainRunner:
             values |= {name: reals[name] for name in link.outputs}
             # what goes from part to part is what the first one returns
             found = (reals if self._as_float else got) | found
-        return found if self._all else {name: values[name] for name in self._outputs}
+        if self._fetch == "outputs":
+            return {name: values[name] for name in self.outputs}
+        return found if self._fetch == "all" else values
+
+    @property
+    def hardware(self) -> list[HardwareRunner]:
+        """The parts that the accelerator runs."""
+        return [part for _, part in self._links if isinstance(part, HardwareRunner)]
+
+    @property
+    def static_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The graph inputs whose shapes are known."""
+        found = {name: tuple(shape or (None,)) for name, shape in self.shapes.items()}
+        return {
+            name: tuple(size for size in shape if size is not None)
+            for name, shape in found.items()
+            if None not in shape
+        }
 
     def _shapes(self) -> dict[str, Shape | None]:
         """What a part reads and no part before it makes."""

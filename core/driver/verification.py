@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Mapping[str, Any]]
 """What is known of each map by name, see `dlaconv.ir.scales.facts.map_facts`."""
+
+Observer = Callable[[str, "np.ndarray", "np.ndarray", "np.ndarray"], None]
+"""Takes one sample of a map: its name, the source's values, what the network stores (accumulated)
+and what its layer stores when it is fed with the source's values (local), all in units."""
 
 _WORTH_A_WARNING = 1e-3
 """Share of a map's values."""
@@ -123,6 +127,8 @@ def verify_network(
     rounding: str,
     activation_order: str,
     described: str = "",
+    fed: Mapping[str, np.ndarray] | None = None,
+    observe: Observer | None = None,
 ) -> Verification:
     """Runs source and hardware on the same inputs and compares every map.
 
@@ -135,6 +141,8 @@ def verify_network(
         rounding: how the hardware rounds.
         activation_order: where activations act, ``mac`` or ``after-clamp``.
         described: where the inputs came from, in words.
+        fed: what inputs that the source computes itself are fed with instead, stacked real values.
+        observe: called for each sample of each map.
     """
     import numpy as np
 
@@ -181,7 +189,8 @@ def verify_network(
     fetched |= set(before.values())
     heads = {value.name for value in reference.graph.inputs}
     seams = {stored.name for stored in network.inputs if stored.name not in heads}
-    fetched |= seams
+    handed_on = dict(fed or {})
+    fetched |= seams - (handed_on.keys() - known)
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
@@ -191,9 +200,13 @@ def verify_network(
             for name, row in rows.items()
         }
         unsigned = {name: source.of(real) for name, source in signed.items()}
-        feeds = {**feeds, **{name: real[name] for name in seams}}
+        handed = {name: array[count - 1 : count] for name, array in handed_on.items()}
+        made = {name: real[name] if name in real else handed[name] for name in seams}
         real.clear()
-        integers = quantise_inputs(network, feeds, facts, mode)
+        alone = quantise_inputs(network, {**feeds, **made}, facts, mode)
+        integers = alone
+        if handed:
+            integers = quantise_inputs(network, {**feeds, **made, **handed}, facts, mode)
         accumulated = accumulated or Simulator(
             network,
             rounding=mode,
@@ -203,12 +216,14 @@ def verify_network(
         )
         got = accumulated.run(integers)
         spread = {name: sources[name].layout.spread(units) for name, units in wanted.items()}
-        given = integers | spread | _joined(network, spread)
+        given = alone | spread | _joined(network, spread)
         near = got if _equal(given, integers | got) else got | local.run(given)
         for name, row in rows.items():
             own, beside = (sources[name].layout.select(maps[name]) for maps in (got, near))
             settled = settle_signs(wanted[name], beside, unsigned.get(name))
             row.add(settled, own, beside)
+            if observe is not None:
+                observe(name, settled, own, beside)
             gains: Mapping[str, float] = facts[name].get("gain_errors", {})
             if gains and wanted.keys() >= gains.keys():
                 row.predict(summed_errors([(wanted[x], error) for x, error in gains.items()]))

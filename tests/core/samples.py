@@ -244,6 +244,33 @@ SHOW = {
     "total": {"layers": 1, "parameters": 432, "macs": 27648},
 }
 
+_QUALITY = {"qsnr_db": 31.2, "cosine": 0.9996, "max_error": 0.25}
+
+COMPARE = {
+    "dlaconv": "0.1.0",
+    "source": "net.onnx",
+    "converted": "net.dla.onnx",
+    "inputs": "x.npz",
+    "samples": 4,
+    "min_qsnr_db": 30.0,
+    "passed": True,
+    "outputs": {"logits": _QUALITY},
+    "layers": [
+        {
+            "name": "logits",
+            "layer": "fc",
+            "file": "net.dla.onnx",
+            "class": "derived",
+            "real_step": 0.125,
+            "saturated": 0.0012,
+            "isolated": {**_QUALITY, "qsnr_db": None, "max_error": 0.0},
+            "accumulated": _QUALITY,
+            "worst_channels": [{"channel": 3, "qsnr_db": 20.1, "max_error": 0.25, "share": 0.4}],
+        }
+    ],
+    "unmatched": ["relu_2"],
+}
+
 DUMP = {
     "dlaconv": "0.1.0",
     "file": "net.dla.onnx",

@@ -1,0 +1,241 @@
+"""How good every layer of a converted network is, by itself and within the network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.driver.chain import read_chain
+from dlaconv.driver.proof import unrelated
+from dlaconv.driver.reading import load_target, read_network, read_samples
+from dlaconv.driver.running import ChainRunner, ModelRunner
+from dlaconv.driver.subjects import read_source
+from dlaconv.driver.verification import verify_network
+from dlaconv.errors import UsageError
+from dlaconv.ir.channel_errors import ChannelErrors, decibels
+from dlaconv.ir.execution import split_samples
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dlaconv.driver.verification import Verification
+    from dlaconv.ir.compare import Difference
+    from dlaconv.plugins import Plugins
+
+_WORST = 3
+"""Channels that are named for each map."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison found.
+
+    Attributes:
+        source: the network that was converted.
+        converted: the converted file, or the report of a network that was cut.
+        inputs: the file of samples.
+        samples: number of samples.
+        outputs: errors of the graph outputs by name, as JSON values.
+        layers: one row for each map that the source has too, in execution order.
+        unmatched: maps that the source has no value for.
+        least_db: what every output has to reach, None for nothing.
+    """
+
+    source: Path
+    converted: Path
+    inputs: Path
+    samples: int
+    outputs: dict[str, dict[str, Any]]
+    layers: list[dict[str, Any]]
+    unmatched: list[str]
+    least_db: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True if every output is as good as was asked for."""
+        qualities = [item["qsnr_db"] for item in self.outputs.values() if item["max_error"] > 0]
+        return self.least_db is None or all(
+            found is not None and found >= self.least_db for found in qualities
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON values; see ``schemas/compare.schema.json``."""
+        from dlaconv import __version__
+
+        return {
+            "dlaconv": __version__,
+            "source": str(self.source),
+            "converted": str(self.converted),
+            "inputs": str(self.inputs),
+            "samples": self.samples,
+            "min_qsnr_db": self.least_db,
+            "passed": self.passed,
+            "outputs": self.outputs,
+            "layers": self.layers,
+            "unmatched": self.unmatched,
+        }
+
+
+def compare_files(
+    source: Path,
+    converted: Path,
+    inputs: Path,
+    *,
+    frontend: str | None,
+    limit: int | None,
+    least_db: float | None,
+    rounding: str,
+    activation_order: str,
+    target: Path | None,
+    plugins: Plugins,
+) -> Compared:
+    """Compares layer by layer; see `dlaconv.compare`."""
+    model = read_source(source, frontend, plugins).model
+    hardware: dict[str, Any] = {"rounding": rounding, "activation_order": activation_order}
+    chain = read_chain(converted) if converted.suffix == ".json" else None
+    if chain is None:
+        runner = None
+        networks = {converted: read_network(converted, load_target(target))}
+        shapes = {stored.name: stored.shape for stored in networks[converted][0].inputs}
+        problems = list(unrelated(model, shapes))
+    else:
+        runner = ChainRunner(chain, converted, target=target, fetch="seams", **hardware)
+        networks = {part.file: (part.network, part.facts) for part in runner.hardware}
+        shapes = runner.static_shapes
+        problems = _foreign(model, runner)
+    if problems:
+        raise UsageError(_unrelated(problem, converted) for problem in problems)
+    samples = read_samples(inputs, model, shapes)
+    samples = {name: array[:limit] for name, array in samples.items()}
+    handed: dict[str, np.ndarray] = {}
+    outputs: dict[str, dict[str, Any]] = {}
+    if runner is not None:
+        handed, outputs = _run_chain(runner, model, samples)
+    layers: list[dict[str, Any]] = []
+    unmatched: list[str] = []
+    for file, (network, facts) in networks.items():
+        errors = _Errors()
+        found = verify_network(
+            model,
+            network,
+            facts,
+            samples,
+            fed={s.name: handed[s.name] for s in network.inputs if s.name in handed},
+            observe=errors.add,
+            **hardware,
+        )
+        rows = _rows(file, found, errors)
+        layers += rows
+        unmatched += found.unmatched
+        if chain is None:
+            made = {row["name"]: row["accumulated"] for row in rows}
+            outputs = {
+                name: made[stored.name] for name, stored in network.outputs if stored.name in made
+            }
+    if not layers:
+        raise UsageError(
+            _unrelated("the file says of none of its maps which of the source's it is", converted)
+        )
+    count = min(len(array) for array in samples.values())
+    return Compared(source, converted, inputs, count, outputs, layers, unmatched, least_db)
+
+
+class _Errors:
+    """Errors of the channels of every map, alone and in the network."""
+
+    def __init__(self) -> None:
+        self.local: dict[str, ChannelErrors] = defaultdict(ChannelErrors)
+        self.whole: dict[str, ChannelErrors] = defaultdict(ChannelErrors)
+
+    def add(self, name: str, wanted: np.ndarray, got: np.ndarray, beside: np.ndarray) -> None:
+        self.local[name].add(wanted, beside)
+        self.whole[name].add(wanted, got)
+
+
+def _rows(file: Path, found: Verification, errors: _Errors) -> list[dict[str, Any]]:
+    rows = []
+    for row in found.rows:
+        name, unit = row.about.name, row.about.real_step
+        rows.append(
+            {
+                "name": name,
+                "layer": row.about.layer,
+                "file": file.name,
+                "class": row.about.fidelity,
+                "real_step": unit,
+                "saturated": round(row.local.clipped / max(row.local.count, 1), 6),
+                "isolated": _quality(row.local, errors.local[name].largest * unit),
+                "accumulated": _quality(row.accumulated, errors.whole[name].largest * unit),
+                "worst_channels": errors.local[name].worst(_WORST, unit),
+            }
+        )
+    return rows
+
+
+def _quality(difference: Difference, largest: float) -> dict[str, Any]:
+    known = difference.as_json()
+    return {
+        "qsnr_db": known["qsnr_db"],
+        "cosine": known["cosine"],
+        "max_error": largest,
+    }
+
+
+def _run_chain(
+    runner: ChainRunner, model: ir.Model, samples: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+    """Real values between the parts of a chain, stacked, and errors of the graph outputs."""
+    names, file = list(runner.outputs), runner.file
+    reference = ModelRunner(model, file, names)
+    rows: dict[str, list[np.ndarray]] = {}
+    sums = {name: np.zeros(4) for name in names}
+    peaks = dict.fromkeys(names, 0.0)
+    for feeds in split_samples(samples):
+        values = runner.run(feeds)
+        for name, array in values.items():
+            rows.setdefault(name, []).append(array)
+        for name, wanted in reference.run(feeds).items():
+            x, y = (array.astype(np.float64).reshape(-1) for array in (wanted, values[name]))
+            if x.shape != y.shape:
+                raise UsageError(_unrelated(f"graph output {name!r} has another shape", file))
+            sums[name] += x @ x, (x - y) @ (x - y), y @ y, x @ y
+            peaks[name] = max(peaks[name], float(np.abs(x - y).max(initial=0)))
+    outputs = {}
+    for name, (signal, noise, power, product) in sums.items():
+        norm = float(np.sqrt(signal * power))
+        outputs[name] = {
+            "qsnr_db": decibels(float(signal), float(noise)),
+            "cosine": round(float(product) / norm if norm else float(signal == power), 6),
+            "max_error": peaks[name],
+        }
+    return {name: np.concatenate(arrays) for name, arrays in rows.items()}, outputs
+
+
+def _foreign(model: ir.Model, runner: ChainRunner) -> list[str]:
+    """Why the parts of a network cannot come from a source."""
+    inputs, outputs = (
+        {value.name or "" for value in values}
+        for values in (model.graph.inputs, model.graph.outputs)
+    )
+    found = [
+        f"the source has no graph input {name!r}" for name in sorted(runner.shapes.keys() - inputs)
+    ]
+    if set(runner.outputs) != outputs:
+        found.append("source and report have different graph outputs")
+    return found
+
+
+def _unrelated(problem: str, file: Path) -> Diagnostic:
+    return Diagnostic(
+        "DLA903",
+        "unrelated-files",
+        problem,
+        location=Location(file=str(file)),
+        help="give the file that this one was converted from",
+    )
