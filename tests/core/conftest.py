@@ -22,8 +22,8 @@ class Toy:
 
     @hookimpl
     def register_frontends(self):
-        def load(path: Path, *, layers=None, scale: float = 1.0):
-            self.loaded.append((path, layers, scale))
+        def load(path: Path, *, layers=None, gain: float = 1.0):
+            self.loaded.append((path, layers, gain))
             return Imported(None)
 
         return [Frontend("toy", "Convert a toy.", load, lambda path: path.suffix == ".toy")]

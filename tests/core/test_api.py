@@ -70,7 +70,7 @@ def test_the_public_names_exist():
 
 def test_load_gives_plugins_layers_to_a_frontend(plugins, toys, toy):
     api.load(str(toy), plugins=plugins)
-    api.load([toy], "toy", plugins=plugins, scale=2.0)
+    api.load([toy], "toy", plugins=plugins, gain=2.0)
     assert toys.loaded == [(toy, {}, 1.0), (toy, {}, 2.0)]
 
 

@@ -76,10 +76,10 @@ def test_the_choices_are_those_of_the_driver():
 
 
 def test_a_frontends_parameters_become_options(dlaconv, driver, toys, toy, tmp_path):
-    assert dlaconv("from-toy", toy, "-o", tmp_path / "out", "--scale", "2.5").code == 0
+    assert dlaconv("from-toy", toy, "-o", tmp_path / "out", "--gain", "2.5").code == 0
     assert toys.loaded == [(toy, {}, 2.5)]
     shown = dlaconv("from-toy", "--help")
-    assert "--scale" in shown.out
+    assert "--gain" in shown.out
     assert "--layers" not in shown.out
 
 
