@@ -47,13 +47,12 @@ class Affine:
         """The operators, in words."""
         return ", ".join(node.op_type for node in self.nodes)
 
-    def per_channel(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scale and offset ``[C]``, None if they vary along another axis than the channels."""
+    def per_channel(self, axis: int = 1) -> tuple[np.ndarray, np.ndarray] | None:
+        """Scale and offset ``[C]`` along an axis, None if they vary along another one."""
         shape = shape_of(self.source) or ()
-        if len(shape) < 2:
+        if len(shape) <= max(axis, 1):
             return None
-        channels = shape[1]
-        found = [one_per_channel(array, channels) for array in (self.scale, self.offset)]
+        found = [one_per_channel(a, shape[axis], axis) for a in (self.scale, self.offset)]
         return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 
@@ -115,11 +114,17 @@ def normalisation_of(node: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
     return factors, beta - mean * factors
 
 
-def one_per_channel(array: np.ndarray, channels: int) -> np.ndarray | None:
-    """An array that broadcasts against a map, as ``[C]``; None if it varies along other axes."""
+def one_per_channel(array: np.ndarray, channels: int, axis: int = 1) -> np.ndarray | None:
+    """An array that broadcasts against a map, as ``[C]``; None if it varies along other axes.
+
+    Args:
+        array: of the map's rank.
+        channels: C.
+        axis: the axis of the channels.
+    """
     if array.size == 1:
         return np.full(channels, array.reshape(-1)[0])
-    moved = np.moveaxis(array, 1, 0)
+    moved = np.moveaxis(array, axis, 0)
     rows = moved.reshape(moved.shape[0], -1)
     if (rows != rows[:, :1]).any():
         return None

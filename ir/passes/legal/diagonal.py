@@ -11,6 +11,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.graph import producer, shape_of
 from dlaconv.ir.passes.legal.building import Builder, Shape
 from dlaconv.ir.passes.legal.legalisation import Blocked
+from dlaconv.ir.passes.legal.rows import rectangle
 from dlaconv.ir.passes.linear_ops import Weights, scaled
 from dlaconv.ir.target import Target
 
@@ -57,18 +58,6 @@ def diagonal_layer(
     assert layer is not None
     builder.gains.append(layer)
     return result if shape[2:] == flat else builder.reshape(result, shape)
-
-
-def rectangle(count: int, most: int) -> tuple[int, int] | None:
-    """Height and width of a map with ``count`` positions, as square as can be.
-
-    Args:
-        count: height times width.
-        most: the largest width.
-    """
-    heights = range(math.isqrt(count), 0, -1)
-    found = next((height for height in heights if count % height == 0), 1)
-    return (found, count // found) if count // found <= most else None
 
 
 def layout(shape: Shape, target: Target) -> Shape | None:

@@ -109,6 +109,42 @@ def test_constants_along_rows_and_columns_are_told():
     assert "Add differ from position to position" in blocked(model)
 
 
+@pytest.mark.parametrize(
+    ("shape", "constant"),
+    [
+        ([1, 6, 4], (4,)),
+        ([1, 6, 4], (1, 1, 4)),
+        ([1, 2, 5, 4], (5, 1)),
+        ([1, 5, 6, 4], (4,)),
+        ([6, 4], (4,)),
+        ([6, 4], ()),
+        ([6, 4, 3], (3,)),
+    ],
+)
+@pytest.mark.parametrize("quantised", [False, True])
+def test_numbers_along_another_axis_are_turned_into_channels(shape, constant, quantised):
+    net = Net(x=shape)
+    value = net.op("Mul", net.quantize("x") if quantised else "x", numbers(constant, 0))
+    model = net.model(value)
+    after = run_pass(channel_affine.as_pass(), model)
+    assert "Mul" not in operators(after)
+    assert operators(after).count("Conv") == 1
+
+
+def test_a_step_per_channel_cannot_move():
+    net = Net(x=[1, 5, 4])
+    value = net.op("Mul", net.quantize("x"), np.float32(0.3))
+    steps = np.float32([0.5, 0.25, 1, 2, 4]).reshape(5, 1)
+    model = net.model(net.quantize(value, steps))
+    assert "one step per channel" in blocked(model)
+
+
+def test_more_rows_than_a_map_has_are_told():
+    net = Net(x=[1, 257, 4])
+    model = net.model(net.op("Mul", "x", numbers((4,), 0)))
+    assert "257 rows" in blocked(model)
+
+
 def test_a_division_by_zero_is_told():
     net = Net(x=[1, 4, 5, 5])
     model = net.model(net.op("Div", "x", np.float32([1, 0, 1, 1]).reshape(4, 1, 1)))
