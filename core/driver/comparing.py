@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,12 @@ from dlaconv.driver.subjects import read_source
 from dlaconv.driver.verification import verify_network
 from dlaconv.errors import UsageError
 from dlaconv.ir.channel_errors import ChannelErrors, decibels
-from dlaconv.ir.execution import split_samples
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.driver.verification import Verification
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.compare import Difference
     from dlaconv.plugins import Plugins
 
@@ -112,7 +111,7 @@ def compare_files(
     if problems:
         raise UsageError(_unrelated(problem, converted) for problem in problems)
     samples = read_samples(inputs, model, shapes)
-    samples = {name: array[:limit] for name, array in samples.items()}
+    samples = samples if limit is None else samples.first(limit)
     handed: dict[str, np.ndarray] = {}
     outputs: dict[str, dict[str, Any]] = {}
     if runner is not None:
@@ -142,8 +141,7 @@ def compare_files(
         raise UsageError(
             _unrelated("the file says of none of its maps which of the source's it is", converted)
         )
-    count = min(len(array) for array in samples.values())
-    return Compared(source, converted, inputs, count, outputs, layers, unmatched, least_db)
+    return Compared(source, converted, inputs, len(samples), outputs, layers, unmatched, least_db)
 
 
 class _Errors:
@@ -188,7 +186,7 @@ def _quality(difference: Difference, largest: float) -> dict[str, Any]:
 
 
 def _run_chain(
-    runner: ChainRunner, model: ir.Model, samples: Mapping[str, np.ndarray]
+    runner: ChainRunner, model: ir.Model, samples: Dataset
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
     """Real values between the parts of a chain, stacked, and errors of the graph outputs."""
     names, file = list(runner.outputs), runner.file
@@ -196,7 +194,7 @@ def _run_chain(
     rows: dict[str, list[np.ndarray]] = {}
     sums = {name: np.zeros(4) for name in names}
     peaks = dict.fromkeys(names, 0.0)
-    for feeds in split_samples(samples):
+    for feeds in samples:
         values = runner.run(feeds)
         for name, array in values.items():
             rows.setdefault(name, []).append(array)
