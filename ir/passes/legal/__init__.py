@@ -29,6 +29,7 @@ from dlaconv.ir.passes.legal.input_operand import input_operand
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
+from dlaconv.ir.passes.legal.max_pool_shift import max_pool_shift
 from dlaconv.ir.passes.legal.polyphase import polyphase
 from dlaconv.ir.passes.legal.pool_ceil_mode import pool_ceil_mode
 from dlaconv.ir.passes.legal.pool_padding_fold import pool_padding_fold
@@ -83,6 +84,7 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     # poolings: Pads before them, their size, their window, their padding
     pool_padding_fold,
     pool_ceil_mode,
+    max_pool_shift,
     max_pool_cascade,
     max_pool_padding,
     uncounted_average,

@@ -30,6 +30,7 @@ def scaled_window(
     gain: float = 1.0,
     strides: Sequence[int] = (1, 1),
     pads: Sequence[int] = (0, 0, 0, 0),
+    bias: np.ndarray | None = None,
 ) -> ir.Value | Blocked:
     """A convolution that does the same to every channel; not rounded yet.
 
@@ -41,6 +42,7 @@ def scaled_window(
         gain: what a one of the kernel is worth.
         strides: along height and width.
         pads: top, left, bottom, right.
+        bias: one number per channel.
     """
     channels, *size = shape(x)[1:]
     target = context.target
@@ -55,7 +57,7 @@ def scaled_window(
         )
     array = pattern[:, :, None, None] * kernel.astype(np.int8)
     weights = Weights(array, 0, np.full(channels, gain))
-    result = builder.conv(x, weights, strides=strides, pads=pads, group=group)
+    result = builder.conv(x, weights, bias, strides=strides, pads=pads, group=group)
     layer = producer(result)
     assert layer is not None
     builder.gains.append(layer)
