@@ -40,7 +40,8 @@ def _slice(split: ir.Node) -> None:
                 for word, number in (("starts", start), ("ends", end), ("axes", axis))
             ]
             part = ir.node("Slice", [x, *bounds], name=name)
-            part.outputs[0].dtype, part.outputs[0].shape = value.dtype, ir.Shape(shape)
+            part.outputs[0].dtype = value.dtype or ir.DataType.FLOAT
+            part.outputs[0].shape = ir.Shape(shape)
             insert_before(split, part)
             take_over(value, part.outputs[0])
         start = end

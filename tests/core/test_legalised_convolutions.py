@@ -42,8 +42,10 @@ class Source:
         integers = self.rng.integers(-127, 128, shape)
         return self.quantised(self.constant((integers * 2.0**-9).astype(np.float32)), 2.0**-9)
 
-    def conv(self, kernel, outputs=CHANNELS, group=1, op_type="Conv", **attributes):
-        split = (outputs, CHANNELS // group) if op_type == "Conv" else (CHANNELS, outputs // group)
+    def conv(
+        self, kernel, outputs=CHANNELS, inputs=CHANNELS, group=1, op_type="Conv", **attributes
+    ):
+        split = (outputs, inputs // group) if op_type == "Conv" else (inputs, outputs // group)
         bias = (self.rng.integers(-99, 100, outputs) * 2.0**-13).astype(np.float32)
         self.value = self.op(
             op_type, self.value, self.weights(*split, *kernel), self.constant(bias),
@@ -119,6 +121,25 @@ NETWORKS = {
     .relu()
     .stored()
     .conv((3, 3), op_type="ConvTranspose", strides=[2, 2], pads=[1] * 4, group=2)
+    .stored(),
+    # the phases of 8 channels are whole groups of 16, what is put together of them is not
+    "channel_padding of two by two phases": lambda: square(4)
+    .conv((4, 4), op_type="ConvTranspose", outputs=8, strides=[2, 2], pads=[1] * 4)
+    .relu()
+    .stored()
+    .conv((1, 1), inputs=8)
+    .stored(),
+    # 80 phases would be whole groups, but not of 9
+    "channel_padding of three by three phases": lambda: square(4)
+    .conv((3, 3), op_type="ConvTranspose", outputs=8, strides=[3, 3])
+    .stored()
+    .conv((1, 1), inputs=8)
+    .stored(),
+    "channel_padding with a cut": lambda: square(11)
+    .conv((9, 9), outputs=8, pads=[4] * 4)
+    .relu()
+    .stored()
+    .conv((1, 1), inputs=8)
     .stored(),
     "conv1d": lambda: Source((12,)).conv((3,), pads=[1, 1]).relu().stored().conv((3,)).stored(),
     "depth_to_space": lambda: square(4)

@@ -8,6 +8,7 @@ them will move the channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -62,9 +63,15 @@ def plan_channels(model: ir.Model, context: Context) -> ChannelPlan:
     return _Planner(model, context).plan()
 
 
-def padded_count(channels: int, target: Target) -> int | None:
-    """The next number of channels that the hardware stores, None if there is none."""
-    multiple = target.channel_multiple
+def padded_count(channels: int, target: Target, unit: int = 1) -> int | None:
+    """The next number of channels that the hardware stores, None if there is none.
+
+    Args:
+        channels: how many there are.
+        target: the hardware.
+        unit: what the number has to be a multiple of, besides.
+    """
+    multiple = math.lcm(target.channel_multiple, unit)
     count = -(-max(channels, target.map_channels[0]) // multiple) * multiple
     return count if count <= target.map_channels[1] else None
 
@@ -79,6 +86,7 @@ class _Class:
         values: the maps.
         padded: True if one of the maps has a number of channels that the hardware cannot store.
         dense: True if it must stay as it is; ``why`` is the reason if there is one.
+        unit: how many channels a Reshape behind it makes one of.
         hint: the layout with which a Reshape behind it can be padded.
         layout: what was decided.
     """
@@ -89,6 +97,7 @@ class _Class:
     padded: bool = False
     dense: bool = False
     why: str = ""
+    unit: int = 1
     hint: ChannelLayout | None = None
     layout: ChannelLayout | None = None
 
@@ -171,6 +180,7 @@ class _Planner:
             self.classes[value] = kept
         kept.values += gone.values
         kept.dense, kept.why = kept.dense or gone.dense, kept.why or gone.why
+        kept.unit = math.lcm(kept.unit, gone.unit)
 
     def _fits(self, channels: int) -> bool:
         low, high = self.target.map_channels
@@ -254,20 +264,30 @@ class _Planner:
         if seen.kind is not Kind.DERIVED or not is_op(node, "Reshape") or group is None:
             return False
         _, size = reshaped_blocks(node) or (1, 1)
-        count = padded_count(group.channels, self.target) if group.image else None
-        return count is not None and count % size != 0
+        if not group.image or padded_count(group.channels, self.target) is None:
+            return False
+        unit = math.lcm(group.unit, size)
+        if padded_count(group.channels, self.target, unit) is None:
+            return True
+        group.unit = unit
+        return False
 
     def _hints(self) -> None:
-        """Lets fully connected layers make room for the channels of the maps behind them."""
-        for node in self.derived:
+        """Lets layers make room for the channels of the maps that are made of theirs."""
+        for node in reversed(self.derived):
             value, group = node.inputs[0], self.classes[node.outputs[0]]
             before = self.classes.get(value) if value is not None else None
-            if before is None or before.image or before.dense or group.dense or not group.padded:
+            if before is None or before.dense or group.dense or before.hint is not None:
                 continue
-            count = padded_count(group.channels, self.target)
-            size, rest = divmod(before.channels, group.channels)
-            if is_op(node, "Reshape") and count is not None and not rest and before.hint is None:
-                before.hint = ChannelLayout.behind(group.channels, count).repeated(size)
+            count = padded_count(group.channels, self.target) if group.padded else None
+            wanted = ChannelLayout.behind(group.channels, count) if count is not None else None
+            wanted = group.hint or wanted
+            if wanted is None or not is_op(node, "Reshape"):
+                continue
+            more, fewer = reshaped_blocks(node) or (1, 1)
+            hint = wanted.repeated(fewer).divided(more)
+            if hint is not None and (not before.image or self._fits(hint.count)):
+                before.hint = hint
 
     def _resolve(self) -> None:
         """Gives each class its layout, those that follow from others behind them."""
@@ -292,7 +312,7 @@ class _Planner:
                 group.layout = self._behind(group)
 
     def _behind(self, group: _Class) -> ChannelLayout:
-        count = padded_count(group.channels, self.target) if group.padded else None
+        count = padded_count(group.channels, self.target, group.unit) if group.padded else None
         return ChannelLayout.behind(group.channels, count or group.channels)
 
     def _derived(self, node: ir.Node) -> ChannelLayout | None:

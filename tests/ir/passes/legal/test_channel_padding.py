@@ -402,3 +402,31 @@ def test_padding_twice_is_padding_once():
     assert noted.layouts == layouts
     assert len(noted.rewrites) == count
     assert ops(again) == ops(once)
+
+
+@given(
+    outputs=st.integers(1, 20),
+    factors=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    quantised=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_channels_make_room_for_those_that_a_reshape_makes_of_them(
+    outputs, factors, quantised, seed
+):
+    """Blocks of channels become rows and columns: what is behind them must fill whole groups."""
+    net = Random(seed, quantised)
+    rows, columns = factors
+    y = net.conv(net.entry, outputs * rows * columns)
+    y = net.op("Reshape", y, np.array([1, outputs, rows, columns, 6, 6]))
+    y = net.op("Transpose", y, perm=[0, 1, 4, 2, 5, 3])
+    y = net.op("Reshape", y, np.array([1, outputs, 6 * rows, 6 * columns]))
+    net.op(
+        "Conv", y, net.weights((16, outputs, 1, 1)), kernel_shape=[1, 1], strides=[1, 1],
+        pads=[0] * 4, dilations=[1, 1], group=1, out="y",
+    )  # fmt: skip
+    noted = context()
+    after = run_pass(PASS, net.model("y"), noted, tolerance=0 if quantised else 1e-5)
+    assert not noted.blocked
+    for node in after.graph:
+        if node.op_type in {"Conv", "Reshape"} and len(node.outputs[0].shape) == 4:
+            assert node.outputs[0].shape[1] % 16 == 0
