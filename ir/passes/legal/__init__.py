@@ -62,7 +62,6 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     silu,
     # sums first: they take along the factors of their operands
     weighted_sum,
-    subtract_maps,
     # products of maps of rows; then what their layers can take along
     constant_matmul,
     backward_affine,
@@ -70,6 +69,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     forward_affine,
     channel_affine,
     unrounded_affine,
+    # behind them: layers can compute the opposite of what they do
+    subtract_maps,
     global_average_sum,
     # outputs first: each part may have too many inputs
     wide_fc_outputs,

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir import dialect
 from dlaconv.ir.calibration.bounds import IntervalBounds
-from dlaconv.ir.graph import is_constant, shape_of
+from dlaconv.ir.graph import is_constant, producer, shape_of
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.diagonal import diagonal_layer
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
@@ -27,9 +28,11 @@ def subtract_maps(node: ir.Node, context: Context) -> Plan | Blocked | None:
 
     Conditions: Both maps have one shape. The integers of a stored b lie in the range that holds
     their negatives, too: -128 has none. Where they do not, weighted_sum makes one layer of the
-    difference if both maps are on one grid.
+    difference if both maps are on one grid. A b that a quantised network does not round is computed
+    by a layer with weights, which is there twice if others read b, too: so -b is rounded as b is.
 
-    Cost: None, or one multiplication per value of b, C if the convolution is dense.
+    Cost: None, or one multiplication per value of b, C if the convolution is dense; that of the
+    layer where it is there twice.
     """
     left, right = node.inputs
     if left is None or right is None or is_constant(left) or is_constant(right):
@@ -39,12 +42,16 @@ def subtract_maps(node: ir.Node, context: Context) -> Plan | Blocked | None:
     shape = shape_of(left)
     if shape is None or shape != shape_of(right):
         return Blocked(f"maps of shapes {list(shape or ())} and {list(shape_of(right) or ())}")
-    builder = Builder(node)
-    linear = linear_producer(right)
+    builder, stored = Builder(node), stored_quantisation(right)
+    alone = linear_producer(right)
+    unrounded = stored is None and _quantised(node)
+    linear = producer(right) if unrounded else alone
     if linear is not None and (opposite := _opposite(builder, linear)) is not None:
         builder.add(left, opposite)
-        return builder.plan("an Add of what the layer computes with opposite signs", [linear])
-    stored = stored_quantisation(right)
+        dropped = [linear] if alone is not None else []
+        return builder.plan("an Add of what the layer computes with opposite signs", dropped)
+    if unrounded:
+        return Blocked(f"{right.name!r} is not rounded in the source, and no layer computes it")
     if stored is not None and not negatable(right, stored):
         return Blocked(
             f"the integers of {right.name!r} reach {stored.qmin}, whose negative is no integer of "
@@ -59,6 +66,12 @@ def subtract_maps(node: ir.Node, context: Context) -> Plan | Blocked | None:
         negated = builder.quantised(negated, mirrored)
     builder.add(left, negated)
     return builder.plan("an Add of the negated map")
+
+
+def _quantised(node: ir.Node) -> bool:
+    """True in a network that quantises maps."""
+    assert node.graph is not None
+    return any(dialect.is_quantize(other) for other in node.graph)
 
 
 def _opposite(builder: Builder, linear: ir.Node) -> ir.Value | None:

@@ -13,7 +13,7 @@ from dlaconv.ir.graph import is_constant, is_op, producer, shape_of, sole_consum
 from dlaconv.ir.passes.affine import AFFINE_OPS, affine_of, one_per_channel
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.channel_affine import quantised_behind
-from dlaconv.ir.passes.legal.diagonal import layout
+from dlaconv.ir.passes.legal.diagonal import diagonal_layer, layout
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.subtract_maps import negatable
 from dlaconv.ir.passes.linear_ops import Weights
@@ -181,8 +181,12 @@ def _on_one_grid(node: ir.Node, target: Target) -> Plan | Blocked | None:
 
 def _in_floats(total: _Total, target: Target) -> Plan | Blocked | None:
     maps = list(total.scales)
-    if len(maps) < 2:
+    if not maps:
         return None
+    if len(maps) == 1:
+        builder = Builder(total.node)
+        layer = diagonal_layer(builder, maps[0], total.scales[maps[0]], total.offset, target)
+        return layer if isinstance(layer, Blocked) else builder.plan("a multiple of one map")
     if len(maps) > 2 or not total.plain:
         scales = np.stack(list(total.scales.values()))
         weights = _integers(scales, target)

@@ -88,6 +88,25 @@ def test_minus_128_has_no_negative_unless_it_cannot_occur():
             assert "reach -128" in reason
 
 
+def test_what_a_quantised_network_does_not_round_is_rounded_once():
+    net, noted = Net(x=[1, 4, 6, 5]), context()
+    x = net.quantize("x")
+    layer = convolved(net, x, 4, quantised=True)
+    outputs = [net.quantize(net.op("Sub", x, layer), 0.5), net.quantize(layer, 0.5)]
+    after = run_pass(subtract_maps.as_pass(), net.model(*outputs), noted, tolerance=0)
+    assert operators(after).count("Conv") == 2
+    assert [rewrite.macs for rewrite in noted.rewrites] == [4 * 4 * 9 * 30]
+
+
+def test_what_no_layer_computes_would_be_rounded_twice():
+    net, noted = Net(x=[1, 4, 6, 5]), context()
+    x = net.quantize("x")
+    difference = net.op("Sub", x, net.op("Add", x, x))
+    model = net.model(net.quantize(difference))
+    assert "Sub" in operators(run_pass(subtract_maps.as_pass(), model, noted))
+    assert "not rounded in the source" in next(iter(noted.blocked.values()))[0]
+
+
 def test_maps_of_different_shapes_are_told():
     net, noted = Net(a=[1, 4, 5, 5], b=[1, 4, 1, 1]), context()
     assert operators(

@@ -157,3 +157,12 @@ def test_the_report_counts_the_multiplications():
     net, noted = maps(3, [1, 4, 2, 5]), context()
     run_pass(weighted_sum.as_pass(), net.model(net.op("Sum", *"abc")), noted)
     assert [rewrite.macs for rewrite in noted.rewrites] == [3 * 4 * 4 * 10]
+
+
+@pytest.mark.parametrize(("op_type", "factor"), [("Sum", 3), ("Mean", 1)])
+def test_a_map_with_itself_is_a_multiple(op_type, factor):
+    net = maps(1, [1, 16, 4, 5])
+    model = net.model(net.op(op_type, "a", "a", "a"))
+    after = run_pass(weighted_sum.as_pass(), model)
+    assert operators(after) == ["Conv"]
+    assert integers_of_conv(after)[1].reshape(-1)[0] == pytest.approx(factor)
