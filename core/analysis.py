@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dlaconv.driver.comparing import Compared
     from dlaconv.driver.dumping import Dumped
     from dlaconv.driver.showing import Shown
+    from dlaconv.driver.validating import Validated
 
 
 @no_numeric_warnings()
@@ -148,6 +149,58 @@ def compare(
         frontend=frontend,
         limit=limit,
         least_db=min_qsnr_db,
+        rounding=rounding,
+        activation_order=activation_order,
+        target=_path(target),
+        plugins=plugins or Plugins(),
+    )
+
+
+@no_numeric_warnings()
+def validate(
+    converted: PathLike,
+    inputs: PathLike,
+    labels: PathLike,
+    *,
+    source: PathLike | None = None,
+    frontend: str | None = None,
+    output: str | None = None,
+    limit: int | None = None,
+    rounding: str = "half-even",
+    activation_order: str = "mac",
+    target: PathLike | None = None,
+    plugins: Plugins | None = None,
+) -> Validated:
+    """Counts how often a converted classifier is right, and its source on the same samples.
+
+    Args:
+        converted: the converted file, or the report of a network that was cut; runs bit by bit.
+        inputs: a file of samples, real values; they are read one at a time.
+        labels: an ``.npy`` or ``.npz`` with one class index for each sample.
+        source: the network that was converted, to run in floating point; none if None.
+        frontend: format of the source; recognised if None.
+        output: the graph output with a value for each class, or with a class index; the only one
+            if None.
+        limit: the number of samples, the first ones; all if None.
+        rounding: how the hardware rounds.
+        activation_order: ``mac`` or ``after-clamp``.
+        target: the description that the file was made with; the built-in ACCESS one if None.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UserError: if a file cannot be read, or labels, samples and network do not fit each other.
+    """
+    from dlaconv.driver.validating import validate_files
+
+    require_hardware(rounding, activation_order)
+    return validate_files(
+        require_file(Path(converted)),
+        require_file(Path(inputs)),
+        require_file(Path(labels)),
+        source=None if source is None else require_file(Path(source)),
+        frontend=frontend,
+        output=output,
+        limit=limit,
         rounding=rounding,
         activation_order=activation_order,
         target=_path(target),

@@ -91,6 +91,35 @@ def _decibels(item: Json) -> str:
     return f"{item['qsnr_db']:.1f} dB"
 
 
+def accuracy_text(document: Json) -> str:
+    """The accuracy of a classifier, beside that of its source."""
+    count = document["samples"]
+    named = {"on the hardware": document["accuracy"], "the source": document["source_accuracy"]}
+    rows = [
+        [
+            name,
+            f"{score['top1']:.2f} %",
+            "" if score["top5"] is None else f"{score['top5']:.2f} %",
+            f"{score['right']:,} of {count:,}",
+            f"{score['ties']:,}",
+        ]
+        for name, score in named.items()
+        if score is not None
+    ]
+    text = tables.table(["", "top-1", "top-5", "right", "ties"], rows)
+    if (paired := document["paired"]) is None:
+        return text
+    points = f"{paired['difference']:+.2f} points top-1"
+    interval = f"{paired['low']:+.2f} to {paired['high']:+.2f} with 95 %"
+    ends = [
+        ("difference", f"{points} ({interval})"),
+        ("only the source is right", f"{paired['lost']:,}"),
+        ("only the hardware is right", f"{paired['gained']:,}"),
+        ("same class", f"{paired['agreement']:.2f} %"),
+    ]
+    return f"{text}\n\n{pairs(ends)}"
+
+
 def _layers(part: Json, *, quantisation: bool) -> str:
     headings = ["layer", "operator", "shape", "parameters", "multiplications"]
     rows = [[item["name"], "input", _shape(item["shape"]), "", ""] for item in part["inputs"]]

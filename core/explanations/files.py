@@ -119,6 +119,13 @@ FILES = (
         "Mend what the message names; `dlaconv check` says more about the file.",
     ),
     Explanation(
+        "DLA417",
+        "no-report",
+        "The file that should say how the parts of a network hang together is no such report.",
+        "A network that was cut runs part by part; only the report knows their order and names.",
+        "Give the .json that the conversion wrote, with all parts beside it.",
+    ),
+    Explanation(
         "DLA431",
         "unreadable-arrays",
         "A file of samples is no .npz of numbers.",
@@ -147,6 +154,21 @@ FILES = (
         "Give every input the same number of samples.",
     ),
     Explanation(
+        "DLA435",
+        "labels",
+        "A file of labels holds no class indices.",
+        "Accuracy is counted against one right answer for each sample.",
+        "Give one class index for each sample, counted from 0, as .npy or .npz.",
+    ),
+    Explanation(
+        "DLA436",
+        "labels-misfit",
+        "Labels, samples and the classes of a network do not fit each other.",
+        "Labels of other samples, or counted from 1, make every network look wrong.",
+        "Give the labels of these samples as indices into the network's classes; with several "
+        "outputs, choose one with --output.",
+    ),
+    Explanation(
         "DLA441",
         "file-access",
         "The operating system refuses to read or write a file.",
@@ -159,12 +181,5 @@ FILES = (
         "There is not enough memory for the network and the samples.",
         "Nothing was written in part.",
         "Use fewer samples, or --no-verify.",
-    ),
-    Explanation(
-        "DLA417",
-        "no-report",
-        "The file that should say how the parts of a network hang together is no such report.",
-        "A network that was cut runs part by part; only the report knows their order and names.",
-        "Give the .json that the conversion wrote, with all parts beside it.",
     ),
 )

@@ -271,6 +271,25 @@ COMPARE = {
     "unmatched": ["relu_2"],
 }
 
+VALIDATE = {
+    "dlaconv": "0.1.0",
+    "converted": "net.dla.onnx",
+    "source": "net.onnx",
+    "inputs": "x.npz",
+    "labels": "y.npy",
+    "samples": 200,
+    "accuracy": {"top1": 96.5, "top5": None, "right": 193, "ties": 1},
+    "source_accuracy": {"top1": 97.0, "top5": 100.0, "right": 194, "ties": 0},
+    "paired": {
+        "difference": -0.5,
+        "low": -2.2,
+        "high": 1.2,
+        "lost": 2,
+        "gained": 1,
+        "agreement": 97.5,
+    },
+}
+
 DUMP = {
     "dlaconv": "0.1.0",
     "file": "net.dla.onnx",

@@ -21,6 +21,7 @@ DOCUMENTS = {
     "report": samples.REPORT,
     "show": samples.SHOW,
     "strip": samples.STRIP,
+    "validate": samples.VALIDATE,
     "verify": samples.VERIFICATION,
 }
 OURS = sorted(DOCUMENTS)

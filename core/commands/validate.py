@@ -1,0 +1,115 @@
+"""``dlaconv validate``: the accuracy of a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlaconv import analysis
+from dlaconv.commands.command import PROVE, Command, Json, Session, command
+from dlaconv.commands.options import (
+    ActivationOrder,
+    HardwareRounding,
+    Order,
+    Rounding,
+    SourceFormat,
+    Target,
+)
+from dlaconv.errors import EXIT_OK
+
+
+def validate(
+    session: Session,
+    *,
+    converted: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONVERTED",
+            help="The converted file, or the report (.json) of a network that was cut.",
+        ),
+    ],
+    inputs: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="IMAGES.npz",
+            help="Samples, stacked, one array of real values per graph input.",
+        ),
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="Y.npy",
+            help="One class index for each sample, as .npy or .npz; other than the samples that "
+            "the network was calibrated on.",
+        ),
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NET.onnx",
+            help="Also run the network that was converted, in floating point, and compare.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The graph output with a value for each class, or with the index of one; needed "
+            "where there are several.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the first samples only, so many.")
+    ] = None,
+    frontend: SourceFormat = None,
+    target: Target = None,
+    rounding: Rounding = HardwareRounding.HALF_EVEN,
+    activation_order: Order = ActivationOrder.MAC,
+    as_json: Json = False,
+) -> int:
+    """Count how often a converted classifier is right: top-1 and top-5, bit by bit.
+
+    With --source, also how often the source is right in floating point on the same samples, and
+    the difference with its 95 % interval: samples are paired, so it depends on those that only
+    one of the two gets right. Of classes with equal values the first counts.
+    """
+    from dlaconv.analysis_text import accuracy_text
+
+    with session.console.working("running"):
+        found = analysis.validate(
+            converted,
+            inputs,
+            labels,
+            source=source,
+            frontend=frontend,
+            output=output,
+            limit=limit,
+            rounding=rounding.value,
+            activation_order=activation_order.value,
+            target=target,
+            plugins=session.plugins,
+        )
+    document = found.as_json()
+    if as_json:
+        session.console.json(document)
+    else:
+        session.console.result(accuracy_text(document))
+    return EXIT_OK
+
+
+def commands() -> list[Command]:
+    """The command of this module."""
+    return [
+        command(
+            "validate",
+            validate,
+            panel=PROVE,
+            examples=(
+                "dlaconv validate net.dla.onnx --input images.npz --labels labels.npy",
+                "dlaconv validate net.dla.json --input images.npz --labels y.npy --source net.onnx",
+            ),
+        )
+    ]
