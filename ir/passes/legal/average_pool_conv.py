@@ -18,7 +18,6 @@ from dlaconv.ir.passes.legal.identity import shape, subsampled
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
-from dlaconv.ir.target import Target
 
 
 @legalisation("AveragePool", rules=("PL-2", "PL-3", "PL-4", "PL-6", "PL-7", "PL-8"))
@@ -26,9 +25,10 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """An average pool with a window or padding of its own becomes a depth-wise convolution.
 
     Identity: An average over d values is a sum with the weights 1/d, which a weight step of 1/d
-    holds as ones; padding adds zeros. Both divide the integer sum once. Of a stride of 4, 8 ...
-    the convolution takes 2, and identity convolutions skip the rest of the averages, which they
-    get rounded. What else the hardware does not have, the rewrites of convolutions replace.
+    holds as ones; padding adds zeros. Both divide the integer sum once. Of a large stride the
+    convolution takes what the hardware has, and identity convolutions skip the rest of the
+    averages, which they get rounded. What else the hardware does not have, the rewrites of
+    convolutions replace.
 
     Conditions: Every window divides by the same number; for others see uncounted_average. If the
     source quantises, the weight grid holds 1/d. Averages over whole maps are left to the rewrites
@@ -42,33 +42,46 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     divisor = average.divisor
     if divisor is None:
         return None
-    builder = Builder(node)
-    if not exact_divisor(divisor, builder.x, context):
+    x = node.inputs[0]
+    if x is None or not exact_divisor(divisor, x, context):
         return Blocked(f"the grid of weight steps does not hold 1/{divisor}")
     pattern, strides = _pattern(average, context.target.conv.kernel[1])
-    steps = [_step(stride, context.target) for stride in strides]
-    left = [stride // step for stride, step in zip(strides, steps, strict=True)]
-    store = None if any(stride & (stride - 1) for stride in left) else early(builder, node)
-    thinned = max(left) > 1 and store is not None
-    channels = shape(builder.x)[1]
+    channels = shape(x)[1]
     ones = np.broadcast_to(pattern, (channels, 1, *pattern.shape))
     weights = Weights(np.ascontiguousarray(ones), 0, np.full(channels, 1 / divisor))
-    pads, moves = average.window.pads, steps if thinned else strides
-    value = builder.conv(builder.x, weights, strides=moves, pads=pads, group=channels)
-    layer = producer(value)
-    assert layer is not None
-    builder.gains.append(layer)
-    if thinned and store is not None:
-        found = subsampled(builder, context, store(value), left, average.counts, store)
-        if isinstance(found, Blocked):
-            return found
+    builder = _thinned(node, context, average, weights, strides) or Builder(node)
+    if not builder.nodes:
+        _convolved(builder, average, weights, strides)
     size = "x".join(map(str, average.window.kernel))
     return builder.plan(f"a {size} convolution with weights of 1/{divisor}")
 
 
-def _step(stride: int, target: Target) -> int:
-    """The largest stride of the hardware that divides another."""
-    return max(step for step in (1, *target.depthwise.strides) if stride % step == 0)
+def _thinned(
+    node: ir.Node, context: Context, average: Average, weights: Weights, strides: list[int]
+) -> Builder | None:
+    """Averages by strides of the hardware, and what skips the rest; None if it cannot be so."""
+    builder = Builder(node)
+    allowed = context.target.depthwise.strides
+    steps = [max(step for step in (1, *allowed) if stride % step == 0) for stride in strides]
+    left = [stride // step for stride, step in zip(strides, steps, strict=True)]
+    store = early(builder, node)
+    if max(left) == 1 or store is None:
+        return None
+    value = store(_convolved(builder, average, weights, steps))
+    found = subsampled(builder, context, value, left, average.counts, store)
+    return None if isinstance(found, Blocked) else builder
+
+
+def _convolved(
+    builder: Builder, average: Average, weights: Weights, strides: list[int]
+) -> ir.Value:
+    """The averages, unrounded."""
+    pads, group = average.window.pads, weights.channels
+    value = builder.conv(builder.x, weights, strides=strides, pads=pads, group=group)
+    layer = producer(value)
+    assert layer is not None
+    builder.gains.append(layer)
+    return value
 
 
 def _pattern(average: Average, largest: int) -> tuple[np.ndarray, list[int]]:
