@@ -156,6 +156,13 @@ def phased_layer(
     return replace(builder.plan(detail, behind=layer.activation), rounded=rounded)
 
 
+def has_whole_blocks(size: int, phases: int) -> bool:
+    """True if `into_phases` can do it: what is left once it is halved is moved, not padded."""
+    while phases % 2 == 0:
+        size, phases = -(-size // 2), phases // 2
+    return size % phases == 0
+
+
 def into_phases(
     builder: Builder, x: ir.Value, factors: Factors, context: Context
 ) -> tuple[ir.Value, np.ndarray] | Blocked:

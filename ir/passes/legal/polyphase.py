@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -12,7 +15,7 @@ from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.convolutions import CONSTANTS, limits_of, spread
 from dlaconv.ir.passes.legal.grouped_conv import block_diagonal
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.phases import PhasedAxis, phased_axis, phased_layer
+from dlaconv.ir.passes.legal.phases import PhasedAxis, has_whole_blocks, phased_axis, phased_layer
 from dlaconv.ir.passes.linear_ops import bias_of, weights_of
 from dlaconv.ir.passes.windows import Window, window_of
 from dlaconv.ir.pipeline import Context
@@ -52,20 +55,19 @@ def polyphase(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if weights is None or bias is None:
         return Blocked(CONSTANTS)
     counts = (shape_of(node.outputs[0]) or ())[2:]
-    axes = [_axis(window, axis, counts[axis], context.target.conv) for axis in range(2)]
-    rows, columns = axes
-    if rows is None or columns is None:
+    axes = _axes(window, counts, weights.channels, _inputs(node), context.target.conv)
+    if axes is None:
         extents, strides = (
             "x".join(map(str, numbers)) for numbers in (window.extents, window.strides)
         )
         return Blocked(f"no phases make a {extents} kernel of stride {strides} small enough")
-    if max(rows.outside, columns.outside) > 1 and layer.problem is not None:
+    if max(axis.outside for axis in axes) > 1 and layer.problem is not None:
         return Blocked(layer.problem)
     dense = block_diagonal(weights.array, int(attribute(node, "group", 1)))
     return phased_layer(
         Builder(node),
         layer,
-        (rows, columns),
+        axes,
         replace(weights, array=spread(dense, window.dilations)),
         bias,
         f"a {'x'.join(map(str, window.extents))} convolution of stride "
@@ -74,13 +76,42 @@ def polyphase(node: ir.Node, context: Context) -> Plan | Blocked | None:
     )
 
 
-def _axis(window: Window, axis: int, count: int, limits: KernelLimits) -> PhasedAxis | None:
-    """The cheapest legal form of an axis; phases of the result only where nothing else helps."""
+def _inputs(node: ir.Node) -> int:
+    shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    return shape[1] if shape is not None else 0
+
+
+def _axes(
+    window: Window, counts: tuple[int, ...], outputs: int, inputs: int, limits: KernelLimits
+) -> tuple[PhasedAxis, PhasedAxis] | None:
+    """The cheapest form of both axes that is possible, or at least has a legal window."""
+    rows, columns = (list(_forms(window, axis, counts[axis], limits)) for axis in range(2))
+
+    def price(axes: tuple[PhasedAxis, PhasedAxis]) -> tuple[bool, bool, bool, bool, bool, int]:
+        """Whether it is possible, moves, cuts and multiplications by position of the result."""
+        inside, outside = (math.prod(numbers) for numbers in zip(*map(_phases, axes), strict=True))
+        return (
+            max(inputs * inside, outputs * outside) > limits.channels[1],
+            not all(map(has_whole_blocks, window.size, (axis.inside for axis in axes))),
+            outside > 1,
+            any(axis.inside & (axis.inside - 1) for axis in axes),
+            any(axis.cut for axis in axes),
+            math.prod(axis.inside * axis.kernel for axis in axes),
+        )
+
+    return min(itertools.product(rows, columns), key=price, default=None)
+
+
+def _phases(axis: PhasedAxis) -> tuple[int, int]:
+    return axis.inside, axis.outside
+
+
+def _forms(window: Window, axis: int, count: int, limits: KernelLimits) -> Iterator[PhasedAxis]:
+    """The legal forms of an axis."""
     size, extent = window.size[axis], window.extents[axis]
     begin, stride = window.pads[axis], window.strides[axis]
-    found: list[PhasedAxis] = []
     if extent > limits.kernel[1] * _MOST_PHASES:
-        return None
+        return
     for inside in range(1, _MOST_PHASES + 1):
         for outside in range(1, _MOST_PHASES + 1):
             smaller, rest = divmod(stride * outside, inside)
@@ -96,11 +127,4 @@ def _axis(window: Window, axis: int, count: int, limits: KernelLimits) -> Phased
                 lambda phase, tap: stride * phase - begin + tap,
             )
             if phased.kernel <= limits.kernel[1]:
-                found.append(phased)
-    return min(found, key=_price, default=None)
-
-
-def _price(axis: PhasedAxis) -> tuple[bool, bool, bool, int]:
-    """Moves, picking layers and multiplications by row of the result."""
-    power = axis.inside & (axis.inside - 1) == 0
-    return axis.outside > 1, not power, axis.cut > 0, axis.inside * axis.kernel
+                yield phased

@@ -148,6 +148,16 @@ def test_too_many_channels_are_told():
     assert "2052 channels, the limit is 2048" in reason
 
 
+def test_fewer_phases_are_taken_where_channels_are_many():
+    """8x8 phases of 33 channels are too many for one layer, 5x5 and 7x7 no whole blocks of 48."""
+    noted = context()
+    model = conv_model(channels=33, outputs=1, size=(48, 48), kernel=(31, 31), pads=(15,) * 4)
+    after = run_pass(polyphase.as_pass(), model, noted, tolerance=1e-5)
+    assert not noted.blocked
+    assert "on 6x8 phases" in noted.rewrites[0].detail
+    assert max(shape_of(node.outputs[0])[1] for node in convs(after)) == 48 * 33
+
+
 def test_steps_per_channel_cannot_be_moved_into_phases():
     net, noted = Net(x=[1, 2, 8, 8]), context()
     x = net.quantize("x", np.full((1, 2, 1, 1), 0.25))
