@@ -105,6 +105,8 @@ class PowerOfTwo:
     @classmethod
     def exactly(cls, value: float | Fraction) -> PowerOfTwo | None:
         """The format of a value that is a power of two, None for any other value."""
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
         value = Fraction(value)
         if value <= 0:
             return None

@@ -15,6 +15,7 @@ from dlaconv.frontends.onnx.integers import OnnxImport, refuse_arithmetic
 from dlaconv.frontends.onnx.interface import adopt_inputs, note_interface, real_outputs
 from dlaconv.frontends.onnx.operators import DYNAMIC, HANDLERS, why_not
 from dlaconv.frontends.onnx.opset import report_control_flow, to_opset_18
+from dlaconv.frontends.onnx.qoperator.attributes import usable
 from dlaconv.frontends.onnx.reader import read_onnx
 from dlaconv.frontends.qonnx.operators import is_qonnx
 from dlaconv.ir import dialect, provenance
@@ -100,7 +101,8 @@ def _lower_known(node: ir.Node, state: OnnxImport, layers: Mapping[str, Handler]
     if added is not None:
         added(node, state)
     elif handler is not None:
-        handler(node, state)
+        if node.domain == "" or usable(node, state):
+            handler(node, state)
     elif not _is_standard(node):
         why, remedy = why_not(node.domain, node.op_type)
         state.refuse(node, "DLA102", "unknown-operator", f"{node.op_type} {why}", remedy=remedy)

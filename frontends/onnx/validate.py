@@ -140,6 +140,8 @@ class _Checker:
                 elif name:
                     scope[name] = True
         for node in nodes:
+            if not any(node.output):
+                self._add("the node has no result", _AGAIN, node)
             for name in node.input:
                 if name and name not in scope:
                     self._add(

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import is_op, shape_of
+from dlaconv.ir.graph import shape_of
 from dlaconv.ir.passes.misfits import misfits
 from dlaconv.ir.pipeline import Context, ir_pass
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import onnx
 
 _SENT_BYTES = 1024
+_FOLLOWED = 1 << 17
+"""Numbers of a list that onnx follows through a graph in less than a second."""
 _FAILED_NODE = re.compile(
     r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): *(?P<why>.*)"
 )
@@ -71,8 +73,9 @@ def propagate_shapes(
     import onnx
 
     try:
+        skeleton = _skeleton(model, transparent)
         inferred = onnx.shape_inference.infer_shapes(
-            _skeleton(model, transparent), check_type=strict, strict_mode=strict, data_prop=True
+            skeleton, check_type=strict, strict_mode=strict, data_prop=_has_short_lists(skeleton)
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         return list(_failures(model, str(error)))
@@ -104,12 +107,7 @@ def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto
     for domain in {node.domain for node in graph} - set(graph.opset_imports):
         proto.opset_import.add(domain=domain, version=1)
     proto.graph.name = "shapes"
-    for node in graph:
-        if is_op(node, "ConstantOfShape"):
-            proto.graph.initializer.append(_filling(node))
-            proto.graph.node.append(_expanded(node))
-        else:
-            proto.graph.node.append(_stand_in(node, transparent))
+    proto.graph.node.extend(_stand_in(node, transparent) for node in graph)
     constants = list(graph.initializers.values())
     given = set(graph.initializers)
     for value in graph.inputs:
@@ -140,6 +138,18 @@ def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto
     return proto
 
 
+def _has_short_lists(skeleton: onnx.ModelProto) -> bool:
+    """True if no list is too long for onnx to follow each of its numbers, which takes it long."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(skeleton).graph
+    weights = {int(ir.DataType.FLOAT), int(ir.DataType.DOUBLE), int(ir.DataType.FLOAT16)}
+    types = [info.type.tensor_type for info in graph.value_info]
+    types += [t for info in graph.input if (t := info.type.tensor_type).elem_type not in weights]
+    lists = (kind.shape.dim[0] for kind in types if len(kind.shape.dim) == 1)
+    return all(length.dim_value <= _FOLLOWED for length in lists)
+
+
 def _stand_in(node: ir.Node, transparent: Predicate | None) -> onnx.NodeProto:
     """A node as shape inference gets to see it: those of our dialect keep their input's shape."""
     import onnx
@@ -152,28 +162,6 @@ def _stand_in(node: ir.Node, transparent: Predicate | None) -> onnx.NodeProto:
             return onnx.helper.make_node("Cast", source, result, name=node.name, to=1)
         return onnx.helper.make_node("Identity", source, result, name=node.name)
     return ir.serde.serialize_node(node)
-
-
-def _filling(node: ir.Node) -> onnx.TensorProto:
-    """The number that ``ConstantOfShape`` repeats."""
-    import onnx
-
-    value = node.attributes.get("value")
-    kind = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
-    return onnx.helper.make_tensor(_filling_name(node), int(kind), [], [0])
-
-
-def _expanded(node: ir.Node) -> onnx.NodeProto:
-    """``ConstantOfShape`` as an Expand: onnx would follow each of its numbers, however many."""
-    import onnx
-
-    shape = node.inputs[0] if node.inputs else None
-    inputs = [_filling_name(node), (shape.name if shape is not None else "") or ""]
-    return onnx.helper.make_node("Expand", inputs, [node.outputs[0].name or ""], name=node.name)
-
-
-def _filling_name(node: ir.Node) -> str:
-    return f"{dialect.DOMAIN}/filling of {node.outputs[0].name}"
 
 
 def _failures(model: ir.Model, text: str) -> Iterator[Diagnostic]:

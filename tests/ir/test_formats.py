@@ -64,6 +64,11 @@ def test_powers_of_two_are_recognised(n):
     assert PowerOfTwo.exactly(Fraction(1, 3) * Fraction(2) ** n) is None
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_no_power_of_two(value):
+    assert PowerOfTwo.exactly(value) is None
+
+
 @given(st.integers(-60, 60), st.integers(1, 255))
 def test_equal_reciprocal_dyadics_are_equal_objects(n, a):
     q = ReciprocalDyadic(n, a)

@@ -19,4 +19,4 @@ def qlinear_concat(node: ir.Node, state: OnnxImport) -> None:
     grid = result_grid(node, 0, 1, state, kind_of(node, 2, state))
     reals = [found[0] for found in operands if found is not None]
     if len(reals) == count and grid is not None:
-        finish(node, "Concat", [*reals], grid, state, kept(node))
+        finish(node, "Concat", [*reals], grid, state, kept(node, "Concat"))

@@ -33,7 +33,7 @@ def of_one(op_type: str) -> Handler:
         x = operand(node, (0, 1, 2), state)
         grid = result_grid(node, 3, 4, state, kind_of(node, 0, state))
         if x is not None and grid is not None:
-            finish(node, op_type, [x[0]], grid, state, kept(node))
+            finish(node, op_type, [x[0]], grid, state, kept(node, op_type))
 
     return handle
 

@@ -34,7 +34,7 @@ def qlinear_conv(node: ir.Node, state: OnnxImport) -> None:
         if added is None:
             return
         inputs.append(added)
-    result = made(node, "Conv", inputs, kept(node, ["channels_last"]))
+    result = made(node, "Conv", inputs, kept(node, "Conv"))
     store(node, back_again(node, result, rank_of(x[0])), grid, state)
 
 
@@ -67,7 +67,7 @@ def q_gemm(node: ir.Node, state: OnnxImport) -> None:
             return
         inputs.append(added)
     if grid is not None:
-        finish(node, "Gemm", inputs, grid, state, kept(node))
+        finish(node, "Gemm", inputs, grid, state, kept(node, "Gemm"))
     else:
         node.outputs[0].dtype = ir.DataType.FLOAT
-        take_place(node, made(node, "Gemm", inputs, kept(node)), state)
+        take_place(node, made(node, "Gemm", inputs, kept(node, "Gemm")), state)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
@@ -122,9 +120,12 @@ def accumulator_step(one: Grid, other: Grid) -> np.ndarray:
     return np.asarray(parameters.squeezed(step), np.float32)
 
 
-def kept(node: ir.Node, without: Collection[str] = ()) -> dict[str, ir.Attr]:
+def kept(node: ir.Node, op_type: str) -> dict[str, ir.Attr]:
     """The attributes that the operator in floating point has too."""
-    return {name: item for name, item in node.attributes.items() if name not in without}
+    import onnx
+
+    known = onnx.defs.get_schema(op_type, dialect.OPSET, "").attributes
+    return {name: item for name, item in node.attributes.items() if name in known}
 
 
 def finish(

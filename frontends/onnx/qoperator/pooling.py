@@ -33,7 +33,7 @@ def _pool(node: ir.Node, op_type: str, state: OnnxImport, *, zero_first: bool = 
     grid = result_grid(node, 3, 4, state, kind_of(node, 0, state))
     if x is None or grid is None:
         return
-    result = made(node, op_type, [first_channels(node, x[0])], kept(node, ["channels_last"]))
+    result = made(node, op_type, [first_channels(node, x[0])], kept(node, op_type))
     store(node, back_again(node, result, rank_of(x[0])), grid, state, zero_first=zero_first)
 
 
@@ -45,4 +45,4 @@ def qlinear_reduce_mean(node: ir.Node, state: OnnxImport) -> None:
         return
     axes = list(ints_attribute(node, "axes"))
     inputs: list[ir.Value | None] = [x[0], integers(node, "axes", axes)] if axes else [x[0]]
-    finish(node, "ReduceMean", inputs, grid, state, kept(node, ["axes"]))
+    finish(node, "ReduceMean", inputs, grid, state, kept(node, "ReduceMean"))

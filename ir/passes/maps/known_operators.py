@@ -157,7 +157,7 @@ def problem_of(node: ir.Node) -> tuple[str, str, str, str] | None:
             "look for a division by zero in training or export, or for a layer without channels",
         )
     if 0 in constants or (is_op(node, "Add", "Div", "MatMul", "Concat") and constants):
-        wanted = "two maps" if len(node.inputs) > 1 else "a map"
+        wanted = "two maps" if is_op(node, "Add", "Div", "MatMul", "Concat") else "a map"
         return (
             "DLA303",
             "unfolded-constant",

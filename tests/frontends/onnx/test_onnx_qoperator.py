@@ -302,5 +302,24 @@ def test_a_bias_from_the_data_is_refused(tmp_path):
     assert rules(load(tmp_path, model)) == ["DLA104"]
 
 
+def test_attributes_that_an_operator_does_not_have_are_left_behind(tmp_path):
+    op, inputs, attributes, more = CASES["global average"]
+    model = file(op, inputs, {**attributes, "colour": 3, "transB": 1}, **more)
+    imported = load(tmp_path, model)
+    assert not imported.diagnostics.errors
+    node = next(n for n in imported.model.graph if n.op_type == "GlobalAveragePool")
+    assert not node.attributes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("alpha", [1.0]), ("alpha", "much"), ("channels_last", 0.5), ("axis", [1])]
+)
+def test_attributes_of_another_type_are_refused(tmp_path, name, value):
+    model = file("QLinearLeakyRelu", [*X, *Y], {name: value})
+    found = load(tmp_path, model).diagnostics
+    assert rules(found) == ["DLA108"]
+    assert repr(name) in found.errors[0].message
+
+
 def test_every_operator_has_operands_that_say_what_they_are_worth():
     assert set(OPERANDS) == set(CONTRIBUTED)

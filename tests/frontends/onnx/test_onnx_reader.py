@@ -167,6 +167,10 @@ INVALID = {
     ),
     "an unknown attribute": (graph(node("Relu", ["x"], ["y"], colour=3)), "colour"),
     "no output": (graph(node("Relu", ["x"], ["y"]), outputs=[]), "no output"),
+    "a node without results": (
+        graph(node("Relu", ["x"], ["y"]), helper.make_node("My", ["x"], [], domain="my")),
+        "the node has no result",
+    ),
     "an attribute without its tensor": (graph(empty_attribute()), "'t' has no value"),
     "too many inputs": (graph(node("Relu", ["x", "w"], ["y"])), "input"),
     "an operator of a later opset": (graph(node("Gelu", ["x"], ["y"]), opset=13), "Gelu"),
