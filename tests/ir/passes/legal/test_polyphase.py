@@ -155,7 +155,7 @@ def test_fewer_phases_are_taken_where_channels_are_many():
     after = run_pass(polyphase.as_pass(), model, noted, tolerance=1e-5)
     assert not noted.blocked
     assert "on 6x8 phases" in noted.rewrites[0].detail
-    assert max(shape_of(node.outputs[0])[1] for node in convs(after)) == 48 * 33
+    assert max(shape_of(node.inputs[0])[1] for node in convs(after)) == 48 * 33
 
 
 def test_steps_per_channel_cannot_be_moved_into_phases():
