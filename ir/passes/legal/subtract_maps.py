@@ -47,6 +47,8 @@ def subtract_maps(node: ir.Node, context: Context) -> Plan | Blocked | None:
     unrounded = stored is None and _quantised(node)
     linear = producer(right) if unrounded else alone
     if linear is not None and (opposite := _opposite(builder, linear)) is not None:
+        if linear.name in context.gains and (layer := producer(opposite)) is not None:
+            builder.gains.append(layer)
         builder.add(left, opposite)
         dropped = [linear] if alone is not None else []
         return builder.plan("an Add of what the layer computes with opposite signs", dropped)

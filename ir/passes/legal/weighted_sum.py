@@ -166,6 +166,10 @@ def _on_one_grid(node: ir.Node, target: Target) -> Plan | Blocked | None:
     if why is not None:
         return Blocked(why)
     maps = list(total.scales)
+    if len(maps) == 1 and is_op(node, *_LISTED):
+        if stored_quantisation(maps[0]) is None:
+            return Blocked(f"its only map {maps[0].name!r} is not rounded yet")
+        return _multiple(total, target)
     if len(maps) < 2 or (total.plain and len(maps) == 2 and len(total.nodes) == 1):
         return None
     grids = [stored_quantisation(value) for value in maps]
@@ -179,14 +183,19 @@ def _on_one_grid(node: ir.Node, target: Target) -> Plan | Blocked | None:
     return _layer(total, *weights, target)
 
 
+def _multiple(total: _Total, target: Target) -> Plan | Blocked:
+    [(source, scale)] = total.scales.items()
+    builder = Builder(total.node)
+    layer = diagonal_layer(builder, source, scale, total.offset, target)
+    return layer if isinstance(layer, Blocked) else builder.plan("a multiple of one map")
+
+
 def _in_floats(total: _Total, target: Target) -> Plan | Blocked | None:
     maps = list(total.scales)
     if not maps:
         return None
     if len(maps) == 1:
-        builder = Builder(total.node)
-        layer = diagonal_layer(builder, maps[0], total.scales[maps[0]], total.offset, target)
-        return layer if isinstance(layer, Blocked) else builder.plan("a multiple of one map")
+        return _multiple(total, target)
     if len(maps) > 2 or not total.plain:
         scales = np.stack(list(total.scales.values()))
         weights = _integers(scales, target)

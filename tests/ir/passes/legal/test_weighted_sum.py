@@ -160,9 +160,19 @@ def test_the_report_counts_the_multiplications():
 
 
 @pytest.mark.parametrize(("op_type", "factor"), [("Sum", 3), ("Mean", 1)])
-def test_a_map_with_itself_is_a_multiple(op_type, factor):
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_map_with_itself_is_a_multiple(op_type, factor, quantised):
     net = maps(1, [1, 16, 4, 5])
-    model = net.model(net.op(op_type, "a", "a", "a"))
+    a = net.quantize("a") if quantised else "a"
+    value = net.op(op_type, a, a, a)
+    model = net.model(net.quantize(value) if quantised else value)
     after = run_pass(weighted_sum.as_pass(), model)
-    assert operators(after) == ["Conv"]
+    assert [op for op in operators(after) if "Quantize" not in op] == ["Conv"]
     assert integers_of_conv(after)[1].reshape(-1)[0] == pytest.approx(factor)
+
+
+def test_a_map_with_itself_that_is_not_rounded_yet_is_told():
+    net, noted = maps(1, [1, 16, 4, 5]), context()
+    model = net.model(net.quantize(net.op("Sum", "a", "a", "a")))
+    assert "Sum" in operators(run_pass(weighted_sum.as_pass(), model, noted))
+    assert "not rounded yet" in next(iter(noted.blocked.values()))[0]
