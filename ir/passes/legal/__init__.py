@@ -26,6 +26,8 @@ from dlaconv.ir.passes.legal.global_average_sum import global_average_sum
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.hard_sigmoid import hard_sigmoid
 from dlaconv.ir.passes.legal.input_operand import input_operand
+from dlaconv.ir.passes.legal.saturated_difference import saturated_difference
+from dlaconv.ir.passes.legal.chained_sum import chained_sum
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
@@ -71,6 +73,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     unrounded_affine,
     # behind them: layers can compute the opposite of what they do
     subtract_maps,
+    saturated_difference,
+    chained_sum,
     global_average_sum,
     # outputs first: each part may have too many inputs
     wide_fc_outputs,

@@ -63,21 +63,19 @@ def average_of(node: ir.Node) -> Average | None:
         window = global_window(node)
         if window is None or len(window.size) != 2:
             return None
-        counted = tuple((extent,) for extent in window.size)
-        return Average(window, (1, 1), math.prod(window.size), counted)
+        whole = [(extent,) for extent in window.size]
+        return Average(window, (1, 1), math.prod(window.size), tuple(whole))
     window = pool_window(node) if is_op(node, "AveragePool") else None
     if window is None:
         return None
     counts = (shape_of(node.outputs[0]) or ())[2:]
     with_padding = bool(attribute(node, "count_include_pad", 0))
-    counted = tuple(
-        tuple(axis) for axis in values_counted(window, counts, with_padding=with_padding)
-    )
+    counted = [tuple(a) for a in values_counted(window, counts, with_padding=with_padding)]
     if any(min(axis) < 1 for axis in counted):
         return None
     same = all(len(set(axis)) == 1 for axis in counted)
     divisor = math.prod(axis[0] for axis in counted) if same else None
-    return Average(_reaching(window, counts), counts, divisor, counted)
+    return Average(_reaching(window, counts), counts, divisor, tuple(counted))
 
 
 def legal_average(node: ir.Node, target: Target) -> bool:

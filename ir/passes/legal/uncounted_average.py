@@ -73,8 +73,9 @@ def uncounted_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
 
 def _divisors(average: Average) -> np.ndarray:
     """What each window divides by, ``[rows, columns]``."""
-    rows, columns = (np.asarray(axis) for axis in average.counted)
-    return rows[:, None] * columns[None, :]
+    rows, columns = average.counted
+    divisors: np.ndarray = np.outer(rows, columns)
+    return divisors
 
 
 def _matrix(average: Average, inside: Sequence[int], outside: Sequence[int]) -> Weights:
