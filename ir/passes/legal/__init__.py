@@ -9,6 +9,7 @@ from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.legal.average_cascade import average_cascade
 from dlaconv.ir.passes.legal.average_pool_conv import average_pool_conv
 from dlaconv.ir.passes.legal.backward_affine import backward_affine
+from dlaconv.ir.passes.legal.chained_sum import chained_sum
 from dlaconv.ir.passes.legal.channel_affine import channel_affine
 from dlaconv.ir.passes.legal.channel_padding import channel_padding
 from dlaconv.ir.passes.legal.clip_by_saturation import clip_by_saturation
@@ -26,8 +27,6 @@ from dlaconv.ir.passes.legal.global_average_sum import global_average_sum
 from dlaconv.ir.passes.legal.grouped_conv import grouped_conv
 from dlaconv.ir.passes.legal.hard_sigmoid import hard_sigmoid
 from dlaconv.ir.passes.legal.input_operand import input_operand
-from dlaconv.ir.passes.legal.saturated_difference import saturated_difference
-from dlaconv.ir.passes.legal.chained_sum import chained_sum
 from dlaconv.ir.passes.legal.legalisation import Legalisation
 from dlaconv.ir.passes.legal.max_pool_cascade import max_pool_cascade
 from dlaconv.ir.passes.legal.max_pool_padding import max_pool_padding
@@ -39,6 +38,7 @@ from dlaconv.ir.passes.legal.reduce_max_pool import reduce_max_pool
 from dlaconv.ir.passes.legal.reduce_mean_conv import reduce_mean_conv
 from dlaconv.ir.passes.legal.reduce_sum_form import reduce_sum_form
 from dlaconv.ir.passes.legal.resize_nearest import resize_nearest
+from dlaconv.ir.passes.legal.saturated_difference import saturated_difference
 from dlaconv.ir.passes.legal.selection import selection
 from dlaconv.ir.passes.legal.silu import silu
 from dlaconv.ir.passes.legal.small_depthwise import small_depthwise
