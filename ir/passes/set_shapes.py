@@ -28,9 +28,13 @@ def set_shapes(model: ir.Model, context: Context) -> None:
         raise UsageError(found)
     changed = False
     for value in _true_inputs(model):
-        wanted = context.shapes.get(value.name or "") or _with_batch(value)
+        name = value.name or ""
+        wanted = context.shapes.get(name) or _with_batch(value)
         if wanted is None or wanted == shape_of(value):
             continue
+        if name not in context.shapes:
+            detail = f"the open batch size of {name!r} is 1"
+            context.rewrites.append(Rewrite("set_shapes", name, detail))
         batch = value.shape[0] if value.shape is not None and len(value.shape) else None
         if isinstance(batch, int) and wanted and batch != wanted[0]:
             _follow_batch(model, batch, wanted[0], context)
