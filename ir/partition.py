@@ -9,7 +9,7 @@ quantised by the same quantiser in both, so its integers stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -43,12 +43,15 @@ class Part:
     macs: int
 
 
-def cut(model: ir.Model, host: Mapping[str, str]) -> tuple[list[Part], dict[str, str]]:
+def cut(
+    model: ir.Model, host: Mapping[str, str], gains: Collection[str] = ()
+) -> tuple[list[Part], dict[str, str]]:
     """Cuts a LEGAL model into parts, in the order in which they run.
 
     Args:
         model: the network; its quantise nodes may be copied to both sides of a seam.
         host: reasons by the name of the first output of each node that the host must run.
+        gains: names of layers that only scale: a part of nothing else is not worth its maps.
 
     Returns:
         The parts, and ``host`` with the nodes that follow to the host: a part without
@@ -63,7 +66,8 @@ def cut(model: ir.Model, host: Mapping[str, str]) -> tuple[list[Part], dict[str,
         sums: dict[int, int] = {}
         for node, level in levels.items():
             if level % 2:
-                sums[level] = sums.get(level, 0) + total_macs([node])
+                counted = [] if node.name in gains else [node]
+                sums[level] = sums.get(level, 0) + total_macs(counted)
         idle = {level for level, macs in sums.items() if not macs}
         if not idle or idle == set(sums):
             break
@@ -74,7 +78,7 @@ def cut(model: ir.Model, host: Mapping[str, str]) -> tuple[list[Part], dict[str,
         Part(
             ACCELERATOR if level % 2 else HOST,
             _extracted(model, levels, level),
-            sums.get(level) or total_macs(n for n, own in levels.items() if own == level),
+            total_macs(n for n, own in levels.items() if own == level),
         )
         for level in sorted(set(levels.values()))
     ]

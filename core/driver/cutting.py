@@ -79,7 +79,7 @@ def cut_network(
     if partition:
         host = for_the_host(model, context.target, context.blocked) | host
     for _ in range(_ROUNDS):
-        parts, reasons = cut(model.clone(), host)
+        parts, reasons = cut(model.clone(), host, context.gains)
         more = _more(parts, context) if partition else {}
         if not more.keys() - reasons.keys():
             break

@@ -124,6 +124,16 @@ def test_a_part_without_multiplications_stays_with_the_host():
     assert list(reasons.values()).count(NO_WEIGHTS) == 1
 
 
+def test_a_part_of_layers_that_only_scale_stays_with_the_host():
+    model = chain("conv", "Abs", "conv", "Abs")
+    names = [node.name for node in model.graph if node.op_type == "Conv"]
+    for gains, sides in (([], 4), (names[1:], 2)):
+        parts, reasons = cut(model.clone(), named(model, "Abs"), gains)
+        assert [part.side for part in parts] == [ACCELERATOR, HOST] * (sides // 2)
+        assert list(reasons.values()).count(NO_WEIGHTS) == (sides == 2)
+        assert_computes_the_same(model, parts)
+
+
 def test_nothing_but_relu_may_be_the_accelerators_if_the_network_has_no_more():
     model = chain("Relu", "Abs")
     parts, _ = cut(model.clone(), named(model, "Abs"))
