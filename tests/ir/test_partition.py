@@ -1,5 +1,7 @@
 """Networks are cut so that the parts, one after the other, compute what the network computes."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -73,7 +75,7 @@ def test_the_parts_of_any_network_compute_what_it_computes(
     assert_computes_the_same(model, parts)
     assert host.items() <= reasons.items()
     sides = [part.side for part in parts]
-    assert all(a != b for a, b in zip(sides, sides[1:], strict=False)) or NO_WEIGHTS in str(reasons)
+    assert all(a != b for a, b in pairwise(sides)) or NO_WEIGHTS in str(reasons)
     for part in parts:
         for node in part.model.graph:
             if node.domain == "":
