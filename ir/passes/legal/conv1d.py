@@ -15,7 +15,7 @@ from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.linear_ops import constant_weights
 from dlaconv.ir.pipeline import Context
 
-_OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
+_OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool")
 
 
 @legalisation(*_OPS, rules=("CV-9",))
@@ -23,9 +23,9 @@ def conv1d(node: ir.Node, context: Context) -> Plan | Blocked | None:
     """A one-dimensional convolution or pool works on a map of one column.
 
     Identity: A map [N, C, L] has the values of a map [N, C, L, 1] in the same order. A window of k
-    positions is one of k x 1, with no stride and no padding across. A max pool gets a square
-    window, as the hardware wants it, with padding on the right of the only column, which never
-    wins. A ReLU or one of its relatives behind the layer stays directly behind it.
+    positions is one of k x 1, with no padding across. A max pool gets a square window, as the
+    hardware wants it, with padding on the right of the only column, which never wins. A ReLU or one
+    of its relatives behind the layer stays directly behind it.
 
     Conditions: The weights are constants. Where the result is rounded, it is rounded in one way
     with one step. Three-dimensional convolutions have no such form.
@@ -45,7 +45,9 @@ def conv1d(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return Blocked(layer.problem)
     builder = Builder(node)
     planar = builder.reshape(builder.x, (*shape, 1))
-    attributes: dict[str, ir.Attr | tuple[int, ...]] = {**node.attributes, **_planar(node)}
+    attributes: dict[str, ir.Attr | tuple[int, ...]] = dict(node.attributes)
+    if not is_op(node, "GlobalAveragePool"):
+        attributes |= _planar(node)
     inputs: list[ir.Value | None] = [planar]
     if is_op(node, "Conv", "ConvTranspose"):
         weights = constant_weights(node.inputs[1], 0 if is_op(node, "Conv") else 1)
@@ -73,7 +75,8 @@ def _planar(node: ir.Node) -> dict[str, tuple[int, ...]]:
     across = extent if is_op(node, "MaxPool") else 1
     planar: dict[str, tuple[int, ...]] = {
         "kernel_shape": (extent, across),
-        "strides": (stride, stride if across > 1 else 1),
+        # there is one window across, whatever the stride
+        "strides": (stride, 1 if is_op(node, "ConvTranspose") else stride),
     }
     if "auto_pad" not in node.attributes:
         planar["pads"] = (begin, 0, end, across - 1)

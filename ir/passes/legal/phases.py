@@ -18,7 +18,7 @@ from dlaconv.ir.graph import producer, shape_of, sole_consumer
 from dlaconv.ir.passes.legal.activated import Activated
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan
-from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick
+from dlaconv.ir.passes.legal.picking import Picks, even_strides, keeps_zero, pick
 from dlaconv.ir.passes.linear_ops import Weights
 from dlaconv.ir.pipeline import Context
 
@@ -34,6 +34,7 @@ class PhasedAxis:
         inside: phases of the source.
         outside: phases of the result.
         stride: of the window on phases.
+        windows: how many there are.
         taps: for each phase of the result and each tap of the old kernel the position that it
             meets, counted from the window's start, and its phase; None where it meets nothing.
         kernel: extent.
@@ -45,6 +46,7 @@ class PhasedAxis:
     inside: int
     outside: int
     stride: int
+    windows: int
     taps: tuple[tuple[tuple[int, int] | None, ...], ...]
     kernel: int
     begin: int
@@ -86,6 +88,7 @@ def phased_axis(
         inside,
         outside,
         stride,
+        windows,
         tuple(
             tuple(None if place is None else (place[0] - first, place[1]) for place in row)
             for row in placed
@@ -133,7 +136,7 @@ def phased_layer(
         source[0],
         _phased_weights(weights, axes, source[1], repeats),
         np.repeat(bias, repeats) if bias.any() else None,
-        strides=[axis.stride for axis in axes],
+        strides=even_strides([(axis.stride, axis.windows) for axis in axes]),
         pads=[axes[0].begin, axes[1].begin, axes[0].end, axes[1].end],
     )
     convolution = producer(value)

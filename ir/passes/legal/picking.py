@@ -6,7 +6,7 @@ choosing channels and moving space into channels are all of this kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,7 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
     value = builder.conv(
         x,
         Weights(kernel, 0, np.ones(len(kernel))),
-        strides=picks.strides,
+        strides=even_strides(zip(picks.strides, picks.size, strict=True)),
         pads=(top, left, bottom, right),
         group=shape[1] if depthwise else 1,
     )
@@ -96,6 +96,16 @@ def pick(builder: Builder, x: ir.Value, picks: Picks, context: Context) -> ir.Va
     assert layer is not None
     builder.gains.append(layer)
     return value
+
+
+def even_strides(axes: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """Strides of all axes from stride and number of windows of each.
+
+    The guide does not speak of strides that differ. Where there is one window its stride is free.
+    """
+    axes = list(axes)
+    most = max(stride for stride, _ in axes)
+    return tuple(stride if windows > 1 else most for stride, windows in axes)
 
 
 def windows_of(x: ir.Value, picks: Picks, target: Target) -> list[tuple[int, int, int]] | Blocked:

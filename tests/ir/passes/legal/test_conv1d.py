@@ -112,6 +112,22 @@ def test_transposed_convolutions_compute_the_same(kernel, stride, pad, more, gro
     assert attribute(node_of(after, "ConvTranspose"), "group", 1) == group
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_averages_of_all_positions(quantised):
+    net = Net(x=[1, 3, 8])
+    y = net.op("GlobalAveragePool", net.quantize("x") if quantised else "x")
+    model = net.model(net.quantize(y, 0.125) if quantised else y)
+    after = run_pass([conv1d.as_pass(), hoist_quantise], model, tolerance=1e-6)
+    rounding = ["QuantizeHalfEven"] if quantised else []
+    assert ops(after) == [*rounding, "Reshape", "GlobalAveragePool", *rounding, "Reshape"]
+
+
+def test_strides_are_the_same_along_both_axes():
+    model = conv_model(size=(9,), kernel=(3,), strides=(2,))
+    conv = node_of(run_pass(conv1d.as_pass(), model), "Conv")
+    assert ints_attribute(conv, "strides") == (2, 2)
+
+
 def test_a_chain_keeps_one_reshape_at_each_end():
     net, rng = Net(x=[1, 3, 10]), np.random.default_rng(0)
     y = "x"

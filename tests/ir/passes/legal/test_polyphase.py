@@ -90,6 +90,12 @@ def test_a_large_kernel_rounds_once_behind_its_activation(size, cut, activation)
     assert window(convs(after)[1]) == ((5, 5), (1, 1))
 
 
+def test_strides_of_one_column_are_those_of_its_rows():
+    model = conv_model(size=(32, 1), kernel=(9, 1), strides=(4, 1), pads=(4, 0, 4, 0))
+    after = run_pass(polyphase.as_pass(), model)
+    assert [ints_attribute(node, "strides") for node in convs(after)] == [(2, 2), (2, 2)]
+
+
 def test_a_wide_dilation_is_a_smaller_kernel_on_phases():
     model = conv_model(size=(16, 16), dilations=(6, 6), pads=[6] * 4, quantised=True)
     after = run_pass([polyphase.as_pass(), hoist_quantise], model, tolerance=0)
