@@ -29,6 +29,9 @@ from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.target import Target
 
+_LINE = 3
+"""Rank of a map ``[N, C, L]``."""
+
 
 @dataclass(frozen=True)
 class Average:
@@ -83,7 +86,9 @@ def legal_average(node: ir.Node, target: Target) -> bool:
     limits, window = target.average_pool, pool_window(node)
     if is_op(node, "GlobalAveragePool"):
         size = (shape_of(node.inputs[0]) or ())[2:] if node.inputs[0] is not None else ()
-        return all(limits.kernel[0] <= extent <= limits.kernel[1] for extent in size)
+        return len(size) == 2 and all(
+            limits.kernel[0] <= extent <= limits.kernel[1] for extent in size
+        )
     if window is None:
         return False
     padded = any(window.pads)
@@ -184,6 +189,8 @@ def mean_of(node: ir.Node) -> Mean | None:
         if mean is None or first is None or sole_consumer(x) is not node:
             return mean
         return _both(first, mean)
+    if is_op(node, "GlobalAveragePool") and len(shape_of(x) or ()) == _LINE:
+        return Mean(x, (2,))
     average = average_of(node)
     return Mean(x, (2, 3)) if average is not None and average.whole else None
 

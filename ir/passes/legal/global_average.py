@@ -41,14 +41,17 @@ def global_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return None
     builder = Builder(node)
     x, (samples, channels, *size) = mean.x, mean.shape
+    if mean.divisor > 1 and len(size) == 1:  # the hardware has maps, not lines
+        size = [*size, 1]
+        x = builder.reshape(x, (samples, channels, *size))
     limits = context.target.average_pool.kernel
     if mean.divisor == 1:
-        builder.reshape(x, mean.shape)
+        builder.reshape(x, mean.result)
         return builder.plan("the one value of each channel")
     if all(limits[0] <= extent <= limits[1] for extent in size):
         builder.op("GlobalAveragePool", [x], mean.result)
         return builder.plan("one window over the whole map")
-    if not exact_divisor(mean.divisor, x, context):
+    if not exact_divisor(mean.divisor, mean.x, context):
         return Blocked(f"the grid of weight steps does not hold 1/{mean.divisor}")
     parts = _parts(channels, size, context.target, padded=keeps_zero(stored_quantisation(x)))
     if parts is None:
@@ -62,9 +65,12 @@ def global_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
     of_channel = np.repeat(np.eye(channels, dtype=np.int8), parts.count, axis=1)
     ones = np.ones(parts.kernel, np.int8)
     weights = Weights(of_channel[:, :, None, None] * ones, 0, np.full(channels, 1 / mean.divisor))
-    layer = producer(builder.conv(bordered, weights))
+    value = builder.conv(bordered, weights)
+    layer = producer(value)
     assert layer is not None
     builder.gains.append(layer)
+    if shape(value) != mean.result:
+        builder.reshape(value, mean.result)
     kernel = "x".join(map(str, parts.kernel))
     return builder.plan(f"a {kernel} convolution of {parts.count} parts of each channel")
 

@@ -38,10 +38,7 @@ def max_pool_cascade(node: ir.Node, context: Context) -> Plan | Blocked | None:
     Cost: None for pools; one multiplication per element of a map that is padded, or of which rows
     and columns are skipped, times the channels if it is smaller than depth-wise convolutions need.
     """
-    if is_op(node, "GlobalMaxPool"):
-        window = global_window(node)
-    else:
-        window = plain_pool(node) or plain_pool(node, axes=1)
+    window = global_window(node) if is_op(node, "GlobalMaxPool") else plain_pool(node)
     if window is None or len(window.size) > 2 or _legal(node, window, context.target):
         return None
     if indices_read(node):

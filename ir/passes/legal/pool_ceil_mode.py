@@ -24,7 +24,7 @@ def pool_ceil_mode(node: ir.Node, context: Context) -> Plan | Blocked | None:
 
     Cost: None.
     """
-    window = pool_window(node) or pool_window(node, axes=1)
+    window = pool_window(node)
     if window is None:
         return None
     spread = any(

@@ -9,25 +9,27 @@ import onnx_ir as ir
 from dlaconv.ir.graph import attribute, ints_attribute, shape_of
 from dlaconv.ir.passes.windows import Window, window_of
 
+_SPATIAL = 2
 
-def plain_pool(node: ir.Node, *, axes: int = 2) -> Window | None:
-    """The window of a pool over ``axes`` axes that is not dilated and rounds its size down."""
-    window = pool_window(node, axes=axes)
+
+def plain_pool(node: ir.Node) -> Window | None:
+    """The window of a pool over rows and columns that is not dilated and rounds its size down."""
+    window = pool_window(node)
     if window is None or set(window.dilations) != {1} or attribute(node, "ceil_mode", 0):
         return None
     return window
 
 
-def pool_window(node: ir.Node, *, axes: int = 2) -> Window | None:
-    """The window of a pool over ``axes`` axes; None where shapes are unknown."""
+def pool_window(node: ir.Node) -> Window | None:
+    """The window of a pool over rows and columns; None where shapes are unknown."""
     x, result = node.inputs[0], node.outputs[0]
     if x is None or x.dtype not in {None, ir.DataType.FLOAT}:
         return None
     window = window_of(node)
     shapes = shape_of(x), shape_of(result)
-    if window is None or None in shapes or len(window.size) != axes:
+    if window is None or None in shapes or len(window.size) != _SPATIAL:
         return None
-    if len(ints_attribute(node, "pads")) != 2 * axes or min(shape_of(result) or ()) < 1:
+    if len(ints_attribute(node, "pads")) != 2 * _SPATIAL or min(shape_of(result) or ()) < 1:
         return None
     return window
 

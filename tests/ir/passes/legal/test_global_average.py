@@ -149,3 +149,13 @@ def test_weights_are_ones_where_a_result_meets_its_channel():
     assert integers.shape == (4, 16, 4, 4)
     assert np.array_equal(integers.sum((1, 2, 3)), [64] * 4)
     assert attribute(node_of(after, "Conv"), "group", 1) == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(length=st.integers(1, 300), kind=st.sampled_from(["signed", "float"]))
+def test_lines_are_averaged_as_maps(length, kind):
+    noted = context()
+    model = network((1, 4, length), kind)
+    after = legalised(model, noted, 1e-5 if kind == "float" else 1e-3)
+    assert noted.blocked or "GlobalAveragePool" not in ops(after)
+    assert broken(after) == [] or noted.blocked

@@ -80,13 +80,6 @@ def test_a_window_of_nothing_but_padding_is_refused():
     assert "nothing but padding" in reason
 
 
-def test_lines_are_pooled_alike():
-    model = pool("MaxPool", (1, 2, 8), "relu", pads=(0, 0), kernel_shape=[3], strides=[2],
-                 ceil_mode=1)  # fmt: skip
-    after = run_pass(PASS, model, tolerance=0)
-    assert ints_attribute(node_of(after, "MaxPool"), "pads") == (0, 1)
-
-
 def test_a_dilation_of_one_element_is_none():
     model = pool("MaxPool", (1, 2, 8, 8), "relu", kernel_shape=[1, 2], strides=[1, 2],
                  dilations=[3, 1])  # fmt: skip
