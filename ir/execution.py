@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.diagnostics import Diagnostic
+from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import in_parallel, shape_tuple
 from dlaconv.ir.graph import drop_unread
@@ -53,6 +55,7 @@ class Executor:
         import onnxruntime
 
         self.inputs = tuple(value.name or "" for value in model.graph.inputs)
+        self._shapes = {value.name or "": value.shape for value in model.graph.inputs}
         self.outputs = (
             tuple(fetch) if fetch is not None else tuple(v.name or "" for v in model.graph.outputs)
         )
@@ -86,17 +89,43 @@ class Executor:
         """Runs one sample (shapes as the graph's inputs) and returns the fetched values.
 
         Raises:
+            ConversionError: if a sample has another shape than the network declares.
             ValueError: if onnxruntime fails.
             MemoryError: if it fails for want of memory.
         """
         if not self.outputs:
             return {}
+        self._require_shapes(feeds)
         used = {name: feeds[name] for name in self.inputs} | self._fed
         try:
             results: Sequence[Any] = self._session.run(list(self.outputs), used)
         except Exception as error:
             raise _failure("onnxruntime fails", error) from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
+
+    def _require_shapes(self, feeds: Mapping[str, np.ndarray]) -> None:
+        found = [
+            _misfit(name, shape, feeds[name].shape)
+            for name, shape in self._shapes.items()
+            if shape is not None and not _fits(feeds[name].shape, shape)
+        ]
+        if found:
+            raise ConversionError(found)
+
+
+def _fits(shape: tuple[int, ...], declared: ir.Shape) -> bool:
+    return len(shape) == len(declared) and all(
+        not isinstance(dim, int) or dim == size for dim, size in zip(declared, shape, strict=True)
+    )
+
+
+def _misfit(name: str, declared: ir.Shape, shape: tuple[int, ...]) -> Diagnostic:
+    return Diagnostic(
+        "DLA310",
+        "contradicting-shapes",
+        f"graph input {name!r} takes {declared}, a sample of it has the shape {list(shape)}",
+        help=f"a sample has a batch of one: --set-shape {name}={','.join(map(str, shape))}",
+    )
 
 
 def _failure(what: str, error: Exception) -> Exception:

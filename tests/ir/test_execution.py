@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.execution import Executor, executable_proto, run, split_samples
 from dlaconv.ir.graph import register_constants
@@ -122,3 +123,21 @@ def test_a_result_beyond_all_memory_is_a_memory_error():
     register_constants(graph, [node])
     with pytest.raises(MemoryError):
         run(ir.Model(graph, ir_version=10), {})
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 4), (3,), (1, 1, 3)])
+def test_a_sample_of_another_shape_is_told_in_terms_of_the_network(shape):
+    executor = Executor(twice_quantised())
+    with pytest.raises(ConversionError) as caught:
+        executor.run({"x": np.zeros(shape, np.float32)})
+    (error,) = caught.value.diagnostics
+    assert error.rule == "DLA310"
+    assert "'x' takes [1,3]" in error.message
+    assert str(list(shape)) in error.message
+    assert "--set-shape x=" in error.help
+
+
+def test_an_open_size_takes_any_sample():
+    model = twice_quantised()
+    model.graph.inputs[0].shape = ir.Shape(["N", 3])
+    assert run(model, {"x": np.ones((5, 3), np.float32)})["coarse"].shape == (5, 3)
