@@ -104,8 +104,9 @@ def even_strides(axes: Iterable[tuple[int, int]]) -> tuple[int, ...]:
     The guide does not speak of strides that differ. Where there is one window its stride is free.
     """
     axes = list(axes)
-    most = max(stride for stride, _ in axes)
-    return tuple(stride if windows > 1 else most for stride, windows in axes)
+    fixed = [stride for stride, windows in axes if windows > 1]
+    free = max(fixed or [stride for stride, _ in axes])
+    return tuple(stride if windows > 1 else free for stride, windows in axes)
 
 
 def windows_of(x: ir.Value, picks: Picks, target: Target) -> list[tuple[int, int, int]] | Blocked:
