@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.graph import input_array, producer
 from dlaconv.ir.passes.legal.clip_by_saturation import clip_by_saturation
 from dlaconv.ir.passes.maps.derive_maps import derive_maps
@@ -150,7 +151,7 @@ def test_maps_get_the_step_and_the_clip_goes(low, steps):
     net = Net(x=[1, 4, 6, 6])
     stored = net.quantize("x", 0.25)
     model = net.model(net.quantize(conv(net, clip(net, conv(net, stored), low)), 0.25))
-    noted = context(calibration={"x": np.full((1, 4, 6, 6), 30, F)})
+    noted = context(calibration=Stacked({"x": np.full((1, 4, 6, 6), 30, F)}))
     after = run_pass(derive_maps, model, noted, tolerance=1.0)
     assert ("Relu" in ops(after)) == (low == 0)
     [(name, ends)] = noted.clips.items()
@@ -166,7 +167,7 @@ def test_a_clip_that_the_data_do_not_reach_wastes_no_bits():
     value = clip(net, conv(net, stored))
     model = net.model(net.quantize(conv(net, value), 2.0**-8))
     data = np.random.default_rng(0).uniform(-0.1, 0.1, (1, 4, 6, 6)).astype(F)
-    noted = context(calibration={"x": data})
+    noted = context(calibration=Stacked({"x": data}))
     after = run_pass(derive_maps, model, noted, feeds={"x": data}, tolerance=0.05)
     node = next(n for n in after.graph if n.outputs[0].name == value)
     assert dialect.quantisation_of(node).scalar_step < 1 / 127
