@@ -43,7 +43,9 @@ def average_pool_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if divisor is None:
         return None
     x = node.inputs[0]
-    if x is None or not exact_divisor(divisor, x, context):
+    if x is None or max(average.window.size) > context.target.conv.map_size[1]:
+        return Blocked("the map is larger than the hardware's")
+    if not exact_divisor(divisor, x, context):
         return Blocked(f"the grid of weight steps does not hold 1/{divisor}")
     pattern, strides = _pattern(average, context.target.conv.kernel[1])
     channels = shape(x)[1]

@@ -29,6 +29,8 @@ from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.target import Target
 
+_MOST_WINDOWS = 1 << 16
+"""Along an axis; no hardware has maps of such a size."""
 _LINE = 3
 """Rank of a map ``[N, C, L]``."""
 
@@ -72,6 +74,8 @@ def average_of(node: ir.Node) -> Average | None:
     if window is None:
         return None
     counts = (shape_of(node.outputs[0]) or ())[2:]
+    if max(counts) > _MOST_WINDOWS:
+        return None
     with_padding = bool(attribute(node, "count_include_pad", 0))
     counted = [tuple(a) for a in values_counted(window, counts, with_padding=with_padding)]
     if any(min(axis) < 1 for axis in counted):

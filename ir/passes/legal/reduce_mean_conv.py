@@ -38,6 +38,8 @@ def reduce_mean_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
         return None
     if len(mean.shape) not in {2, 4}:
         return Blocked("it is no map of rows and columns, and no vector")
+    if max(mean.shape[2:], default=1) > context.target.conv.map_size[1]:
+        return Blocked("the map is larger than the hardware's")
     builder = Builder(node)
     if mean.divisor == 1 or (mean.axes == _SPATIAL):
         value = (

@@ -170,3 +170,22 @@ def test_pools_of_the_hardware_and_of_whole_maps_are_left_alone(change):
     assert "AveragePool" in ops(after)
     assert noted.rewrites == []
     assert noted.blocked == {}
+
+
+def test_a_map_beyond_the_hardware_is_told_without_a_kernel_of_its_size():
+    noted = context()
+    net = Net(x=[1, 1, 1 << 20, 1])
+    y = net.op("AveragePool", "x", kernel_shape=[1 << 19, 1], strides=[1 << 19, 1], pads=[0] * 4)
+    PASS(net.model(y), noted)
+    [[reason]] = noted.blocked.values()
+    assert "larger than" in reason
+
+
+def test_more_windows_than_any_hardware_has_are_not_looked_at():
+    noted = context()
+    net = Net(x=[1, 1, 1 << 20, 1])
+    PASS(
+        net.model(net.op("AveragePool", "x", kernel_shape=[2, 1], strides=[1, 1], pads=[0] * 4)),
+        noted,
+    )
+    assert noted.rewrites == []

@@ -114,3 +114,10 @@ def test_the_grid_of_weights_must_hold_the_inverse_of_quantised_means():
     legalised(network((1, 257, 4, 4), [1], kind="signed"), noted)
     [[reason]] = noted.blocked.values()
     assert "1/257" in reason
+
+
+def test_a_map_beyond_the_hardware_is_told_without_weights_of_its_size():
+    noted = context()
+    PASS(network((1, 1 << 20, 1 << 20, 1), [1, 2]), noted)
+    [[reason]] = noted.blocked.values()
+    assert "larger than" in reason
