@@ -63,7 +63,7 @@ def comparison_text(document: Json) -> str:
                 f"{whole['cosine']:.6f}",
                 f"{alone['max_error']:.4g}",
                 f"{whole['max_error']:.4g}",
-                f"{row['saturated']:.2%}" if row["saturated"] else "",
+                _share(row["saturated"]),
                 worst,
             ]
         )
@@ -78,6 +78,12 @@ def comparison_text(document: Json) -> str:
     if document["unmatched"]:
         ends.append(("not in the source", ", ".join(document["unmatched"])))
     return f"{tables.table(headings, rows)}\n\n{pairs(ends)}"
+
+
+def _share(share: float) -> str:
+    if 0 < share < 0.0001:
+        return "< 0.01%"
+    return f"{share:.2%}" if share else ""
 
 
 def _quality(item: Json) -> str:

@@ -123,6 +123,26 @@ def require_conversion_output(
         require_output(path, sources)
 
 
+def require_separate(path: Path, output: Path, emit: Iterable[str] = ()) -> None:
+    """Sees to it that a further file is none of those that a conversion writes itself.
+
+    Raises:
+        UsageError: if it is the converted file, its report or weights, or a model beside it.
+    """
+    models = [output, *(emitted_at(output, kind) for kind in emit)]
+    taken = [report_of(output), *models, *map(weights_of, models)]
+    if path.suffix == ".onnx" or path.resolve() in [item.resolve() for item in taken]:
+        raise UsageError(
+            Diagnostic(
+                "DLA421",
+                "output-path",
+                "the page of the report would overwrite a model or its report",
+                location=Location(file=str(path)),
+                help="end its name in .html",
+            )
+        )
+
+
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """Gives a temporary folder in ``folder``; its files move there when the block succeeds.

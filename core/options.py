@@ -81,6 +81,7 @@ class Options:
         dump_stages: folder for the model after every pass.
         emit: what else is written, beside the output: ``qdq`` for a twin in standard ONNX with
             QuantizeLinear and DequantizeLinear, ``sim`` for the bit-true simulation as a graph.
+        html: where the report goes as a page, with charts.
 
     Raises:
         UsageError: if an option has a value that it cannot have.
@@ -105,6 +106,7 @@ class Options:
     unsigned_maps: bool = False
     dump_stages: Path | None = None
     emit: Collection[str] = ()
+    html: Path | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -127,6 +129,7 @@ class Options:
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["html"]  # it says nothing about the conversion
         for name in ("target", "dump_stages"):
             values[name] = str(values[name]) if values[name] else None
         given = self.calibrate

@@ -246,6 +246,15 @@ def conversion_options(
             rich_help_panel=_CHECKS,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NET.html",
+            help="Also write the report as a page with charts: QSNR by layer, ranges and "
+            "histograms with their grids, rewrites, findings. It needs no network.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None,
 ) -> Options:
     """Makes the options of a conversion of what the command line says.
 
@@ -291,6 +300,7 @@ def conversion_options(
         unsigned_maps=unsigned_maps,
         dump_stages=dump_stages,
         emit=tuple(dict.fromkeys(kind.value for kind in emit or ())),
+        html=report,
     )
 
 

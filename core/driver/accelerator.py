@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dlaconv.backends.access.model import AccessModel
     from dlaconv.backends.access.rules import CheckResult
-    from dlaconv.driver.verification import Verification
+    from dlaconv.driver.verification import Observer, Verification
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.pipeline import Context
@@ -112,13 +112,20 @@ class AcceleratorPart:
         if found:
             raise InternalError(f"the written file does not read back: {found}")
 
-    def verify(self, reference: ir.Model, inputs: Dataset, described: str) -> Verification:
+    def verify(
+        self,
+        reference: ir.Model,
+        inputs: Dataset,
+        described: str,
+        observe: Observer | None = None,
+    ) -> Verification:
         """Compares every map with the source's.
 
         Args:
             reference: a model that has every map of the part, with its own graph inputs.
             inputs: samples for the reference.
             described: what they are, in words.
+            observe: called for each sample of each map.
         """
         from dlaconv.driver.verification import verify_network
 
@@ -130,6 +137,7 @@ class AcceleratorPart:
             rounding=self.options.rounding,
             activation_order=self.options.activation_order,
             described=described,
+            observe=observe,
         )
         return self.verification
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.driver.calibration import Calibration
+    from dlaconv.driver.html_report import HtmlReport
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.partition import Part
@@ -98,6 +99,7 @@ class _Driver:
     digest: Digest = field(init=False)
     context: Context = field(init=False)
     calibration: Calibration | None = field(init=False)
+    page: HtmlReport | None = field(init=False)
 
     def run(self) -> Conversion:
         from dlaconv.files import require_conversion_output, staging
@@ -108,6 +110,7 @@ class _Driver:
             require_conversion_output(self.output, weights, self.options.emit)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
+        self.page = self._page(weights)
         self.digest = Digest(self.source)
         before = states([self.source, *weights])
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
@@ -137,6 +140,8 @@ class _Driver:
             report = self._report(network, parts, files)
             if folder is not None:
                 self._write_beside(network, parts, files, report, folder)
+            if self.page is not None:
+                self.page.write(report, parts)
             require_unchanged(before)
         return Conversion(
             parts[0].access,
@@ -152,6 +157,18 @@ class _Driver:
         result = action()
         self.timings[name] = round(time.perf_counter() - start, 4)
         return result
+
+    def _page(self, weights: Collection[Path]) -> HtmlReport | None:
+        """The report as a page if that is asked for; it may overwrite nothing of the conversion."""
+        from dlaconv.driver.html_report import HtmlReport
+        from dlaconv.files import require_output, require_separate
+
+        if self.options.html is None:
+            return None
+        require_output(self.options.html, [self.source, *weights])
+        if self.output is not None:
+            require_separate(self.options.html, self.output, self.options.emit)
+        return HtmlReport(self.options.html)
 
     def _note(self, pipeline: Pipeline) -> None:
         self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}
@@ -272,7 +289,8 @@ class _Driver:
         for part in parts:
             given = {stored.name for stored in part.network.inputs} - set(samples.names)
             known = reference if given <= made or network.whole is None else network.whole
-            found = part.verify(known, samples, described)
+            observe = self.page.observer(part) if self.page is not None else None
+            found = part.verify(known, samples, described, observe)
             self.context.diagnostics.extend(found.diagnostics())
 
     def _report(
