@@ -82,11 +82,12 @@ def affine_plan(node: ir.Node, chain: Affine, context: Context) -> Plan | Blocke
 
 def quantised_behind(value: ir.Value) -> bool:
     """True if a value is quantised, at most after operators that keep it."""
-    queue = [value]
+    queue, seen = [value], {value}
     while queue:
         for reader in consumers(queue.pop()):
             if dialect.is_quantize(reader):
                 return True
-            if is_op(reader, *MOVING, *PIPELINED):
+            if is_op(reader, *MOVING, *PIPELINED) and reader.outputs[0] not in seen:
+                seen.add(reader.outputs[0])
                 queue.append(reader.outputs[0])
     return False
