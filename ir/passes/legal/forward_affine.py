@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from dlaconv.ir.blocks import row_blocks
 from dlaconv.ir.graph import attribute, ints_attribute, is_op, producer, shape_of
 from dlaconv.ir.passes.affine import affine_chain, one_per_channel
 from dlaconv.ir.passes.legal.building import Builder
@@ -44,14 +45,15 @@ def forward_affine(node: ir.Node, context: Context) -> Plan | None:
     if offset.any() and any(ints_attribute(node, "pads")):
         return None
     group = int(attribute(node, "group", 1))
-    folded = _scaled_inputs(weights, _by_row(scale, weights, group))
+    folded = _scaled_inputs(weights, scale.reshape(group, -1))
     if folded is None:
         return None
     builder = Builder(node)
     x = found.source
     for move in found.moves:
         x = builder.again(move, x)
-    bias = bias + _weighted(weights, _by_row(offset, weights, group))
+    if offset.any():
+        bias = bias + _weighted(weights, offset.reshape(group, -1))
     builder.op(
         node.op_type,
         [x, builder.weights(folded), builder.constant("bias", bias.astype(np.float32))],
@@ -135,29 +137,34 @@ def _per_input(node: ir.Node, found: _Before) -> tuple[np.ndarray, np.ndarray] |
     return None if scale is None or offset is None else (scale, offset)
 
 
-def _by_row(values: np.ndarray, weights: Weights, group: int) -> np.ndarray:
-    """Numbers ``[I]`` of the input channels, as ``[O, I / group]`` of what each row reads."""
-    each = weights.channels // group
-    rows: np.ndarray = np.repeat(values.reshape(group, -1), each, axis=0)
-    return rows
+def _scaled_inputs(weights: Weights, groups: np.ndarray) -> Weights | None:
+    """Weights times one number per input channel; None if integers would change.
 
-
-def _scaled_inputs(weights: Weights, rows: np.ndarray) -> Weights | None:
-    """Weights times one number per input of each row; None if integers would change."""
-    if (rows == rows[:, :1]).all():
-        return scaled(weights, rows[:, 0])
+    Args:
+        weights: their output channels are the first axis.
+        groups: the numbers by group, ``[groups, I / groups]``.
+    """
+    if (groups == groups[:, :1]).all():
+        return scaled(weights, np.repeat(groups[:, 0], weights.channels // len(groups)))
     if weights.steps is not None:
         return None
-    array = (weights.array * _along_inputs(rows, weights)).astype(weights.array.dtype)
+    array = np.empty_like(weights.array)
+    for rows, block in row_blocks(weights.array):
+        array[rows] = block * _along_rows(groups, rows, weights)
     return replace(weights, array=array) if np.isfinite(array).all() else None
 
 
-def _weighted(weights: Weights, rows: np.ndarray) -> np.ndarray:
-    """The sums ``[O]`` of weights times one number per input of each row."""
-    products = weights.array.astype(np.float64) * _along_inputs(rows, weights)
-    sums: np.ndarray = products.reshape(weights.channels, -1).sum(axis=1)
+def _weighted(weights: Weights, groups: np.ndarray) -> np.ndarray:
+    """The sums ``[O]`` of weights times one number per input channel; arguments as above."""
+    sums = np.empty(weights.channels)
+    for rows, block in row_blocks(weights.array):
+        products = block * _along_rows(groups, rows, weights)
+        sums[rows] = products.reshape(len(block), -1).sum(axis=1)
     return sums if weights.steps is None else sums * weights.steps
 
 
-def _along_inputs(rows: np.ndarray, weights: Weights) -> np.ndarray:
-    return rows.reshape(*rows.shape, *(1,) * (weights.array.ndim - 2))
+def _along_rows(groups: np.ndarray, rows: slice, weights: Weights) -> np.ndarray:
+    """The numbers of the inputs of some rows, in a shape that broadcasts against them."""
+    each = weights.channels // len(groups)
+    found = groups[np.arange(weights.channels)[rows] // each] if len(groups) > 1 else groups
+    return found.reshape(*found.shape, *(1,) * (weights.array.ndim - 2))
