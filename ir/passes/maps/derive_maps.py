@@ -29,6 +29,9 @@ from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.saturation import saturating_clip
 
 _SAME = 1e-6
+_LARGEST = 2.0**100
+"""Beyond it steps of the layers around leave float32."""
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class Use(NamedTuple):
@@ -66,7 +69,7 @@ def derive_maps(model: ir.Model, context: Context) -> None:
             elif np.isfinite(bound := bounds.of(value)).all():
                 steps[value] = _step(max(map(abs, bound)), context)
                 context.bounded.append(value.name or "")
-    missing = [value for value in raw if value not in steps]
+    missing = [value for value in raw if not steps.get(value, np.inf) < _LARGEST]
     if missing:
         raise ConversionError([*context.diagnostics, *(_no_range(v, model) for v in missing)])
     bounded = [value for value in raw if (value.name or "") in context.bounded]
@@ -129,7 +132,8 @@ def _raw(model: ir.Model) -> list[ir.Value]:
 
 def _step(magnitude: float, context: Context) -> float:
     largest = context.target.map_range[1]
-    return float(magnitude) / largest if magnitude > 0 else 1.0 / largest
+    step = float(magnitude) / largest
+    return 1.0 / largest if step < _TINY else step
 
 
 def _covering_step(quantisation: Quantisation, context: Context) -> float:

@@ -4,6 +4,7 @@ import pytest
 
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.layers import network_of
 from dlaconv.ir.passes.maps import MAPS
@@ -140,6 +141,27 @@ def test_map_without_bound_needs_calibration():
         derive_maps(net.model, context())
     assert [item.rule for item in caught.value.diagnostics] == ["DLA205"]
     assert "--calibrate" in caught.value.diagnostics.errors[0].help
+
+
+@pytest.mark.parametrize("value", [3e38, np.inf])
+def test_data_beyond_every_step_is_no_range(value):
+    net = Net(0)
+    net.output(net.conv(net.x))
+    data = Stacked({net.x.name: np.full(net.data.shape, value, np.float32)})
+    with pytest.raises(ConversionError) as caught:
+        derive_maps(net.model, context(calibration=data))
+    assert {item.rule for item in caught.value.diagnostics} == {"DLA205"}
+
+
+def test_data_too_small_for_any_step_is_taken_for_zero():
+    net = Net(0)
+    net.output(net.relu(net.x))
+    data = Stacked({net.x.name: np.full(net.data.shape, 1e-44, np.float32)})
+    derive_maps(net.model, context(calibration=data))
+    steps = [
+        dialect.quantisation_of(n).scalar_step for n in net.model.graph if dialect.is_quantize(n)
+    ]
+    assert all(step == pytest.approx(1 / 127) for step in steps)
 
 
 def test_relu_between_two_equal_quantisers_rounds_once_and_stays_exact():
