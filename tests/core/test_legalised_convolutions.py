@@ -90,6 +90,16 @@ def enlarged(source, factor):
 
 NETWORKS = {
     "dilated_conv": lambda: square(12).conv((3, 3), dilations=[2, 3]).relu().stored(),
+    "dilated_phases": lambda: square(16)
+    .conv((3, 3), dilations=[6, 4], pads=[6, 4, 6, 4])
+    .relu()
+    .stored()
+    .conv((3, 3), dilations=[4, 4])
+    .stored(),
+    "dilated_phases with a cut": lambda: square(15)
+    .conv((3, 3), dilations=[4, 4], pads=[4] * 4)
+    .relu()
+    .stored(),
     "small_depthwise": lambda: square(3).conv((3, 3), group=16, pads=[1] * 4).relu().stored(),
     "grouped_conv": lambda: square(8).conv((3, 3), group=4).relu().stored(),
     "conv_pads": lambda: square(8)

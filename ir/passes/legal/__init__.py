@@ -20,6 +20,7 @@ from dlaconv.ir.passes.legal.conv_pads import conv_pads
 from dlaconv.ir.passes.legal.conv_transpose import conv_transpose
 from dlaconv.ir.passes.legal.depth_to_space import depth_to_space
 from dlaconv.ir.passes.legal.dilated_conv import dilated_conv
+from dlaconv.ir.passes.legal.dilated_phases import dilated_phases
 from dlaconv.ir.passes.legal.flatten_fc import flatten_fc
 from dlaconv.ir.passes.legal.forward_affine import forward_affine
 from dlaconv.ir.passes.legal.global_average import global_average
@@ -102,6 +103,8 @@ LEGALISATIONS: tuple[Legalisation, ...] = (
     space_to_depth,
     resize_nearest,
     conv_transpose,
+    # cheaper than polyphase where a dilation is even
+    dilated_phases,
     # dilations that one kernel cannot hold, too; dilated_conv has the others
     polyphase,
     dilated_conv,
