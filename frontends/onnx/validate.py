@@ -61,11 +61,13 @@ def graph(model: onnx.ModelProto, file: str, private: Collection[str] = ()) -> l
         return [problems.not_onnx(file, "the file holds no graph")]
     checker = _Checker(file, {entry.domain: entry.version for entry in model.opset_import}, model)
     checker.private = frozenset(private)
+    checker.expansion(model)
+    if checker.found:  # thousands of functions need not be looked into
+        return checker.found
     checker.graph(model.graph, ChainMap())
     checker.outputs(model.graph)
     for function in model.functions:
         checker.function(function)
-    checker.expansion(model)
     return checker.found
 
 
