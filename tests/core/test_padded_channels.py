@@ -10,9 +10,13 @@ from onnx import helper
 import dlaconv
 from dlaconv.driver.map_sources import channel_layout
 from dlaconv.options import Options
-from tests.frontends.builders import network, quant, save
+from tests.frontends.builders import QONNX, network, quant, save
 
 SIZE = 6
+
+
+def sign(x, y, step):
+    return helper.make_node("BipolarQuant", [x, step], [y], name=f"sign_{y}", domain=QONNX)
 
 
 class Source:
@@ -118,6 +122,18 @@ def test_padded_outputs_are_told_and_compared_without_the_padding(tmp_path):
     reals = dlaconv.run(target, x, as_float=True)["d"]
     assert integers.shape[1] == 16
     assert np.array_equal(reals, integers[:, :7] * np.float32(ports["d"]["real_step"]))
+
+
+def test_signs_that_are_an_output_keep_every_sign(tmp_path):
+    net = Source()
+    net.quant("x", "q", 2.0**-5)
+    net.nodes.append(sign(net.conv("q", "a", (5, 3, 3, 3)), "s", net.constant("s_s", 0.25)))
+    net.conv("s", "b", (4, 5, 1, 1))
+    conversion = dlaconv.convert(
+        net.save(tmp_path, "s", "b"), tmp_path / "net.dla.onnx", options=Options(samples=8)
+    )
+    rows = {row["name"]: row for row in conversion.report["verification"]["maps"]}
+    assert [rows[name]["accumulated"]["differing"] for name in ("s", "s/padded", "b")] == [0] * 3
 
 
 @pytest.mark.parametrize(

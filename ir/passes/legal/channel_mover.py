@@ -125,6 +125,8 @@ def _stored_grids(value: ir.Value) -> tuple[list[Quantisation], bool]:
         node = producer(stack.pop())
         if node is not None and dialect.is_quantize(node):
             found.append(dialect.quantisation_of(node))
+        elif node is not None and dialect.is_bipolar(node):
+            found.append(Quantisation.of(dialect.step_of(node)))
         elif node is not None and is_op(node, *MOVING, "Relu"):
             sources = node.inputs if is_op(node, "Concat") else node.inputs[:1]
             stack += [source for source in sources if source not in seen]
