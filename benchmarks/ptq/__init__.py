@@ -1,0 +1,1 @@
+"""Post-training quantisation beside other tools: one run, one calibration set, see README.md."""
