@@ -101,3 +101,26 @@ def test_a_global_average_of_eight_by_eight_is_a_sum(tmp_path):
     assert "global_average_sum" in used
     rows = conversion.report["verification"]["outputs"].values()
     assert [row["differing"] for row in rows] == [0]
+
+
+def test_an_activation_behind_a_pool_is_that_of_the_layer_before(tmp_path):
+    """relu(max_pool(conv(x))), as PyTorch's examples have it: one rounding, no further layer."""
+    given = {
+        "w": random(CHANNELS, CHANNELS, 3, 3, seed=1, spread=0.2), "ws": np.float32(WEIGHT),
+        "ms": np.float32(MAP),
+    }  # fmt: skip
+    window_ = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    made = [
+        quant("x", "xq"),
+        quant("w", "wq", "ws"),
+        ("Conv", ["xq", "wq"], ["c"]),
+        ("MaxPool", ["c"], ["p"], window_),
+        ("Relu", ["p"], ["r"]),
+        quant("r", "y", "ms"),
+    ]
+    model = network(made, parameters(scale=STEP) | given, {"x": [1, CHANNELS, SIZE, SIZE]})
+    conversion = dlaconv.convert(save(tmp_path, model), tmp_path / "n.dla.onnx", frontend="qonnx")
+    report = conversion.report
+    assert [row["differing"] for row in report["verification"]["outputs"].values()] == [0]
+    assert [r["name"] for r in report["rewrites"]] == ["max_pool_padding"]
+    assert {row["class"] for row in report["tensors"] if row["kind"] == "map"} == {"exact"}
