@@ -136,6 +136,19 @@ def test_clips_that_no_map_does_are_the_hosts(tmp_path):
     assert "alike" in host["reason"]
 
 
+def test_a_clip_in_front_of_a_host_part_is_done_by_the_accelerator(tmp_path):
+    net = Source(tmp_path)
+    net.constants.append(numpy_helper.from_array(np.array(1, np.int64), "axis"))
+    summed = net.op("CumSum", net.clip(net.conv("x", 3, gain=2.0)), "axis")
+    net.conv(summed, gain=0.2)
+    conversion = net.convert(net.nodes[-1].output[0], partition=True)
+    assert [host["op"] for host in conversion.report["host"]] == ["CumSum"]
+    assert net.written() == ["Conv", "Relu", "Conv"]
+    [got] = dlaconv.run_chain(tmp_path / "net.dla.json", {"x": net.data}).values()
+    [wanted] = net.wanted()
+    assert decibels(wanted, got) > 25
+
+
 def test_hard_swish_is_recognised_and_runs(tmp_path):
     net = Source(tmp_path)
     x = net.conv("x", 3)
