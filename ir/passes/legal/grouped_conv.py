@@ -21,7 +21,8 @@ def grouped_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     Identity: Output channel o of group g sums over the input channels of g only. A dense kernel
     that holds the same weights there and zeros everywhere else has the same sum.
 
-    Conditions: The weights are constants. A depth-wise convolution with one filter per channel
+    Conditions: The weights are constants, and the dense layer has no more channels than the
+    hardware's. A depth-wise convolution with one filter per channel
     stays: the hardware has it.
 
     Cost: (groups - 1) times the multiplications of the layer.
@@ -36,6 +37,9 @@ def grouped_conv(node: ir.Node, context: Context) -> Plan | Blocked | None:
     outputs, inputs = weights.array.shape[:2]
     if group == shape[1] == outputs:
         return None
+    most = context.target.conv.channels[1]
+    if max(shape[1], outputs) > most:
+        return Blocked(f"a dense layer of {shape[1]} channels in and {outputs} out exceeds {most}")
     dense = block_diagonal(weights.array, group)
     builder = Builder(node)
     builder.conv(

@@ -77,6 +77,19 @@ def test_computed_weights_are_told_and_left_alone():
     assert "no constants" in noted.blocked[y][0]
 
 
+def test_a_dense_layer_beyond_the_hardware_is_not_built():
+    channels = 4096  # dense weights would take 128 MB
+    net = Net(x=[1, channels, 4, 4])
+    y = net.op(
+        "Conv", "x", np.ones((2 * channels, 1, 1, 1), np.float32), kernel_shape=[1, 1],
+        strides=[1, 1], pads=[0] * 4, dilations=[1, 1], group=channels,
+    )  # fmt: skip
+    noted = context()
+    after = run_pass(grouped_conv.as_pass(), net.model(y), noted)
+    assert ops(after) == ["Conv"]
+    assert "4096 channels in and 8192 out exceeds 2048" in noted.blocked[y][0]
+
+
 @pytest.mark.parametrize("mode", ["off", "exact"])
 def test_nothing_is_rewritten_without_legalisation(mode):
     after = run_pass(grouped_conv.as_pass(), network(2, 2, 2), context(legalise=mode))
