@@ -1,8 +1,9 @@
 """dlaconv: from a quantised network to the fixed-point ONNX of the ACCESS DLA.
 
 The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and `strip`, and for
-looking into networks `show`, `dump`, `compare` and `validate`; `hookimpl` marks the functions of a
-plugin. Everything is imported on first use, so that ``import dlaconv`` costs nothing.
+looking into networks `show`, `dump`, `compare`, `validate` and `sensitivity`; `hookimpl` marks the
+functions of a plugin. Everything is imported on first use, so that ``import dlaconv`` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv import lazy_imports
 
 if TYPE_CHECKING:
-    from dlaconv.analysis import compare, dump, show, validate
+    from dlaconv.analysis import compare, dump, sensitivity, show, validate
     from dlaconv.api import check, convert, load, run, run_chain, strip, verify
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Options
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "run",
     "run_chain",
+    "sensitivity",
     "show",
     "strip",
     "validate",
@@ -51,6 +53,7 @@ _HOME = {
     "load": "dlaconv.api",
     "run": "dlaconv.api",
     "run_chain": "dlaconv.api",
+    "sensitivity": "dlaconv.analysis",
     "show": "dlaconv.analysis",
     "strip": "dlaconv.api",
     "validate": "dlaconv.analysis",

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.comparing import Compared
     from dlaconv.driver.dumping import Dumped
+    from dlaconv.driver.sensitivity import Sensitivity
     from dlaconv.driver.showing import Shown
     from dlaconv.driver.validating import Validated
+    from dlaconv.options import Options
 
 
 @no_numeric_warnings()
@@ -205,6 +207,36 @@ def validate(
         activation_order=activation_order,
         target=_path(target),
         plugins=plugins or Plugins(),
+    )
+
+
+@no_numeric_warnings()
+def sensitivity(
+    source: PathLike,
+    *,
+    options: Options,
+    frontend: str | None = None,
+    plugins: Plugins | None = None,
+) -> Sensitivity:
+    """Ranks the layers of a network by the error that quantising them causes at its outputs.
+
+    Each layer is tried twice: quantised alone, in a network of floating point, and as the only one
+    in floating point. All that is quantised is computed bit by bit.
+
+    Args:
+        source: the network.
+        options: how it would be converted; ``calibrate`` is needed, ``samples`` of it are tried at
+            most, fewer where that would take more than 4 * 10^11 multiplications.
+        frontend: format of the source; recognised if None.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UserError: if the network cannot be read or converted.
+    """
+    from dlaconv.driver.sensitivity import rank_layers
+
+    return rank_layers(
+        require_file(Path(source)), options, frontend=frontend, plugins=plugins or Plugins()
     )
 
 

@@ -126,6 +126,36 @@ def accuracy_text(document: Json) -> str:
     return f"{text}\n\n{pairs(ends)}"
 
 
+def sensitivity_text(document: Json) -> str:
+    """The layers of a network, the most sensitive ones first."""
+    everything = document["everything"]["noise"]
+    rows = [
+        [
+            row["layer"],
+            row["op"],
+            _noise(row["only"]),
+            _noise(row["all_but"]),
+            f"{row['only']['noise'] / everything:.1%}"
+            if everything and row["only"]["noise"] is not None
+            else "",
+        ]
+        for row in document["layers"]
+    ]
+    headings = ["layer", "operator", "quantised alone", "all but it", "noise of the whole"]
+    count = document["samples"]
+    ends = [
+        ("everything quantised", f"{_noise(document['everything'])} at the outputs"),
+        ("tried on", f"{count} sample{'' if count == 1 else 's'} of {document['data']}"),
+    ]
+    return f"{tables.table(headings, rows)}\n\n{pairs(ends)}"
+
+
+def _noise(error: Json) -> str:
+    if error["qsnr_db"] is None:
+        return "exact" if error["noise"] == 0 else "no signal"
+    return f"{error['qsnr_db']:.1f} dB"
+
+
 def _layers(part: Json, *, quantisation: bool) -> str:
     headings = ["layer", "operator", "shape", "parameters", "multiplications"]
     rows = [[item["name"], "input", _shape(item["shape"]), "", ""] for item in part["inputs"]]

@@ -18,7 +18,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlaconv.commands import compare, convert, dump, inspection, prove, show, strip, validate
+from dlaconv.commands import (
+    compare,
+    convert,
+    dump,
+    inspection,
+    prove,
+    sensitivity,
+    show,
+    strip,
+    validate,
+)
 from dlaconv.commands.command import (
     Command,
     Debug,
@@ -163,7 +173,7 @@ def built_in_commands(plugins: Plugins) -> list[Command]:
             owner.note(f"frontend {name!r}: {error}")
             continue
         found.append(command)
-    fixed = (convert, strip, show, inspection, prove, compare, dump, validate)
+    fixed = (convert, strip, show, inspection, prove, compare, dump, validate, sensitivity)
     return [*found, *(command for module in fixed for command in module.commands())]
 
 

@@ -203,14 +203,18 @@ class ChainRunner:
         self._links = [(link, prepared(link)) for link in chain.links]
         self.shapes = self._shapes()
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    def run(self, feeds: Mapping[str, np.ndarray], start: int = 0) -> Arrays:
         """Runs one sample from the graph inputs on; see `__init__` for what it returns.
+
+        Args:
+            feeds: real values, or integers, of the graph inputs.
+            start: the first part to run; the values between the parts before are fed, too.
 
         Raises:
             UnreadableError: if a part does not return what the report says.
         """
         values, found = dict(feeds), Arrays()
-        for link, runner in self._links:
+        for link, runner in self._links[start:]:
             got = runner.run({name: values[name] for name in runner.shapes})
             reals = runner.reals(got) if isinstance(runner, HardwareRunner) else got
             if missing := [name for name in link.outputs if name not in reals]:
@@ -223,9 +227,14 @@ class ChainRunner:
         return found if self._fetch == "all" else values
 
     @property
+    def parts(self) -> list[Runner]:
+        """The parts in the order in which they run."""
+        return [part for _, part in self._links]
+
+    @property
     def hardware(self) -> list[HardwareRunner]:
         """The parts that the accelerator runs."""
-        return [part for _, part in self._links if isinstance(part, HardwareRunner)]
+        return [part for part in self.parts if isinstance(part, HardwareRunner)]
 
     @property
     def static_shapes(self) -> dict[str, tuple[int, ...]]:

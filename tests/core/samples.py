@@ -271,6 +271,25 @@ COMPARE = {
     "unmatched": ["relu_2"],
 }
 
+_ERROR = {"noise": 0.001, "qsnr_db": 30.0}
+
+SENSITIVITY = {
+    "dlaconv": "0.1.0",
+    "source": "net.onnx",
+    "data": "x.npz",
+    "samples": 4,
+    "everything": _ERROR,
+    "layers": [
+        {
+            "name": "logits",
+            "layer": "fc",
+            "op": "Gemm",
+            "only": _ERROR,
+            "all_but": {"noise": None, "qsnr_db": None},
+        }
+    ],
+}
+
 VALIDATE = {
     "dlaconv": "0.1.0",
     "converted": "net.dla.onnx",

@@ -19,6 +19,7 @@ DOCUMENTS = {
     "diagnostics": samples.FAILURE,
     "dump": samples.DUMP,
     "report": samples.REPORT,
+    "sensitivity": samples.SENSITIVITY,
     "show": samples.SHOW,
     "strip": samples.STRIP,
     "validate": samples.VALIDATE,
