@@ -20,6 +20,7 @@ ROUNDINGS = (
 )  # fmt: skip
 EMITTED = ("qdq", "sim")
 LEGALISE = ("off", "exact", "all")
+RANGES = ("auto", "minmax", "percentile", "mse", "kl")
 RANDOM = "random"
 """What ``calibrate`` is for random inputs."""
 
@@ -30,6 +31,7 @@ _CHOICES = {
     "rounding": ROUNDINGS,
     "activation_order": ACTIVATION_ORDERS,
     "legalise": LEGALISE,
+    "ranges": RANGES,
 }
 
 
@@ -65,6 +67,12 @@ class Options:
             keep their scale: an ``.npz`` or ``.npy``, a folder of pictures, ``"random"``, or any
             iterable of arrays, or of mappings from graph inputs to arrays.
         images: what is done to pictures.
+        ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
+            ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses.
+        calibration_cache: keeps what was seen on the data, so that converting the same network
+            with other options does not run it again.
+        optimise: how long better scales are searched for by the error of the network's output: 0
+            not at all, 1 for seconds, 2 for minutes.
         shapes: shapes of graph inputs that the source leaves open.
         legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, which
             change no integer of a quantised network, or ``all``, approximate ones too.
@@ -93,6 +101,9 @@ class Options:
     convention: str = "guide"
     calibrate: str | Path | Iterable[Any] | None = None
     images: Preprocessing = field(default_factory=Preprocessing)
+    ranges: str = "auto"
+    calibration_cache: Path | None = None
+    optimise: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     legalise: str = "exact"
     pad_outputs: bool = False
@@ -111,6 +122,7 @@ class Options:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             require_choice(name, getattr(self, name), allowed)
+        require_choice("optimise", str(self.optimise), ("0", "1", "2"))
         for kind in self.emit:
             require_choice("emit", kind, EMITTED)
         if self.images.preset is not None:
@@ -130,7 +142,7 @@ class Options:
         """The options as JSON values, for the report."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["html"]  # it says nothing about the conversion
-        for name in ("target", "dump_stages"):
+        for name in ("target", "calibration_cache", "dump_stages"):
             values[name] = str(values[name]) if values[name] else None
         given = self.calibrate
         if given is not None:

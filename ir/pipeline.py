@@ -15,6 +15,7 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import DlaconvError, InternalError
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.dataset import Dataset
+from dlaconv.ir.calibration.observe import Store
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.records import TensorRecord
@@ -72,6 +73,13 @@ class Context:
             keeps the source's integers there too.
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
         calibration: samples of the graph inputs, None without ``--calibrate``.
+        ranges: how much of what data show a map covers, see `dlaconv.ir.calibration.ranges`.
+        store: keeps what was seen on calibration data for the next conversion.
+        optimise: how long to search for better steps by the network's output: 0 not at all, 1 for
+            seconds, 2 for minutes.
+        covers: by name of the unrounded value, the magnitude to cover by every method that
+            ``auto`` chooses from.
+        observed: some values of maps on calibration data, by name of the unrounded value.
         rounding: how the hardware rounds.
         legalise: which rewrites make operators fit the hardware: ``off``, ``exact`` ones, ``all``.
         pad_outputs: pads the channels of graph outputs, too.
@@ -105,6 +113,11 @@ class Context:
     io: str = "pin"
     convention: str = "guide"
     calibration: Dataset | None = None
+    ranges: str = "auto"
+    store: Store | None = None
+    optimise: int = 1
+    covers: dict[str, dict[str, float]] = field(default_factory=dict)
+    observed: dict[str, np.ndarray] = field(default_factory=dict)
     rounding: Rounding = Rounding.HALF_EVEN
     legalise: str = "exact"
     pad_outputs: bool = False

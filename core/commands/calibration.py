@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -28,6 +29,16 @@ class PresetName(enum.StrEnum):
     CAFFE = "caffe"
     UNIT = "unit"
     RAW = "raw"
+
+
+class RangeMethod(enum.StrEnum):
+    """``--ranges``."""
+
+    AUTO = "auto"
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    KL = "kl"
 
 
 class LayoutName(enum.StrEnum):
@@ -99,6 +110,33 @@ Layout = Annotated[
     LayoutName | None,
     typer.Option(
         help="Order of the network's input; told from its shape unless given.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Ranges = Annotated[
+    RangeMethod,
+    typer.Option(
+        help="How much of what the samples show a map covers: minmax all, percentile 99.99 %, mse "
+        "and kl what loses least; auto chooses.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz",
+        help="Keep what is seen on the samples here: the same network on the same samples is not "
+        "run again.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Optimise = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2,
+        help="Search for scales by the error of the network's output: 0 not at all, 1 for seconds, "
+        "2 for minutes.",
         rich_help_panel=CALIBRATION,
     ),
 ]

@@ -162,6 +162,9 @@ def conversion_options(
     resize: calibration.Resize = None,
     crop: calibration.Crop = None,
     layout: calibration.Layout = None,
+    ranges: calibration.Ranges = calibration.RangeMethod.AUTO,
+    calibration_cache: calibration.Cache = None,
+    optimise: calibration.Optimise = 1,
     set_shape: SetShape = None,
     unsigned_maps: Annotated[
         bool,
@@ -261,7 +264,7 @@ def conversion_options(
     Raises:
         UsageError: if options contradict each other or cannot be read; all of them are named.
     """
-    from dlaconv.options import Options
+    from dlaconv.options import RANDOM, Options
 
     problems = Diagnostics()
     if scale_policy is not Policy.ABSORB and io is Io.ABSORB:
@@ -285,8 +288,11 @@ def conversion_options(
         policy=scale_policy.value,
         io=io.value,
         convention=scale_convention.value,
-        calibrate=calibrate,
+        calibrate=Path(calibrate) if calibrate and calibrate != RANDOM else calibrate,
         images=images,
+        ranges=ranges.value,
+        calibration_cache=calibration_cache,
+        optimise=optimise,
         shapes=shapes,
         legalise=legalise.value,
         pad_outputs=pad_outputs,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dlaconv.driver.html_report import HtmlReport
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
+    from dlaconv.ir.calibration.observe import Store
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context, Pipeline
     from dlaconv.ir.target import Target
@@ -182,6 +183,9 @@ class _Driver:
         return Context(
             target=target,
             calibration=calibration,
+            ranges=options.ranges,
+            store=self._store(),
+            optimise=options.optimise,
             diagnostics=Diagnostics(self.imported.diagnostics),
             shapes=options.shapes,
             policy=options.policy,
@@ -202,6 +206,12 @@ class _Driver:
             return None
         self.imported.diagnostics.extend(self.calibration.diagnostics)
         return self.calibration.data
+
+    def _store(self) -> Store | None:
+        from dlaconv.driver.calibration_cache import CalibrationCache
+
+        path = self.options.calibration_cache
+        return None if path is None else CalibrationCache(path)
 
     def _legal(self) -> tuple[Pipeline, CutNetwork]:
         """Rewrites the network for the hardware, and cuts it if it must be."""

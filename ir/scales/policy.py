@@ -9,9 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.calibration.effort import affordable
+from dlaconv.ir.calibration.ranges import methods
 from dlaconv.ir.calibration.samples import observed_values
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.scales.cost import Samples
+from dlaconv.ir.scales.coverage import cover
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.groups import Group, Grouping
 from dlaconv.ir.scales.refine import refine
@@ -25,8 +27,12 @@ from dlaconv.ir.scales.solver import (
     solve_least_error,
     solve_nearest,
 )
+from dlaconv.ir.scales.trial import Trial
 from dlaconv.ir.scales.weights import LinearScaling, ScaledWeights, keep_integers
 from dlaconv.ir.target import Target
+
+_UNSEEN = 10 ** (0.3 / 10)
+"""What a range that clips must gain over one that does not: data that were not seen clip more."""
 
 WeightScaling = Callable[
     [np.ndarray, np.ndarray | None, np.ndarray | None, LinearScaling, Target, WeightGrid],
@@ -60,13 +66,27 @@ def policy_of(context: Context) -> Policy:
 
 
 def _absorb(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
+    trial = Trial(model, grouping, context)
+    choice = methods(context.ranges) if context.covers else ()
+    if len(choice) > 1 and trial.left > len(choice):
+        errors = {}
+        for method in choice:
+            cover(grouping, context, method)
+            plan, _, _ = _solved(model, grouping, context)
+            errors[method] = trial.error(plan) * (1.0 if method == "minmax" else _UNSEEN)
+        cover(grouping, context, min(errors, key=errors.__getitem__))
+    plan, contested, observed = _solved(model, grouping, context)
+    return refine(trial, grouping, plan, contested, observed, context)
+
+
+def _solved(
+    model: ir.Model, grouping: Grouping, context: Context
+) -> tuple[Plan, list[Group], Samples]:
+    """The plan by the errors of maps, the groups that cannot stay exact, and what was seen."""
     needy = needs_samples(grouping, context.target, calibrated=context.calibration is not None)
-    if not needy:
-        return solve(grouping, context.target, {})
-    observed = _observed(model, needy, context)
+    observed = _observed(model, needy, context) if needy else {}
     plan = solve(grouping, context.target, observed)
-    contested = [group for group in needy if shared(group)]
-    return refine(model, grouping, plan, contested, observed, context)
+    return plan, [group for group in needy if shared(group)], observed
 
 
 def _nearest(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
@@ -86,7 +106,8 @@ def _observed(model: ir.Model, groups: list[Group], context: Context) -> Samples
     names = [variable.unrounded for group in groups for variable in group.maps]
     assert context.inputs is not None
     data = context.inputs if context.calibration else affordable(model, context.inputs)
-    return observed_values(model, data, names)
+    known = {name: context.observed[name] for name in names if name in context.observed}
+    return known | observed_values(model, data, [name for name in names if name not in known])
 
 
 POLICIES = {

@@ -250,6 +250,12 @@ def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
     return unique
 
 
+def plan_at(item: StepClass, step: float, error: float) -> GroupPlan:
+    """The plan of a group of one free step class with any real step."""
+    base = _fraction(step)
+    return GroupPlan(base, {item: round(math.log2(step / base))}, error)
+
+
 def _fraction(step: float) -> float:
     """The step divided by its nearest power of two."""
     return step / 2.0 ** round(math.log2(step))

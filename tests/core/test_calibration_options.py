@@ -9,6 +9,7 @@ import dlaconv
 from dlaconv.cli import run
 from dlaconv.commands.calibration import preprocessing_of
 from dlaconv.diagnostics import Diagnostics
+from dlaconv.errors import ConversionError, UnreadableError
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
 
@@ -109,3 +110,48 @@ def test_numbers_ratios_and_sizes_are_read():
 ])  # fmt: skip
 def test_what_cannot_be_read_is_said(option, text):
     assert read(**{option: text})[1] == ["DLA336"]
+
+
+def test_a_cache_gives_the_same_scales_without_another_run(source, tmp_path, monkeypatch):
+    np.save(tmp_path / "d.npy", RNG.normal(size=(6, 3, 8, 8)))
+    cache = tmp_path / "seen.npz"
+    options = Options(
+        calibrate=tmp_path / "d.npy", calibration_cache=cache, verify=False, optimise=0
+    )
+    first = dlaconv.convert(source, frontend="onnx", options=options).report
+    written = cache.read_bytes()
+    monkeypatch.setattr("dlaconv.ir.calibration.observe.Executor", None)
+    again = dlaconv.convert(source, frontend="onnx", options=options)
+    assert again.report["tensors"] == first["tensors"]
+    assert cache.read_bytes() == written
+
+
+def test_a_cache_that_is_none_is_refused(source, tmp_path):
+    np.save(tmp_path / "d.npy", RNG.normal(size=(6, 3, 8, 8)))
+    (tmp_path / "seen.npz").write_bytes(b"something else")
+    options = Options(calibrate=tmp_path / "d.npy", calibration_cache=tmp_path / "seen.npz")
+    with pytest.raises(UnreadableError) as caught:
+        dlaconv.convert(source, frontend="onnx", options=options)
+    assert {item.rule for item in caught.value.diagnostics} == {"DLA431"}
+
+
+def test_percentile_gives_an_input_with_an_outlier_a_finer_step(source, tmp_path):
+    data = RNG.normal(size=(100, 3, 8, 8))
+    data[0, 0, 0, 0] = 3e3  # 1 of 19,200 values
+    np.save(tmp_path / "d.npy", data)
+    exponents = {}
+    for ranges in ("minmax", "percentile"):
+        options = Options(calibrate=tmp_path / "d.npy", ranges=ranges, verify=False)
+        report = dlaconv.convert(source, frontend="onnx", options=options).report
+        [row] = [row for row in report["tensors"] if row["layer"] == "x" or row["name"][0] == "x"]
+        exponents[ranges] = row["target"]["exponent"]
+    assert exponents["minmax"] >= 4
+    assert exponents["percentile"] <= -4
+
+
+def test_a_float_network_without_data_gets_one_diagnostic_of_all_its_maps(source):
+    with pytest.raises(ConversionError) as caught:
+        dlaconv.convert(source, frontend="onnx")
+    [found] = [item for item in caught.value.diagnostics if item.rule == "DLA205"]
+    assert "'x', 'y'" in found.message
+    assert "--calibrate" in found.help

@@ -11,9 +11,11 @@ from dlaconv import __version__, hookimpl
 from dlaconv.cli import built_in_commands, run
 from dlaconv.commands.command import is_argument
 from dlaconv.frontends import Frontend, Imported
+from dlaconv.ir.calibration.ranges import METHODS
 from dlaconv.ir.rounding import Rounding
-from dlaconv.options import ACTIVATION_ORDERS, CONVENTIONS, IO_MODES, POLICIES, Options
+from dlaconv.options import ACTIVATION_ORDERS, CONVENTIONS, IO_MODES, POLICIES, RANGES, Options
 from dlaconv.plugins import Plugin, Plugins
+from dlaconv.preprocessing import LAYOUTS, PRESETS, Preprocessing
 from tests.core import samples
 from tests.core.test_schemas import validate
 
@@ -44,6 +46,9 @@ def test_every_shared_option_arrives(dlaconv, driver, toy, tmp_path):
         *["--calibrate", "data.npz", "--set-shape", "x=1,3,8,8", "--set-shape", "a=b=2"],
         *["--allow-violations", "--samples", "7", "--seed", "3", "--rounding", "half-up"],
         *["--activation-order", "after-clamp", "--unsigned-maps", "--dump-stages", "stages"],
+        *["--preset", "tf", "--mean", "1,2,3", "--std", "2", "--scale", "0.5", "--bgr"],
+        *["--resize", "9", "--crop", "8x7", "--layout", "nhwc", "--ranges", "kl"],
+        *["--calibration-cache", "seen.npz", "--optimise", "2"],
     )
     assert shown.code == 0
     assert driver.calls[0][1][3] == Options(
@@ -60,14 +65,21 @@ def test_every_shared_option_arrives(dlaconv, driver, toy, tmp_path):
         activation_order="after-clamp",
         unsigned_maps=True,
         dump_stages=Path("stages"),
+        images=Preprocessing("tf", (1.0, 2.0, 3.0), (2.0,), 0.5, True, (9,), (8, 7), "nhwc"),
+        ranges="kl",
+        calibration_cache=Path("seen.npz"),
+        optimise=2,
     )
     dlaconv("from-toy", toy, "-o", tmp_path / "out", "--no-verify", "--io", "absorb")
     assert driver.calls[1][1][3] == Options(verify=False, io="absorb")
 
 
 def test_the_choices_are_those_of_the_driver():
-    from dlaconv.commands import options
+    from dlaconv.commands import calibration, options
 
+    assert tuple(calibration.PresetName) == PRESETS
+    assert tuple(calibration.LayoutName) == LAYOUTS
+    assert tuple(calibration.RangeMethod) == RANGES == METHODS
     assert tuple(options.Policy) == POLICIES
     assert tuple(options.Io) == IO_MODES
     assert tuple(options.Convention) == CONVENTIONS

@@ -11,7 +11,9 @@ from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import IntervalBounds
-from dlaconv.ir.calibration.minmax import observed_magnitudes
+from dlaconv.ir.calibration.dataset import Dataset
+from dlaconv.ir.calibration.observe import observe
+from dlaconv.ir.calibration.ranges import covered, methods
 from dlaconv.ir.graph import (
     bypass,
     consumers,
@@ -32,6 +34,8 @@ _SAME = 1e-6
 _LARGEST = 2.0**100
 """Beyond it steps of the layers around leave float32."""
 _TINY = float(np.finfo(np.float32).tiny)
+_NAMED = 5
+"""Maps that a diagnostic names."""
 
 
 class Use(NamedTuple):
@@ -58,8 +62,7 @@ def derive_maps(model: ir.Model, context: Context) -> None:
         return
     steps: dict[ir.Value, float] = {}
     if context.calibration is not None:
-        observed = observed_magnitudes(model, context.calibration, [v.name or "" for v in raw])
-        steps = {value: _step(observed[value.name or ""], context) for value in raw}
+        steps = _observed_steps(model, raw, context.calibration, context)
     else:
         bounds = IntervalBounds()
         for value in raw:
@@ -71,7 +74,7 @@ def derive_maps(model: ir.Model, context: Context) -> None:
                 context.bounded.append(value.name or "")
     missing = [value for value in raw if not steps.get(value, np.inf) < _LARGEST]
     if missing:
-        raise ConversionError([*context.diagnostics, *(_no_range(v, model) for v in missing)])
+        raise ConversionError([*context.diagnostics, _no_range(missing, model)])
     bounded = [value for value in raw if (value.name or "") in context.bounded]
     if bounded:
         names = ", ".join(repr(value.name) for value in bounded)
@@ -128,6 +131,28 @@ def _raw(model: ir.Model) -> list[ir.Value]:
         for value in found
         if raw_uses(value) or (value.is_graph_output() and not value.is_graph_input())
     ]
+
+
+def _observed_steps(
+    model: ir.Model, raw: list[ir.Value], data: Dataset, context: Context
+) -> dict[ir.Value, float]:
+    """Steps of values as ``context.ranges`` asks; keeps some of what was seen for the solver."""
+    seen = observe(model, data, [value.name or "" for value in raw], context.store)
+    largest = context.target.map_range[1]
+    steps = {}
+    for value in raw:
+        name = value.name or ""
+        after = name if value.is_graph_input() else _unrounded(name)
+        histogram = seen[name].histogram
+        context.observed[after] = seen[name].values
+        context.covers[after] = {m: covered(histogram, m, largest) for m in methods(context.ranges)}
+        steps[value] = _step(next(iter(context.covers[after].values())), context)
+    return steps
+
+
+def _unrounded(name: str) -> str:
+    """What the value of a map is called before it is rounded."""
+    return f"{name}/unrounded"
 
 
 def _step(magnitude: float, context: Context) -> float:
@@ -196,7 +221,7 @@ def _quantise(value: ir.Value, step: float, context: Context) -> None:
     if value.is_graph_output():
         _move_output(value, result)
     if not value.is_graph_input():
-        value.name, result.name = f"{name}/unrounded", name
+        value.name, result.name = _unrounded(name), name
     context.derived.add(result.name or "")
 
 
@@ -208,12 +233,16 @@ def _move_output(old: ir.Value, new: ir.Value) -> None:
             graph.outputs[index] = new
 
 
-def _no_range(value: ir.Value, model: ir.Model) -> Diagnostic:
+def _no_range(values: list[ir.Value], model: ir.Model) -> Diagnostic:
+    """One diagnostic for the whole network: in a float one every map lacks a range."""
+    named = ", ".join(repr(value.name) for value in values[:_NAMED])
+    more = f" and {len(values) - _NAMED} more" if len(values) > _NAMED else ""
     return Diagnostic(
         "DLA205",
         "unknown-range",
-        f"the source does not quantise {value.name!r} and nothing bounds its values",
-        location=provenance.location(producer(value), model),
-        help="give sample inputs with --calibrate data.npz",
+        f"the source does not quantise {named}{more}, and nothing bounds "
+        f"{'their' if len(values) > 1 else 'its'} values",
+        location=provenance.location(producer(values[0]), model),
+        help="give sample inputs with --calibrate: a folder of pictures or an .npz",
         notes=("every map on the hardware has 8 bits, so its range must be known",),
     )

@@ -68,7 +68,7 @@ def test_a_map_of_an_input_quantised_twice_is_not_called_exact(bits, fidelity):
     assert rows[fine.name].fidelity is Fidelity.EXACT
     assert rows[coarse.name].fidelity is fidelity
     assert "the source quantises x" in rows[coarse.name].note
-    widest = max(float(np.abs(array).max()) for array in context.inputs.values())
+    widest = max(float(np.abs(array).max()) for array in context.inputs.arrays.values())
     assert (widest > 2.01) == (bits == 8)  # inputs go as far as the source sees them
 
 

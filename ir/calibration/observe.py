@@ -1,0 +1,156 @@
+"""One pass over calibration data for every map whose range must be known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.calibration.dataset import Dataset
+from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
+from dlaconv.ir.execution import Executor
+
+_VALUES = 1 << 16
+"""Values of a map that are kept."""
+_FIELDS = {
+    "ends": (np.float64, 3), "zeros": (np.int64, 1), "counts": (np.int64, BINS),
+    "sizes": (np.int64, 1),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of one map.
+
+    Attributes:
+        histogram: of all values.
+        values: some of them, flat, from every sample.
+    """
+
+    histogram: Histogram
+    values: np.ndarray
+
+
+class Store(Protocol):
+    """Keeps arrays from one conversion to the next."""
+
+    def get(self, key: str) -> Mapping[str, np.ndarray] | None:
+        """What was put under a key, None if nothing was."""
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps arrays under a key."""
+
+
+def observe(
+    model: ir.Model, data: Dataset, names: Sequence[str], store: Store | None = None
+) -> dict[str, Observation]:
+    """Runs a model on data and gathers what its values are; one sample at a time in memory.
+
+    Args:
+        model: a model of any stage.
+        data: samples of its inputs.
+        names: values of the model.
+        store: has what was seen before by the same model on the same data.
+    """
+    names = list(dict.fromkeys(names))
+    key = ""
+    if store is not None:
+        key = _key(model, data, names)
+        known = _unpacked(store.get(key), names)
+        if known is not None:
+            return known
+    histograms = {name: Histogram() for name in names}
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    share = max(1, _VALUES // max(1, len(data)))
+    executor = Executor(model, names, optimise=not _rounds(model))
+    for feeds in data:
+        for name, array in executor.run(feeds).items():
+            histograms[name].add(array)
+            flat = array.reshape(-1)
+            kept[name].append(flat[:: stride(flat.size, share)].copy() if flat.size else flat)
+    found = {name: Observation(histograms[name], _joined(kept[name])) for name in names}
+    if store is not None:
+        store.put(key, _packed(found))
+    return found
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def _rounds(model: ir.Model) -> bool:
+    """True if a value is rounded somewhere, which onnxruntime's optimiser may move."""
+    return any(dialect.is_quantize(node) or dialect.is_bipolar(node) for node in model.graph)
+
+
+def _key(model: ir.Model, data: Dataset, names: Sequence[str]) -> str:
+    """A hash of everything that an observation depends on."""
+    text = f"{model_digest(model)} {data.digest()} {sorted(names)} {BINS} {_VALUES}"
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def model_digest(model: ir.Model) -> str:
+    """A hash of a model's graph and weights."""
+    digest = hashlib.blake2b(digest_size=20)
+    for value in model.graph.inputs:
+        digest.update(f"{value.name} {value.shape}\n".encode())
+    for node in model.graph:
+        ends = [value.name if value is not None else "" for value in (*node.inputs, *node.outputs)]
+        digest.update(f"{node.domain} {node.op_type} {node.overload} {ends}\n".encode())
+        for name, attribute in sorted(node.attributes.items()):
+            digest.update(f"{name} {attribute.type}\n".encode())
+            if attribute.type is ir.AttributeType.TENSOR:
+                digest.update(attribute.as_tensor().tobytes())
+            else:
+                digest.update(repr(attribute.value).encode())
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            digest.update(f"{name} {value.const_value.shape}\n".encode())
+            digest.update(np.ascontiguousarray(value.const_value.numpy()).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _packed(found: Mapping[str, Observation]) -> dict[str, np.ndarray]:
+    seen = [item.histogram for item in found.values()]
+    return {
+        "names": np.frombuffer("\n".join(found).encode(), np.uint8),
+        "ends": np.array([[item.low, item.high, item.limit] for item in seen], np.float64),
+        "zeros": np.array([[item.zeros] for item in seen], np.int64),
+        "counts": np.array([item.counts for item in seen], np.int64),
+        "sizes": np.array([[item.values.size] for item in found.values()], np.int64),
+        "values": _joined([item.values for item in found.values()]),
+    }
+
+
+def _unpacked(
+    arrays: Mapping[str, np.ndarray] | None, names: Sequence[str]
+) -> dict[str, Observation] | None:
+    """What `_packed` has packed; None if it is not that, or of other values."""
+    if arrays is None or not arrays.keys() >= {*_FIELDS, "names", "values"}:
+        return None
+    if arrays["names"].dtype != np.uint8:
+        return None
+    if arrays["names"].tobytes() != "\n".join(names).encode():
+        return None
+    for field, (dtype, width) in _FIELDS.items():
+        if arrays[field].dtype != dtype or arrays[field].shape != (len(names), width):
+            return None
+    sizes = arrays["sizes"].reshape(-1)
+    if arrays["values"].ndim != 1 or sizes.min(initial=0) < 0:
+        return None
+    if sizes.sum() != arrays["values"].size:
+        return None
+    found = {}
+    parts = np.split(arrays["values"].astype(np.float32), np.cumsum(sizes)[:-1])
+    for index, (name, values) in enumerate(zip(names, parts, strict=True)):
+        histogram = Histogram()
+        histogram.low, histogram.high, histogram.limit = map(float, arrays["ends"][index])
+        histogram.zeros = int(arrays["zeros"][index, 0])
+        histogram.counts = arrays["counts"][index]
+        found[name] = Observation(histogram, values)
+    return found

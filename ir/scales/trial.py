@@ -1,0 +1,119 @@
+"""What a plan does to the network's output, on data.
+
+One session serves every trial: the steps of the maps are inputs of its graph. The reference is the
+source's network, without the roundings that it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.calibration.effort import affordable, multiplications
+from dlaconv.ir.execution import Arrays, Executor
+from dlaconv.ir.graph import bypass
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.scales.cost import hardware_range
+from dlaconv.ir.scales.groups import Grouping
+from dlaconv.ir.scales.solver import Plan
+
+_TRIALS = {0: 0, 1: 96, 2: 960}
+_ON_DATA, _ON_RANDOM_INPUTS = {0: 0.0, 1: 2e11, 2: 4e12}, 2e10
+"""Multiplications that all trials together may take; random inputs are not worth more."""
+
+
+class Trial:
+    """The source's network with the hardware's map steps as inputs.
+
+    Attributes:
+        left: how many trials are left.
+    """
+
+    def __init__(self, model: ir.Model, grouping: Grouping, context: Context) -> None:
+        """Counts what can be tried; nothing is run before the first trial.
+
+        Args:
+            model: the MAPPED model.
+            grouping: its maps.
+            context: its inputs are what the network is tried on, as many as are affordable.
+        """
+        assert context.inputs is not None
+        self._model, self._grouping, self._context = model, grouping, context
+        self._data = affordable(model, context.inputs)
+        work = len(self._data) * max(multiplications(model), 1)
+        level = context.optimise
+        budget = _ON_DATA[level] if context.calibration else min(_ON_RANDOM_INPUTS, _ON_DATA[level])
+        self.left = int(min(_TRIALS[level], budget // max(work, 1)))
+        self._run: Callable[[Arrays], Arrays] | None = None
+        self._samples: list[tuple[Arrays, Arrays]] = []
+
+    def error(self, plan: Plan) -> float:
+        """Noise over signal of the outputs, summed over outputs."""
+        if self._run is None:
+            self._prepare()
+        assert self._run is not None
+        self.left -= 1
+        steps = {
+            _step_input(variable.name): np.array(plan[group].step(item), np.float32)
+            for group in self._grouping.groups
+            for item in group.classes
+            for variable in item.maps
+        }
+        noise: dict[str, float] = {}
+        signal: dict[str, float] = {}
+        for feeds, wanted in self._samples:
+            for name, got in self._run(feeds | steps).items():
+                off = (got - wanted[name]).astype(np.float64)
+                noise[name] = noise.get(name, 0.0) + float(np.vdot(off, off))
+                power = float(np.vdot(wanted[name], wanted[name]))
+                signal[name] = signal.get(name, 0.0) + power
+        return sum(noise[name] / (signal[name] or 1.0) for name in noise)
+
+    def _prepare(self) -> None:
+        reference = Executor(self._source())
+        self._samples = [(feeds, reference.run(feeds)) for feeds in self._data]
+        self._run = Executor(self._parametrised()).run
+
+    def _source(self) -> ir.Model:
+        """The network without the quantisers that the source does not have."""
+        copy = self._model.clone()
+        for node in list(copy.graph):
+            if dialect.is_quantize(node) and node.outputs[0].name in self._context.derived:
+                bypass(node)
+        return copy
+
+    def _parametrised(self) -> ir.Model:
+        copy = self._model.clone()
+        nodes = {node.name: node for node in copy.graph if dialect.is_quantize(node)}
+        for group in self._grouping.groups:
+            for item in group.classes:
+                low, high = hardware_range(item, self._context.target)
+                for variable in item.maps:
+                    old = nodes[variable.node.name]
+                    x, result = old.inputs[0], old.outputs[0]
+                    assert x is not None
+                    zero = np.zeros((), np.float32)
+                    fresh = dialect.quantize(
+                        x, Quantisation(zero + 1, zero, low, high), name=f"trial/{old.name}"
+                    )
+                    step = ir.val(
+                        _step_input(variable.name), dtype=ir.DataType.FLOAT, shape=ir.Shape(())
+                    )
+                    fresh.replace_input_with(1, step)
+                    copy.graph.inputs.append(step)
+                    copy.graph.insert_before(old, fresh)
+                    zero_point = fresh.inputs[2]
+                    assert zero_point is not None
+                    copy.graph.register_initializer(zero_point)
+                    result.replace_all_uses_with(fresh.outputs[0], replace_graph_outputs=True)
+                    copy.graph.remove(old, safe=True)
+                    result.name, fresh.outputs[0].name = f"{result.name}/old", result.name
+        return copy
+
+
+def _step_input(name: str) -> str:
+    return f"step of {name}"

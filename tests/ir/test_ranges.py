@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
+from dlaconv.ir.calibration.ranges import METHODS, covered, methods
+
+RNG = np.random.default_rng(5)
+
+
+def histogram(*pieces):
+    found = Histogram()
+    for piece in pieces:
+        found.add(np.asarray(piece, np.float32))
+    return found
+
+
+def squared_error(values, end):
+    step = end / 127
+    return np.square(np.clip(np.rint(values / step), -128, 127) * step - values).mean()
+
+
+def test_ends_are_exact_however_many_values_there_are():
+    values = RNG.normal(size=(7, 100_003)).astype(np.float32)
+    found = histogram(*values)
+    assert (found.low, found.high) == (values.min(), values.max())
+
+
+def test_bins_are_joined_when_the_range_grows():
+    small, large = RNG.uniform(0.01, 1, 5000), RNG.uniform(-40, -30, 5000)
+    found = histogram(small, large)
+    assert found.limit == 64
+    assert found.counts.sum() == 10_000
+    wanted, _ = np.histogram(np.abs(np.concatenate([small, large])), BINS, (0, 64))
+    assert np.abs(np.cumsum(found.counts - wanted)).max() <= 2  # rounding at an edge
+
+
+def test_the_order_of_pieces_does_not_matter():
+    pieces = [RNG.normal(size=1000) * scale for scale in (1, 7, 0.1)]
+    one, other = histogram(*pieces), histogram(*pieces[::-1])
+    assert one.limit == other.limit
+    assert np.abs(np.cumsum(one.counts - other.counts)).max() <= 2
+
+
+def test_zeros_are_counted_apart():
+    found = histogram(np.zeros(5), [0.0, 1.0])
+    assert (found.zeros, found.counts.sum()) == (6, 1)
+    assert histogram(np.zeros(3)).largest == 0
+    assert histogram([]).largest == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000, 56 * 56 * 64])
+@pytest.mark.parametrize("wanted", [1, 10, 1000])
+def test_a_stride_picks_about_as_many_as_are_wanted(size, wanted):
+    step = stride(size, wanted)
+    assert np.gcd(step, size) == 1
+    assert len(range(0, size, step)) >= min(size, wanted) / 2
+
+
+def test_minmax_covers_everything():
+    assert covered(histogram([-3.5, 1.0]), "minmax", 127) == 3.5
+
+
+def test_percentile_leaves_out_a_ten_thousandth():
+    values = RNG.uniform(-1, 1, 30_000)
+    found = histogram(np.concatenate([values, [50.0, -60.0]]))
+    end = covered(found, "percentile", 127)
+    assert 1 <= end < 1.1
+
+
+@pytest.mark.parametrize("values", [
+    RNG.normal(size=30_000), RNG.uniform(-1, 1, 30_000), RNG.laplace(size=30_000),
+    RNG.standard_t(3, 30_000),
+], ids=["normal", "uniform", "laplace", "student"])  # fmt: skip
+def test_mse_is_next_to_the_best_end(values):
+    end = covered(histogram(values), "mse", 127)
+    largest = np.abs(values).max()
+    least = min(squared_error(values, largest * 2 ** -(k / 24)) for k in range(120))
+    assert squared_error(values, end) <= 1.03 * least
+
+
+def test_mse_does_not_clip_what_is_evenly_spread():
+    values = RNG.uniform(-1, 1, 30_000)
+    assert covered(histogram(values), "mse", 127) > 0.99 * np.abs(values).max()
+
+
+def test_long_tails_are_clipped_by_all_but_minmax():
+    values = np.concatenate([RNG.normal(size=30_000), [500.0]])
+    found = histogram(values)
+    for method in ("percentile", "kl"):
+        assert covered(found, method, 127) < 50, method
+    assert covered(found, "minmax", 127) == 500
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_covers_more_than_there_is_or_nothing(method):
+    for values in (
+        RNG.normal(size=300),
+        np.full(10, 0.3),
+        [1e-30],
+        np.maximum(RNG.normal(size=99), 0),
+    ):
+        found = histogram(values)
+        assert 0 < covered(found, method, 127) <= found.largest
+    assert covered(histogram(np.zeros(4)), method, 127) == 0
+
+
+def test_auto_chooses_from_several_and_the_others_from_themselves():
+    assert set(methods("auto")) > {"minmax", "mse"}
+    assert methods("kl") == ("kl",)
