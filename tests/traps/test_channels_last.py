@@ -9,7 +9,7 @@ from onnx import helper
 
 from tests.frontends.builders import network, parameters, quant, random
 from tests.frontends.qonnx.reference import int_quant
-from tests.traps.support import assert_computes, conv2d, grid, hardware, refusals
+from tests.traps.support import assert_computes, conv2d, grid, hardware
 
 LAST = "qonnx.custom_op.channels_last"
 STEP, WEIGHT, RESULT = 2.0**-5, 2.0**-7, 2.0**-3
@@ -206,7 +206,7 @@ def test_a_quantiser_per_channel_of_the_weights_turns_with_them(tmp_path):
     assert got.classes("weight") == {"Conv_c/weights": "exact"}
 
 
-def test_upsampling_is_read_right_and_refused_by_name(tmp_path):
+def test_upsampling_is_read_right_and_copies_integers(tmp_path):
     """Resize keeps its layout: scales of 1, 2, 2, 1."""
     nearest = {
         "mode": "nearest",
@@ -217,9 +217,8 @@ def test_upsampling_is_read_right_and_refused_by_name(tmp_path):
         ("Resize", ["m", "", "scales"], ["y"], nearest), scales=np.array([1, 2, 2, 1], np.float32)
     )
     expected = to_last(CONVOLVED).repeat(2, axis=1).repeat(2, axis=2)
-    assert_computes(tmp_path, model, expected, x=X)
-    (error,) = refusals(tmp_path, model)
-    assert (error.rule, error.location.layer) == ("DLA301", "resize_y")
+    got = assert_through(tmp_path, model, expected)
+    assert got.rewrites("resize_nearest")
 
 
 def test_the_report_says_in_which_layout_the_host_feeds(tmp_path):
