@@ -31,8 +31,7 @@ from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.saturation import saturating_clip
 
 _SAME = 1e-6
-_LARGEST = 2.0**100
-"""Beyond it steps of the layers around leave float32."""
+_LARGEST = float(np.finfo(np.float32).max)
 _TINY = float(np.finfo(np.float32).tiny)
 _NAMED = 5
 """Maps that a diagnostic names."""
