@@ -23,34 +23,50 @@ def without_quantisers(model: onnx.ModelProto) -> onnx.ModelProto:
     known = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     made: dict[str, np.ndarray] = {"ceiling": np.float32(_CEILING), "floor": np.float32(0)}
+    same: dict[str, str] = {}
     for node in model.graph.node:
+        name = same.get(node.input[0], node.input[0]) if node.input else ""
         if node.op_type == "QuantizeLinear":
-            nodes.append(_activation(node, *(known[name] for name in node.input[1:3])))
+            found = _activation(node, name, *(known[name] for name in node.input[1:3]))
+            if found is None:
+                same[node.output[0]] = name
+            else:
+                nodes.append(found)
         elif node.op_type == "DequantizeLinear" and node.input[0] in known:
             made[node.output[0]] = _values(node, *(known[name] for name in node.input))
         elif node.op_type == "DequantizeLinear":
-            nodes.append(helper.make_node("Identity", node.input[:1], node.output))
+            same[node.output[0]] = name
         else:
-            nodes.append(node)
+            kept = onnx.NodeProto()
+            kept.CopyFrom(node)
+            kept.input[:] = [same.get(item, item) for item in node.input]
+            nodes.append(kept)
+    nodes += [
+        helper.make_node("Identity", [same[output.name]], [output.name])
+        for output in model.graph.output
+        if output.name in same
+    ]
     used = {name for node in nodes for name in node.input}
-    kept = [item for item in model.graph.initializer if item.name in used]
+    weights = [item for item in model.graph.initializer if item.name in used]
     constants = [
         numpy_helper.from_array(value, name) for name, value in made.items() if name in used
     ]
     graph = helper.make_graph(
-        nodes, model.graph.name, model.graph.input, model.graph.output, [*kept, *constants]
+        nodes, model.graph.name, model.graph.input, model.graph.output, [*weights, *constants]
     )
     opsets = [item for item in model.opset_import if item.domain in {"", "ai.onnx"}]
     return helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
 
 
-def _activation(node: onnx.NodeProto, step: np.ndarray, zero: np.ndarray) -> onnx.NodeProto:
+def _activation(
+    node: onnx.NodeProto, source: str, step: np.ndarray, zero: np.ndarray
+) -> onnx.NodeProto | None:
     limits = np.iinfo(zero.dtype)
     if int(zero) != limits.min:
-        return helper.make_node("Identity", node.input[:1], node.output)
+        return None
     if float(step) * (limits.max - limits.min) <= _CEILING + float(step):
-        return helper.make_node("Clip", [node.input[0], "floor", "ceiling"], node.output)
-    return helper.make_node("Relu", node.input[:1], node.output)
+        return helper.make_node("Clip", [source, "floor", "ceiling"], node.output)
+    return helper.make_node("Relu", [source], node.output)
 
 
 def _values(node: onnx.NodeProto, q: np.ndarray, step: np.ndarray, zero: np.ndarray) -> np.ndarray:

@@ -35,24 +35,16 @@ def main() -> None:
     prepared = job.folder / "prepared.onnx"
     quantised = job.folder / "quantised.onnx"
     quant_pre_process(str(job.model), str(prepared), skip_symbolic_shape=True)
-
-    def quantise(**extra: bool) -> None:
-        quantize_static(
-            str(prepared),
-            str(quantised),
-            _Reader(job.input, job.calibration),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[job.options["method"]],
-            extra_options=extra,
-        )
-
-    try:
-        quantise()
-    except ValueError:  # 1.31 cannot fit the scale of a single bias to those of the channels
-        quantise(QDQDisableWeightAdjustForInt32Bias=True)
+    quantize_static(
+        str(prepared),
+        str(quantised),
+        _Reader(job.input, job.calibration),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod[job.options["method"]],
+    )
     job.quantised()
     job.evaluate(onnxruntime_runner(quantised, job.input))
 
