@@ -67,7 +67,7 @@ def _copy_constant(node: ir.Node) -> None:
         return
     held = dialect.constant(f"{node.outputs[0].name}/value", results[0])
     copy = ir.node("Identity", [held], name=node.name)
-    copy.outputs[0].shape, copy.outputs[0].dtype = held.shape, held.dtype
+    copy.outputs[0].shape, copy.outputs[0].type = held.shape, held.type
     replace_node(node, copy)
 
 

@@ -17,8 +17,7 @@ from tests.frontends.builders import network, random
 
 _CONV = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 _POOL = {"kernel_shape": [2, 2], "strides": [2, 2]}
-_RNG = np.random.default_rng(8)
-_BYTES = _RNG.integers(-128, 128, (16, 16, 3, 3)).astype(np.int8)
+_BYTES = np.random.default_rng(8).integers(-128, 128, (16, 16, 3, 3)).astype(np.int8)
 
 
 def models() -> dict[str, onnx.ModelProto]:
@@ -58,6 +57,10 @@ def _pair(x: str, y: str, scale: str = "s", zero: str = "z", **attributes: Any) 
         ("QuantizeLinear", [x, scale, zero], [f"{y}_q"], attributes),
         ("DequantizeLinear", [f"{y}_q", scale, zero], [y], attributes),
     ]
+
+
+def _integers(low: int, high: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(9).integers(low, high, shape)
 
 
 def float_network(opset: int) -> onnx.ModelProto:
@@ -164,10 +167,10 @@ def qdq_network(kind: Any = np.int8, zero: int = 0, opset: int = 18) -> onnx.Mod
         ("Gemm", ["o", "fw"], ["g"], {"transB": 1}),
         *_pair("g", "y"),
     ]
-    scales = (2.0 ** -_RNG.integers(6, 9, 16)).astype(np.float32)
+    scales = (2.0 ** -_integers(6, 9, 16)).astype(np.float32)
     constants = {
         "s": np.float32(0.0625), "z": kind(zero), "wq": _BYTES, "ws": scales,
-        "wz": np.zeros(16, np.int8), "bq": _RNG.integers(-999, 999, 16).astype(np.int32),
+        "wz": np.zeros(16, np.int8), "bq": _integers(-999, 999, 16).astype(np.int32),
         "bs": (scales / 16).astype(np.float32), "fq": _BYTES.reshape(16, -1),
     }  # fmt: skip
     return _net(nodes, constants, opset=opset)
@@ -224,7 +227,7 @@ _X, _W = ("s", "z"), ("w", "ws", "wz")
 def _qoperators() -> dict[str, Any]:
     return {
         "s": np.float32(0.0625), "z": np.uint8(117), "w": _BYTES, "ws": np.float32(2.0**-7),
-        "wz": np.int8(0), "b": _RNG.integers(-999, 999, 16).astype(np.int32),
+        "wz": np.int8(0), "b": _integers(-999, 999, 16).astype(np.int32),
         "fw": _BYTES.reshape(16, -1)[:, :16].copy(),
     }  # fmt: skip
 
@@ -272,5 +275,5 @@ def weights_only() -> onnx.ModelProto:
         ("MatMul", ["f", "fw"], ["y"]),
     ]
     constants = {"wq": _BYTES, "ws": np.full(16, 0.01, np.float32),
-                 "fq": _RNG.integers(-128, 128, (16, 16 * 36)).astype(np.int8)}  # fmt: skip
+                 "fq": _integers(-128, 128, 16, 16 * 36).astype(np.int8)}  # fmt: skip
     return _net(nodes, constants)

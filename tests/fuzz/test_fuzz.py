@@ -10,7 +10,7 @@ import pytest
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import ConversionError
 from tests.fuzz import corpus, mutants, oracle, subjects, wire_level
-from tests.fuzz.corpus import ACCESS, QONNX
+from tests.fuzz.corpus import ACCESS, ONNX, QONNX
 from tests.fuzz.oracle import BrokenPromiseError
 from tests.fuzz.pool import Pool
 from tests.fuzz.record import Record
@@ -35,7 +35,7 @@ def test_a_hundred_and_fifty_mutants_keep_all_promises(tmp_path, files):
     for result in run(tmp_path, files, subjects.judge, range(150)):
         record.add(result)
     assert record.counts.total() == 150
-    assert {subject for subject, _, _ in record.counts} == {QONNX, ACCESS}
+    assert {subject for subject, _, _ in record.counts} == {QONNX, ONNX, ACCESS}
     assert {level for _, level, _ in record.counts} == set(mutants.LEVELS)
     assert {subjects.WRITTEN, subjects.REFUSED, subjects.RUN} <= {o for _, _, o in record.counts}
     assert {group: found[0].detail for group, found in record.failures.items()} == {}
@@ -56,7 +56,7 @@ def test_mutants_differ_from_what_they_are_made_of(files):
 
 
 def test_fields_are_written_as_they_were_read(files):
-    for seed in [*files[QONNX], *files[ACCESS]]:
+    for seed in [*files[QONNX], *files[ONNX], *files[ACCESS]]:
         assert wire_level.encoded(wire_level.parsed(seed.data)) == seed.data
 
 
