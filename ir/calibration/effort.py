@@ -28,12 +28,13 @@ def multiplications(model: ir.Model) -> int:
     return total
 
 
-def affordable(model: ir.Model, data: Dataset) -> Dataset:
+def affordable(model: ir.Model, data: Dataset, share: float = 1.0) -> Dataset:
     """The first samples, as many as take 4e9 multiplications in one run each; at least one.
 
     Args:
         model: the network, linear layers as Conv and Gemm.
         data: the samples.
+        share: of these multiplications.
     """
-    count = max(1, int(_ONE_LOOK // max(multiplications(model), 1)))
+    count = max(1, int(share * _ONE_LOOK // max(multiplications(model), 1)))
     return data.first(count)

@@ -52,10 +52,11 @@ class Histogram:
         if not self.limit or not math.isfinite(self.limit):
             self.zeros += counted.size
             return
-        places = np.abs(counted, dtype=np.float64) * (BINS / self.limit)
-        self.zeros += int(places.size - np.count_nonzero(places))
+        other = counted[counted != 0]
+        self.zeros += counted.size - other.size
+        places = np.abs(other, dtype=np.float64) * (BINS / self.limit)
         bins = np.minimum(places, BINS - 1).astype(np.int64)
-        self.counts += np.bincount(bins[places > 0], minlength=BINS)
+        self.counts += np.bincount(bins, minlength=BINS)
 
     def _cover(self, largest: float) -> None:
         if largest <= self.limit or not math.isfinite(largest):

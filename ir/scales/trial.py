@@ -24,6 +24,9 @@ from dlaconv.ir.scales.solver import Plan
 _TRIALS = {0: 0, 1: 96, 2: 960}
 _ON_DATA, _ON_RANDOM_INPUTS = {0: 0.0, 1: 2e11, 2: 4e12}, 2e10
 """Multiplications that all trials together may take; random inputs are not worth more."""
+_FLOAT_SHARE = 0.2
+"""Of the samples and multiplications of level 1, where the source is in floating point: then all
+maps are tried together before one is, and calibration itself should take the longest."""
 
 
 class Trial:
@@ -43,10 +46,13 @@ class Trial:
         """
         assert context.inputs is not None
         self._model, self._grouping, self._context = model, grouping, context
-        self._data = affordable(model, context.inputs)
-        work = len(self._data) * max(multiplications(model), 1)
         level = context.optimise
-        budget = _ON_DATA[level] if context.calibration else min(_ON_RANDOM_INPUTS, _ON_DATA[level])
+        share = _FLOAT_SHARE if context.covers and level == 1 else 1.0
+        self._data = affordable(model, context.inputs, share)
+        work = len(self._data) * max(multiplications(model), 1)
+        budget = share * _ON_DATA[level]
+        if not context.calibration:
+            budget = min(_ON_RANDOM_INPUTS, budget)
         self.left = int(min(_TRIALS[level], budget // max(work, 1)))
         self._run: Callable[[Arrays], Arrays] | None = None
         self._samples: list[tuple[Arrays, Arrays]] = []

@@ -24,3 +24,8 @@ def test_as_many_samples_are_affordable_as_fit_and_at_least_one(net, monkeypatch
         [feeds["x"][0] for feeds in effort.affordable(net.model, Stacked({"x": net.data}))],
         net.data[:count],
     )
+
+
+def test_a_share_of_the_samples_can_be_asked_for(net, monkeypatch):
+    monkeypatch.setattr(effort, "_ONE_LOOK", 8 * effort.multiplications(net.model))
+    assert len(effort.affordable(net.model, Stacked({"x": net.data}), 0.5)) == 4

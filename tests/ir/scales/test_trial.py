@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from dlaconv.ir.calibration.dataset import Stacked
+from dlaconv.ir.passes.maps import MAPS
+from dlaconv.ir.pipeline import Context, Pipeline
+from dlaconv.ir.scales.coverage import cover
+from dlaconv.ir.scales.groups import group_maps
+from dlaconv.ir.scales.linearise import constraints_of
+from dlaconv.ir.scales.solver import solve
+from dlaconv.ir.scales.trial import Trial
+from dlaconv.ir.stages import Stage
+from dlaconv.ir.target import Target
+from tests.ir.scales.graphs import Net
+
+
+def mapped(**settings):
+    """A float network with its maps derived from data, and what is known of them."""
+    net = Net(2)
+    value = net.relu(net.conv(net.x))
+    net.output(net.conv(value))
+    data = Stacked({"x": net.data})
+    context = Context(Target.load(), calibration=data, io="absorb", **settings)
+    context.inputs = data
+    Pipeline([(Stage.MAPPED, MAPS)]).run(net.model, context)
+    return net.model, group_maps(net.model, constraints_of(context)), context
+
+
+def test_the_reference_of_a_float_network_is_not_rounded():
+    model, grouping, context = mapped(ranges="minmax")
+    plan = solve(grouping, context.target, context.observed)
+    error = Trial(model, grouping, context).error(plan)
+    assert 0 < error < 1e-2  # against its own 8-bit maps it would be zero
+
+
+def test_coarser_maps_make_a_larger_error():
+    model, grouping, context = mapped(ranges="auto")
+    trial = Trial(model, grouping, context)
+    errors = []
+    for method in ("minmax", "percentile"):
+        cover(grouping, context, method)
+        errors.append(trial.error(solve(grouping, context.target, context.observed)))
+    for known in context.covers.values():
+        known["minmax"] *= 8
+    cover(grouping, context, "minmax")
+    assert trial.error(solve(grouping, context.target, context.observed)) > 10 * max(errors)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_the_level_says_how_often_is_tried(level):
+    model, grouping, context = mapped(optimise=level)
+    left = Trial(model, grouping, context).left
+    assert left == {0: 0, 1: 96, 2: 960}[level]
+
+
+def test_covering_changes_no_map_that_the_source_quantises():
+    net = Net(2)
+    net.output(net.quantise(net.conv(net.quantise(net.x))))
+    context = Context(Target.load(), calibration=Stacked({"x": net.data}))
+    Pipeline([(Stage.MAPPED, MAPS)]).run(net.model, context)
+    grouping = group_maps(net.model, constraints_of(context))
+    assert not cover(grouping, context, "mse")
+    assert all(np.isfinite(v.source.scalar_step) for g in grouping.groups for v in g.maps)
