@@ -90,9 +90,12 @@ def quality(report: Json) -> Markup:
         class_="legend",
     )
     text = (
-        f"Signal over quantisation noise of every map in decibels, on {verification['samples']} "
-        f"of {verification['inputs']}, in execution order. Point at a layer for its name."
+        "Signal over quantisation noise of every map in decibels, in execution order; number of "
+        f"samples: {verification['samples']} of {verification['inputs']}. Point at a layer for its "
+        "name."
     )
+    if verification["unmatched"]:
+        text += f" Not in the source: {', '.join(verification['unmatched'])}."
     chart = element("div", data_chart="quality", class_="scroll")
     return section("quality", "QSNR by layer", text, legend, chart)
 
