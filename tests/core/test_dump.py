@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 import dlaconv
 from dlaconv.cli import run
-from dlaconv.errors import ConversionError, UnreadableError, UsageError
+from dlaconv.errors import UnreadableError, UsageError, UserError
 from dlaconv.npz_writer import npz_writer
 from dlaconv.options import Options
 from tests.core.test_partition import Converted, network
@@ -122,7 +122,7 @@ def test_a_source_for_a_larger_batch_is_refused_with_the_reason(tmp_path):
     model = network("conv", "fc")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ConversionError, match="DLA907"):
+    with pytest.raises(UserError, match="DLA310"):
         dlaconv.dump(
             tmp_path / "net.onnx",
             {"x": np.zeros((2, 3, 8, 8), np.float32)},
