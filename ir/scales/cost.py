@@ -96,7 +96,8 @@ def error(
     noise = float(np.mean(np.square(off, dtype=np.float64)))
     relative = noise / (power + (source.scalar_step / 4) ** 2)
     unit = max(step, source.scalar_step)
-    far = strict and not variable.derived and float(off.max()) > unit * _ONE_UNIT
+    free = variable.derived and variable.clip is None  # rare values may saturate
+    far = strict and not free and float(off.max()) > unit * _ONE_UNIT
     return relative + (FAR if far else 0.0)
 
 

@@ -85,10 +85,11 @@ class Trial:
         self._run = Executor(self._parametrised()).run
 
     def _source(self) -> ir.Model:
-        """The network without the quantisers that the source does not have."""
+        """The network without the quantisers that the source does not have, but for its clips."""
         copy = self._model.clone()
+        ours = self._context.derived - self._context.clips.keys()
         for node in list(copy.graph):
-            if dialect.is_quantize(node) and node.outputs[0].name in self._context.derived:
+            if dialect.is_quantize(node) and node.outputs[0].name in ours:
                 bypass(node)
         return copy
 
