@@ -97,7 +97,8 @@ EXACT_BUILT: dict[str, Callable[[], Built]] = {
 
 def assert_every_integer_kept(run: Run) -> None:
     assert len(run.rows) > 4
-    assert not run.verification.unmatched
+    # what a rewrite puts between two maps of the source
+    assert all(name.endswith(("/stored", "/reshape")) for name in run.verification.unmatched)
     differing = {name: row.accumulated.differing for name, row in run.rows.items()}
     assert differing == dict.fromkeys(run.rows, 0)
     assert {row.about.fidelity for row in run.rows.values()} == {"exact"}
