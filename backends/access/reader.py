@@ -23,7 +23,7 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.formats import PowerOfTwo
-from dlaconv.ir.graph import consumers, drop_unread, insert_after, insert_before
+from dlaconv.ir.graph import consumers, drop_unread, insert_after, insert_before, unique_name
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.quantisation import Quantisation
@@ -260,7 +260,8 @@ class _Reader:
             for index, output in enumerate(outputs):
                 if output is result:
                     outputs[index] = node.outputs[0]
-        result.name, node.outputs[0].name = f"{name}/unrounded", name
+        result.name = unique_name(self.copy.graph, f"{name}/unrounded")
+        node.outputs[0].name = name
 
     def _finish(self, originals: dict[ir.Node, ir.Node]) -> None:
         private = private_attributes(self.target)

@@ -84,6 +84,8 @@ def cut_network(
         if not more.keys() - reasons.keys():
             break
         host = reasons | more
+    else:
+        parts, reasons = cut(model.clone(), host, context.gains)
     if not host:
         return CutNetwork(None, [Part(ACCELERATOR, model, 0)], source_macs=source_macs)
     if not any(part.side == ACCELERATOR for part in parts):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -228,6 +229,22 @@ def test_layers_on_a_map_that_is_too_large_are_the_hosts_until_it_fits(tmp_path)
     ]  # fmt: skip
     assert [part["side"] for part in made.report["parts"]] == ["host", "accelerator"]
     assert {row["reason"][:4] for row in made.report["host"]} <= {"IO-2", "IO-4", "noth"}
+
+
+def inner_output():
+    """A network whose first convolution is an output, too, before its activation."""
+    model = network("conv", "conv")
+    model.graph.output.insert(0, helper.make_tensor_value_info("c0", 1, None))
+    return model
+
+
+def test_a_layer_that_is_an_output_and_feeds_an_activation_has_a_twin_that_loads(tmp_path):
+    """The layer is computed twice; the copies' values need names of their own."""
+    made = Converted(tmp_path, inner_output(), emit=("qdq", "sim"))
+    for kind in ("qdq", "sim"):
+        session = onnxruntime.InferenceSession(str(tmp_path / f"net.dla.{kind}.onnx"))
+        assert [item.name for item in session.get_outputs()] == ["c0", "y"]
+    assert made.report["verification"]["passed"]
 
 
 def changed(report, path, value):

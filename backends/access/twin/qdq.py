@@ -26,7 +26,7 @@ from dlaconv.backends.access.twin.operators import (
 )
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import consumers, drop_unread, insert_after
+from dlaconv.ir.graph import consumers, drop_unread, insert_after, unique_name
 from dlaconv.ir.layers import MOVING
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.target import Target
@@ -132,7 +132,7 @@ class _Twin:
             final = self._stated(known if activation is None else activation.outputs[0])
             result = self._quotient(node, original, final)
         if activation is None:
-            node.outputs[0].name = f"{name}/unrounded"
+            node.outputs[0].name = unique_name(self.copy.graph, f"{name}/unrounded")
             self.formats[name] = stored = self._format(original)
             if stored.dtype is not None:
                 result = self._quantised(result, name, stored)
