@@ -95,7 +95,7 @@ class Verification:
                         f"{row.about.name!r}, which the source does not",
                         Severity.WARNING,
                         place,
-                        help="give representative inputs with --calibrate, or use --scale-policy ceil",
+                        help="give representative inputs with --calibrate, or --scale-policy ceil",
                     )
                 )
         return found

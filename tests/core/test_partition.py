@@ -152,7 +152,7 @@ def test_without_partition_every_node_is_named_in_one_finding(tmp_path):
 
 
 def test_no_partition_keeps_even_the_ending(tmp_path):
-    with pytest.raises(ConversionError, match="DLA301.*Softmax"):
+    with pytest.raises(ConversionError, match=r"DLA301.*Softmax"):
         Converted(tmp_path, network("conv", "fc", "Softmax"), partition=False)
     made = Converted(tmp_path, network("conv", "fc", "Sigmoid"), partition=False)
     assert made.files == ["net.dla.json", "net.dla.onnx"]
@@ -220,8 +220,7 @@ def test_layers_on_a_map_that_is_too_large_are_the_hosts_until_it_fits(tmp_path)
     for node in model.graph.node:
         if node.op_type == "MaxPool":
             node.attribute.extend(
-                [helper.make_attribute("kernel_shape", [2, 2])]
-                + [helper.make_attribute("strides", [2, 2])]
+                helper.make_attribute(name, [2, 2]) for name in ("kernel_shape", "strides")
             )
     made = Converted(tmp_path, model, partition=True, verify=False)
     assert [row["layer"] for row in made.report["host"]] == [
