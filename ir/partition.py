@@ -207,7 +207,9 @@ def _extracted(model: ir.Model, levels: Mapping[ir.Node, int], level: int) -> ir
             new, quantisation, name=f"{name}{FED_MARK}/quantize", output=f"{name}{FED_MARK}"
         )
         old.replace_all_uses_with(again.outputs[0], replace_graph_outputs=True)
-        provenance.inherit(again, values_producer(source))
+        maker = source.producer()
+        assert maker is not None  # a seam is no graph input
+        provenance.inherit(again, maker)
         insert_before(first, again)
         first = next(iter(graph))
     graph.inputs[:] = inputs
@@ -215,10 +217,3 @@ def _extracted(model: ir.Model, levels: Mapping[ir.Node, int], level: int) -> ir
     drop_unread(graph)
     graph.inputs[:] = [value for value in inputs if value.uses()]
     return copy
-
-
-def values_producer(value: ir.Value) -> ir.Node:
-    """The node that makes a value that is no graph input."""
-    node = value.producer()
-    assert node is not None
-    return node

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 _TRIED_SAMPLES = 8
 """Random inputs on which scales are chosen, however few are asked for to verify."""
 _REFUSED = (
-    "nothing is written, since the network breaks rules of the hardware; --allow-violations writes "
-    "it nonetheless"
+    "nothing is written, since the network breaks rules of the hardware; {remedy}"
+    "--allow-violations writes it nonetheless"
 )
+_PARTITION = "--partition gives what does not fit to the host, "
 
 
 @dataclass
@@ -282,7 +283,8 @@ class _Driver:
             self.context.diagnostics.extend(part.checked.diagnostics)
         broken = any(part.checked.diagnostics.errors for part in parts)
         if broken and not self.options.allow_violations:
-            raise ConversionError(self.context.diagnostics, _REFUSED)
+            remedy = "" if self.options.partition else _PARTITION
+            raise ConversionError(self.context.diagnostics, _REFUSED.format(remedy=remedy))
 
     def _verify(
         self,

@@ -60,12 +60,14 @@ def for_the_host(
     for name, item in violations(model, target):
         if item.rule in _PADDED_LATER and not padded:
             continue
+        reason = f"{item.rule}: {item.message}"
         if item.rule in _PADDED_LATER and (spoilers := list(_spoilers(made[name]))):
             runners = spoilers
+            reason += ", and it mixes them, so that padding stops before it"
         else:
             runners = [name] if name in made else list(_readers_of_input(name, model))
         for runner in runners:
-            found.setdefault(runner, f"{item.rule}: {item.message}")
+            found.setdefault(runner, reason)
     return {name: "; ".join([why, *blocked.get(name, [])]) for name, why in found.items()}
 
 

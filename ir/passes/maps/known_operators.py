@@ -111,10 +111,10 @@ def _unconvertible(nodes: list[ir.Node], model: ir.Model, context: Context) -> D
     first, *others = nodes
     listed = [
         f"{_operator(node)} in layer {provenance.location(node, model).layer!r}"
-        + "".join(f" ({why})" for why in context.blocked.get(node.outputs[0].name or "", []))
+        + "".join(f" ({why})" for why in _reasons(node, context))
         for node in others
     ]
-    if why := context.blocked.get(first.outputs[0].name or ""):
+    if why := _reasons(first, context):
         listed.insert(0, "; ".join(why))
     return Diagnostic(
         "DLA301",
@@ -124,6 +124,14 @@ def _unconvertible(nodes: list[ir.Node], model: ir.Model, context: Context) -> D
         help="give it to the host with --partition, or remove it from the network",
         notes=tuple(listed),
     )
+
+
+def _reasons(node: ir.Node, context: Context) -> list[str]:
+    """Why no rewrite helps a node."""
+    reasons = context.blocked.get(node.outputs[0].name or "", [])
+    if not reasons and is_op(node, "Mul") and not any(map(is_constant, node.inputs)):
+        return ["both operands are computed, and the hardware multiplies by constants only"]
+    return reasons
 
 
 def _operator(node: ir.Node) -> str:

@@ -199,7 +199,7 @@ def test_every_unsupported_operator_is_named_in_one_run():
     [found] = caught.value.diagnostics.errors
     assert (found.rule, found.location.op) == ("DLA301", "Mul")
     assert "no Mul, Softmax" in found.message
-    assert [note.split()[0] for note in found.notes] == ["Softmax"]
+    assert [note.split()[0] for note in found.notes] == ["both", "Softmax"]
 
 
 def test_constant_operand_is_refused():
