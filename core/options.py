@@ -68,7 +68,8 @@ class Options:
             iterable of arrays, or of mappings from graph inputs to arrays.
         images: what is done to pictures.
         ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
-            ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses.
+            ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses. Maps that
+            share their step with others may still clip, but for ``policy="ceil"``.
         calibration_cache: keeps what was seen on the data, so that converting the same network
             with other options does not run it again.
         optimise: how long better scales are searched for by the error of the network's output: 0
