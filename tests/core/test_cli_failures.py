@@ -104,6 +104,7 @@ def test_a_request_to_end_cleans_up(tmp_path, name):
     script = f"""
 import os, signal
 from pathlib import Path
+signal.signal(signal.{name}, signal.SIG_DFL)  # whatever started the tests may ignore it
 import dlaconv.cli
 from dlaconv.files import staging
 

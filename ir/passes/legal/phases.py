@@ -82,8 +82,11 @@ def phased_axis(
     windows, coarse = -(-count // outside), -(-size // inside)
     kernel = last - first + 1
     least = (windows - 1) * stride + kernel - coarse + first
-    if least + stride - 1 < 0:  # more positions than windows: zeros at the kernel's end
-        kernel -= least + stride - 1
+    # more positions than windows: zeros at the kernel's end; a single window must stay one where
+    # it takes the stride of the other axis
+    slack = least + (stride if windows > 1 else 1) - 1
+    if slack < 0:
+        kernel -= slack
     return PhasedAxis(
         inside,
         outside,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
@@ -23,6 +23,10 @@ def window(node):
     return tuple(ints_attribute(node, name) for name in ("kernel_shape", "strides"))
 
 
+@example(
+    kernel=(9, 1), strides=(4, 1), dilations=(1, 1), pads=(0,) * 4, group=1, size=(12, 12),
+    quantised=True, activation=None, seed=0,
+)  # fmt: skip
 @given(
     kernel=st.tuples(st.integers(1, 12), st.integers(1, 9)),
     strides=st.tuples(st.integers(1, 8), st.integers(1, 5)),
