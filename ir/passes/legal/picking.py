@@ -171,11 +171,13 @@ def _window(
         return Blocked(f"a convolution has no stride of {stride}")
     begin = max(0, -first)
     kernel = last + begin + 1
-    least = (count - 1) * stride + kernel - size - begin  # and stride - 1 more change nothing
-    if least + stride - 1 < 0:
-        kernel -= least + stride - 1
-        least = 1 - stride
-    end = begin if least <= begin < least + stride else max(least, 0)
+    # more change nothing; but a single window may get the stride of the other axis
+    more = stride - 1 if count > 1 else 0
+    least = (count - 1) * stride + kernel - size - begin
+    if least + more < 0:
+        kernel -= least + more
+        least = -more
+    end = begin if least <= begin <= least + more else max(least, 0)
     if max(begin, end) > limits.padding[1]:
         return Blocked(f"it takes padding of {max(begin, end)}, the limit is {limits.padding[1]}")
     if kernel > limits.kernel[1]:
