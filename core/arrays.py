@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,22 +41,48 @@ def read_npz(path: Path, limit: int = LARGEST) -> dict[str, np.ndarray]:
         UnreadableError: if it is no ``.npz`` of plain numbers, or too large.
     """
     require_file(path)
+    kind = "it is no .npz file (a zip of .npy arrays, as numpy.savez writes)"
+    with readable(path, kind), zipfile.ZipFile(path) as archive:
+        return {
+            name: _read_member(archive, member)
+            for name, member in array_members(archive, limit).items()
+        }
+
+
+def array_members(archive: zipfile.ZipFile, limit: int = LARGEST) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of an open ``.npz`` by name.
+
+    Raises:
+        ValueError: if there are none, or they take more than ``limit`` bytes.
+    """
+    members = [item for item in archive.infolist() if not item.is_dir()]
+    total = sum(member.file_size for member in members)
+    if total > limit:
+        raise ValueError(f"its arrays take {total:,} bytes; the limit is {limit:,}")
+    if not members:
+        raise ValueError("it holds no array")
+    return {member.filename.removesuffix(_MEMBER_SUFFIX): member for member in members}
+
+
+@contextlib.contextmanager
+def readable(path: Path, otherwise: str) -> Iterator[None]:
+    """Turns what a damaged file of arrays leads to into a diagnostic.
+
+    Args:
+        path: the file.
+        otherwise: the reason to give where it is no such file at all.
+
+    Raises:
+        UnreadableError: naming the file and the reason.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [item for item in archive.infolist() if not item.is_dir()]
-            total = sum(member.file_size for member in members)
-            if total > limit:
-                raise ValueError(f"its arrays take {total:,} bytes; the limit is {limit:,}")
-            if not members:
-                raise ValueError("it holds no array")
-            return {
-                member.filename.removesuffix(_MEMBER_SUFFIX): _read_member(archive, member)
-                for member in members
-            }
+        yield
     except (zipfile.BadZipFile, NotImplementedError):
-        reason = "it is no .npz file (a zip of .npy arrays, as numpy.savez writes)"
+        reason = otherwise
     except (ValueError, EOFError, OSError, RuntimeError, zlib.error) as error:
         reason = str(error) or type(error).__name__
+    else:
+        return
     raise UnreadableError(
         Diagnostic(
             "DLA431",

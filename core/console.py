@@ -61,6 +61,13 @@ class Console:
         """Prints one JSON document on standard output, whatever the verbosity."""
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
+    def document(self, content: Any, text: Callable[[Any], str], *, as_json: bool) -> None:
+        """Prints a result: as one JSON document, or as the text that is made of it."""
+        if as_json:
+            self.json(content)
+        else:
+            self.result(text(content))
+
     def message(self, text: str) -> None:
         """Prints a line on standard error, unless quiet."""
         if not self.quiet:

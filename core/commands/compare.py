@@ -78,10 +78,7 @@ def compare(
             plugins=session.plugins,
         )
     document = found.as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(comparison_text(document))
+    session.console.document(document, comparison_text, as_json=as_json)
     return EXIT_OK if found.passed else EXIT_REFUSED
 
 

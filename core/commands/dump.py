@@ -82,10 +82,7 @@ def dump(
             plugins=session.plugins,
         )
     document = found.as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(dump_text(document))
+    session.console.document(document, dump_text, as_json=as_json)
     return EXIT_OK
 
 

@@ -88,10 +88,7 @@ def ops(session: Session, *, target: Target = None, as_json: Json = False) -> in
     from dlaconv.summary import table
 
     rows = ops_rows(None if target is None else require_file(target))
-    if as_json:
-        session.console.json(rows)
-    else:
-        session.console.result(table(rows))
+    session.console.document(rows, table, as_json=as_json)
     return EXIT_OK
 
 

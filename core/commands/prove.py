@@ -102,10 +102,7 @@ def run(
         write_npz(dump, simulate(fetch_all=True))
     write_npz(output, results)
     document = arrays_json(results, output, dump)
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(arrays_table(document))
+    session.console.document(document, arrays_table, as_json=as_json)
     return EXIT_OK
 
 
@@ -168,10 +165,7 @@ def verify(
             plugins=session.plugins,
         )
     document = result.as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(verification_summary(document))
+    session.console.document(document, verification_summary, as_json=as_json)
     return EXIT_OK if result.passed else EXIT_REFUSED
 
 

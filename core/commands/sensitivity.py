@@ -77,10 +77,7 @@ def sensitivity(
             source, options=options, frontend=frontend, plugins=session.plugins
         )
     document = found.as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(sensitivity_text(document))
+    session.console.document(document, sensitivity_text, as_json=as_json)
     return EXIT_OK
 
 

@@ -37,10 +37,7 @@ def strip(
     from dlaconv.summary import strip_summary
 
     document = api.strip(file, output, target=target).as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(strip_summary(document))
+    session.console.document(document, strip_summary, as_json=as_json)
     return EXIT_OK
 
 

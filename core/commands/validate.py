@@ -93,10 +93,7 @@ def validate(
             plugins=session.plugins,
         )
     document = found.as_json()
-    if as_json:
-        session.console.json(document)
-    else:
-        session.console.result(accuracy_text(document))
+    session.console.document(document, accuracy_text, as_json=as_json)
     return EXIT_OK
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.driver.reading import load_target
 from dlaconv.errors import InternalError
 from dlaconv.options import RANDOM, Options
 
@@ -96,7 +95,7 @@ class AcceleratorPart:
         from dlaconv.ir.layers import network_of
         from dlaconv.ir.saving import save
 
-        target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
+        target = self.context.target
         if folder is None:
             model = self.access.clone()
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,15 @@ from typing import IO, NoReturn
 
 import numpy as np
 
-from dlaconv.arrays import LARGEST, Shape, array_header, match_shapes, not_finite
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
-from dlaconv.errors import UnreadableError, UsageError
+from dlaconv.arrays import Shape, array_header, array_members, match_shapes, not_finite, readable
+from dlaconv.diagnostics import Diagnostics, Location
+from dlaconv.errors import UsageError
 from dlaconv.files import require_file
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.execution import Arrays
 
 _MAGIC = b"\x93NUMPY"
+_NEITHER = "it is neither an .npz (a zip of .npy arrays, as numpy.savez writes) nor an .npy"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ArrayFiles(Dataset):
             UsageError: if names or shapes do not fit.
         """
         self._path = require_file(path)
-        with _readable(path):
+        with readable(path, _NEITHER):
             arrays = _headers(path)
         known = {name: array.shape for name, array in arrays.items()}
         places = match_shapes(known, shapes, str(path))
@@ -80,13 +80,13 @@ class ArrayFiles(Dataset):
             UsageError: if a value is not finite.
         """
         with contextlib.ExitStack() as stack:
-            with _readable(self._path):
+            with readable(self._path, _NEITHER):
                 streams = {
                     name: _values(_open(self._path, array, stack), array)
                     for name, array in self._arrays.items()
                 }
             for _ in range(len(self)):
-                with _readable(self._path):
+                with readable(self._path, _NEITHER):
                     feeds = {name: next(stream) for name, stream in streams.items()}
                 if bad := [name for name, array in feeds.items() if not_finite(array)]:
                     _refuse(bad, self._path)
@@ -101,17 +101,10 @@ def _headers(path: Path) -> dict[str, _Array]:
             file.seek(0)
             return {path.stem: _header("", file, path.stat().st_size)}
     with zipfile.ZipFile(path) as archive:
-        members = [item for item in archive.infolist() if not item.is_dir()]
-        total = sum(member.file_size for member in members)
-        if total > LARGEST:
-            raise ValueError(f"its arrays take {total:,} bytes; the limit is {LARGEST:,}")
-        if not members:
-            raise ValueError("it holds no array")
         found = {}
-        for member in members:
+        for name, member in array_members(archive).items():
             with archive.open(member) as content:
-                array = _header(member.filename, content, member.file_size)
-            found[member.filename.removesuffix(".npy")] = array
+                found[name] = _header(member.filename, content, member.file_size)
         return found
 
 
@@ -143,28 +136,6 @@ def _values(file: IO[bytes], array: _Array) -> Iterator[np.ndarray]:
         if len(content) < size:
             raise EOFError("it ends within its numbers")
         yield np.frombuffer(content, array.dtype).reshape(one)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what a damaged file leads to into a diagnostic."""
-    try:
-        yield
-    except (zipfile.BadZipFile, NotImplementedError):
-        reason = "it is neither an .npz (a zip of .npy arrays, as numpy.savez writes) nor an .npy"
-    except (ValueError, EOFError, OSError, RuntimeError, zlib.error) as error:
-        reason = str(error) or type(error).__name__
-    else:
-        return
-    raise UnreadableError(
-        Diagnostic(
-            "DLA431",
-            "unreadable-arrays",
-            f"{path.name} cannot be read: {reason}",
-            location=Location(file=str(path)),
-            help='write it with numpy.savez("x.npz", input=array)',
-        )
-    )
 
 
 def _refuse(names: list[str], path: Path) -> NoReturn:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,8 +250,6 @@ class _Driver:
         name: str,
     ) -> AcceleratorPart:
         """Takes one part from LEGAL to SCALED."""
-        from dataclasses import replace
-
         from dlaconv.ir.passes.legal import PADDING
         from dlaconv.ir.passes.maps import MAPS
         from dlaconv.ir.pipeline import with_extra
