@@ -89,6 +89,7 @@ class Comparison:
         roundings: largest error of one rounding of the hardware and of the source, each in its own
             steps: a half to nearest, one in the directed modes.
         bias_error: units that rounding the layer's bias may move its result.
+        gain_error: units that the gains of a sum of maps may move it, where they are not met.
         requantised: True if the weights of its layer were rounded anew, which no bound covers.
     """
 
@@ -104,20 +105,22 @@ class Comparison:
     requantised: bool = False
     roundings: tuple[float, float] = (0.5, 0.5)
     bias_error: float = 0.0
+    gain_error: float = 0.0
 
     @property
     def tolerance(self) -> float:
         """Units by which a layer's result may differ when its input is the source's, at least one.
 
         The two roundings add up. Before them, a weight step that was rounded to the grid moves a
-        value by its error times the value, and the bias is rounded to its unit.
+        value by its error times the unrounded value, gains that are not met move a sum, and the
+        bias is rounded to its unit.
         """
         if self.requantised:
             return math.inf
         hardware, source = self.roundings
-        roundings = hardware + source * self.source_step + self.bias_error
+        roundings = hardware + source * self.source_step + self.bias_error + self.gain_error
         if self.channel_error is not None:
-            largest = max(abs(self.qmin), abs(self.qmax))
+            largest = max(abs(self.qmin), abs(self.qmax)) + source * self.source_step
             roundings += float(self.channel_error.max(initial=0)) * largest
         return max(1.0, roundings) + _UNIT_NOISE
 

@@ -97,6 +97,8 @@ class Context:
             the map's rank.
         layouts: where the source's channels lie in maps that have more, by name.
         originals: what the source calls maps that have another name.
+        multiples: how often maps hold the source's value, where that is not once, by name.
+        gain_errors: of layers of ``gains``, the relative error of each output channel's gain.
         clips: least and largest value of maps that saturate where the source clips, by name.
         thresholds: names of layers with weights of whose result only the sign counts.
         signs: names of maps that hold signs, or are saturated on the way to one.
@@ -133,6 +135,8 @@ class Context:
     channel_ratios: dict[str, np.ndarray] = field(default_factory=dict)
     layouts: dict[str, ChannelLayout] = field(default_factory=dict)
     originals: dict[str, str] = field(default_factory=dict)
+    multiples: dict[str, float] = field(default_factory=dict)
+    gain_errors: dict[str, np.ndarray] = field(default_factory=dict)
     clips: dict[str, tuple[float, float]] = field(default_factory=dict)
     thresholds: set[str] = field(default_factory=set)
     signs: set[str] = field(default_factory=set)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.ir.channel_layout import ChannelLayout
+    from dlaconv.ir.layers import Network
 
 LAYOUT_MARK = "/layout_"
 """Between a source tensor's name and the permutation of its axes, in the name of a map."""
@@ -26,15 +28,20 @@ class MapSource:
         name: its name.
         layout: where its channels are in the map.
         permutation: how its axes are permuted; empty if they are not.
+        shape: the map's shape without its further channels; the value may have another one of as
+            many values.
     """
 
     name: str
     layout: ChannelLayout
     permutation: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
 
     def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The value with its axes in the map's order, without the map's further channels."""
         value = values[self.name]
+        if self.shape is not None and math.prod(self.shape) == value.size:
+            return value.reshape(self.shape)
         fits = sorted(self.permutation) == list(range(value.ndim))
         return value.transpose(self.permutation) if self.permutation and fits else value
 
@@ -58,7 +65,8 @@ def find_source(
     """
     wanted, layout = str(fact.get("tensor", name)), channel_layout(fact, shape)
     if wanted in known:
-        return MapSource(wanted, layout)
+        own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
+        return MapSource(wanted, layout, shape=own if "tensor" in fact else None)
     if wanted.removesuffix(FED_MARK) in known:
         return MapSource(wanted.removesuffix(FED_MARK), layout)
     stem, mark, axes = wanted.rpartition(LAYOUT_MARK)
@@ -87,3 +95,31 @@ def value_names(model: ir.Model) -> set[str]:
     for node in model.graph:
         names |= {value.name or "" for value in node.outputs}
     return names
+
+
+def moved_values(network: Network, known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Values of maps that the source does not have, but whose values it has elsewhere.
+
+    Args:
+        network: the hardware's layers.
+        known: the source's values in units, by map.
+
+    Returns:
+        What layers make of them that only join or move values, by map.
+    """
+    from dlaconv.backends.access.semantics import moving
+
+    moves: dict[str, Callable[..., np.ndarray]] = {
+        "Concat": moving.concatenate,
+        "Transpose": moving.transpose,
+        **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), moving.reshape),
+    }
+    found: dict[str, np.ndarray] = {}
+    for layer in network.layers:
+        if layer.op not in moves or layer.output.name in known:
+            continue
+        parts = [found.get(item.name, known.get(item.name)) for item in layer.inputs]
+        given = [part for part in parts if part is not None]
+        if len(given) == len(parts):
+            found[layer.output.name] = moves[layer.op](layer, *given)
+    return found

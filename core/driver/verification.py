@@ -148,7 +148,7 @@ def verify_network(
 
     from dlaconv.backends.access.simulator import LocalSimulator, Simulator
     from dlaconv.driver.float_noise import before_signs, settle_signs
-    from dlaconv.driver.map_sources import find_source, value_names
+    from dlaconv.driver.map_sources import find_source, moved_values, value_names
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
@@ -176,6 +176,7 @@ def verify_network(
             bool(fact.get("requantised")),
             (_rounding_error(mode), _rounding_error(fact.get("rounding"))),
             float(fact.get("bias_error", 0.0)),
+            gain_error(fact, facts, network),
         )
         rows[name] = MapRow(about)
         ratios[name] = source.layout.own_of(channel_ratios(fact, stored.shape), 1)
@@ -216,7 +217,7 @@ def verify_network(
         )
         got = accumulated.run(integers)
         spread = {name: sources[name].layout.spread(units) for name, units in wanted.items()}
-        given = alone | spread | _joined(network, spread)
+        given = alone | spread | moved_values(network, spread)
         near = got if _equal(given, integers | got) else got | local.run(given)
         for name, row in rows.items():
             own, beside = (sources[name].layout.select(maps[name]) for maps in (got, near))
@@ -308,7 +309,7 @@ def quantise_inputs(
 ) -> dict[str, np.ndarray]:
     """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given.
 
-    Floats are clipped where the source clips them, see `fed_range`. Where the source begins with a
+    Inputs that take pixels are given them, as any numbers. Floats are clipped where the source clips them, see `fed_range`. Where the source begins with a
     sign, the host takes it.
     """
     import numpy as np
@@ -316,8 +317,11 @@ def quantise_inputs(
     from dlaconv.ir.rounding import round_array
 
     found = {}
+    pixels = pixels_in(facts)
     for stored in network.inputs:
         values = feeds[stored.name]
+        if stored.name in pixels:
+            values = pixels[stored.name].fed(stored.name, values)
         if values.dtype.kind == "f":
             step = real_step(facts, stored)
             low, high = fed_range(facts, stored)
@@ -363,25 +367,23 @@ def channel_ratios(fact: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarra
     return found.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
-def _joined(network: Network, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Concatenations that the source does not have, of maps that it has."""
-    import numpy as np
-
-    return {
-        layer.output.name: np.concatenate([wanted[source.name] for source in layer.inputs], 1)
-        for layer in network.layers
-        if layer.op == "Concat"
-        and layer.output.name not in wanted
-        and all(source.name in wanted for source in layer.inputs)
-    }
-
-
 def _clip(fact: Mapping[str, Any]) -> tuple[float, float] | None:
     clip = fact.get("clip")
     if clip is None:
         return None
     low, high = (float(end) / float(fact["real_step"]) for end in clip)
     return low, high
+
+
+def gain_error(fact: Mapping[str, Any], facts: Facts, network: Network) -> float:
+    """Units that a sum of maps may be off because its gains are, over the range of its operands."""
+    total = 0.0
+    for name, error in fact.get("gain_errors", {}).items():
+        stored = network.maps.get(name)
+        if stored is not None:
+            ends = (stored.qmin, stored.qmax, *(_clip(facts.get(name, {})) or ()))
+            total += abs(float(error)) * max(map(abs, ends))
+    return total
 
 
 def _rounding_error(mode: object) -> float:

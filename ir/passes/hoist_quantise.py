@@ -64,7 +64,7 @@ def hoist_quantise(model: ir.Model, context: Context) -> None:
                 assert kept[0] is not None
                 stored[node.outputs[0]] = kept[0]
     while queue:
-        queue.extend(_hoist(queue.popleft(), model.graph, stored))
+        queue.extend(_hoist(queue.popleft(), model.graph, stored, context))
 
 
 def _operands(node: ir.Node) -> int:
@@ -72,7 +72,7 @@ def _operands(node: ir.Node) -> int:
 
 
 def _hoist(
-    quantiser: ir.Node, graph: ir.Graph, stored: dict[ir.Value, Quantisation]
+    quantiser: ir.Node, graph: ir.Graph, stored: dict[ir.Value, Quantisation], context: Context
 ) -> list[ir.Node]:
     """Moves a quantiser up by one operator; returns the quantisers that may move further."""
     value = quantiser.inputs[0]
@@ -93,6 +93,9 @@ def _hoist(
         moved.replace_input_with(index, made[source])
     for node in nodes:
         stored[node.outputs[0]] = quantisation
+        if is_op(moved, "Reshape"):  # the same values
+            name = quantiser.outputs[0].name or ""
+            context.originals[node.outputs[0].name or ""] = context.originals.get(name, name)
     stored[value] = quantisation
     take_over(quantiser.outputs[0], value)
     graph.remove(quantiser, safe=True)

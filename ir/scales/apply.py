@@ -162,6 +162,10 @@ class _Applier:
         else:
             gains = steps / scaling.gamma_in
             scaled = scale_row_gains(pattern, gains, bias, free, target, self.grid)
+            wanted = np.abs(gains) * scaling.gamma_out
+            integers = np.abs(scaled.integers.astype(np.float64)).reshape(len(pattern), -1)
+            met = integers.max(axis=1) * scaled.steps
+            self.context.gain_errors[node.name or ""] = np.abs(met / wanted - 1)
         self._replace_constants(node, scaled, scaling)
 
     def _gain_of(self, value: ir.Value | None, gain: float) -> np.ndarray:

@@ -13,6 +13,9 @@ from dlaconv.ir.layers import Layer, Map, Network
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.records import Fidelity, TensorRecord
 
+_SAME = 1e-7
+"""Relative; smaller errors of a step are those of float32."""
+
 
 def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, dict[str, Any]]:
     """Real step, class, layer and multiplier errors of every map of a SCALED model.
@@ -23,10 +26,12 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
       one unit of a channel is worth the real step over its ratio;
     * ``channels``: first channel and number of each run of the source's channels, where the map has
       further ones that mean nothing;
-    * ``tensor``: the source's name, where it has another: of a quantised graph input, or of a map
-      whose channels are selected behind it;
+    * ``tensor``: the source's name, where it has another: of a quantised graph input, of a map
+      whose channels are selected behind it, or that holds the source's several times (a sum instead
+      of an average; the real steps are the source's);
     * ``source_step``, ``clip``: the source's step and range, in real terms; ``rounding``: its mode;
-    * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid;
+    * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid, or
+      a gain was not met;
     * ``bias_error``: half a unit of the bias, in units of the result;
     * ``requantised``: true where weight integers were rounded anew, or a sign may be another;
     * ``sign``: true for a graph input of which the host takes the sign;
@@ -63,10 +68,10 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             facts[source.name]["channel_ratios"] = _channels(ratio, source.shape)
     for layer in network.layers:
         name = layer.output.name
-        record = records.get(name)
+        record, times = records.get(name), context.multiples.get(name, 1.0)
         inherited = facts[layer.inputs[0].name]["class"]
         facts[name] = {
-            "real_step": float(layer.output.step) / context.gammas[name],
+            "real_step": float(layer.output.step) / context.gammas[name] / times,
             "class": str(record.fidelity) if record else inherited,
             "layer": provenance.location(layer.node).layer,
         }
@@ -77,9 +82,11 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         if name in context.originals:
             facts[name]["tensor"] = context.originals[name]
         if record is not None:
-            facts[name] |= _source(record)
+            facts[name] |= _source(record, times)
         weight = weights.get(f"{layer.node.name}/weights")
-        errors = None if weight is None else _step_errors(weight)
+        errors = _notable(context.gain_errors.get(layer.node.name or ""))
+        if weight is not None:
+            errors = _step_errors(weight)
         if errors is not None:
             facts[name]["step_errors"] = errors
         if layer.weights is not None and layer.weights.bias is not None:
@@ -124,13 +131,14 @@ def _channels(ratio: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"axis": axis, "ratios": [float(f"{value:.9g}") for value in values]}
 
 
-def _source(record: TensorRecord) -> dict[str, Any]:
-    """Step of the source and where it clips, in real terms."""
+def _source(record: TensorRecord, times: float = 1.0) -> dict[str, Any]:
+    """Step of the source and where it clips, in real terms of a map that is held so often."""
     source = record.source
     if source is None:
         return {}
-    ends = [(source[end] - source["zero_point"]) * source["step"] for end in ("qmin", "qmax")]
-    return {"clip": ends, "source_step": source["step"], "rounding": source["rounding"]}
+    step = source["step"] / times
+    ends = [(source[end] - source["zero_point"]) * step for end in ("qmin", "qmax")]
+    return {"clip": ends, "source_step": step, "rounding": source["rounding"]}
 
 
 def _gain_errors(
@@ -158,5 +166,10 @@ def _largest_multiplier(layer: Layer) -> float:
 
 def _step_errors(record: TensorRecord) -> list[float] | None:
     steps, ideal = np.array(record.target["steps"]), np.array(record.target["ideal_steps"])
-    errors = np.abs(steps / ideal - 1)
-    return [float(f"{error:.4g}") for error in errors] if errors.max(initial=0) > 1e-7 else None
+    return _notable(np.abs(steps / ideal - 1))
+
+
+def _notable(errors: np.ndarray | None) -> list[float] | None:
+    if errors is None or errors.max(initial=0) <= _SAME:
+        return None
+    return [float(f"{error:.4g}") for error in errors]

@@ -92,6 +92,8 @@ def _fidelity(variable: MapVariable, real: float, limits: tuple[int, int]) -> tu
     if is_exact(source, real, limits):
         return Fidelity.EXACT, ""
     natural = natural_step(source, limits)
+    if abs(real / source.scalar_step - 1) < SAME < natural / source.scalar_step - 1:
+        return Fidelity.CLIPPED, f"the source's integers, as far as {limits[1]}"
     if real < source.scalar_step * (1 - SAME):
         return Fidelity.CLIPPED, f"finer step than the source's {source.scalar_step:.6g}"
     if abs(real / natural - 1) < SAME and source.symmetric:

@@ -19,6 +19,8 @@ from dlaconv.ir.scales.cost import SAME, Samples, error, hardware_range, natural
 from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
 from dlaconv.ir.target import Target
 
+_USED = 0.75
+"""What part of a range data may use for a step to be called fine enough: others may go further."""
 _COVER = 0.7
 """A loose map's step may be finer than its natural one by this factor (powers of two: 0.707).
 
@@ -195,7 +197,8 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
 
     Those are groups in which some map cannot have its natural step, and maps of another number of
     bits: low-bit ones may keep their integers (saturating later than the source) or the source's
-    clipping range. A lone 8-bit map has no choice without calibration data.
+    clipping range, unsigned ones their integers if calibration data use few of them. A lone 8-bit
+    map has no choice without calibration data.
     """
     nothing: Samples = {}
     needy = []
@@ -211,6 +214,7 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
                     (calibrated or shared(group))
                     and abs(step / natural_step(variable.source, limits) - 1) > SAME
                 )
+                or (calibrated and _halved(variable.source, limits))
                 for variable in item.maps
             ):
                 needy.append(group)
@@ -230,6 +234,11 @@ def _low_bit(qmax: int, limits: tuple[int, int]) -> bool:
 def _wide(qmax: int, limits: tuple[int, int]) -> bool:
     """More than one bit too many: such formats (uint16, say) seldom use their whole range."""
     return qmax > 2 * limits[1] + 1
+
+
+def _halved(source: Quantisation, limits: tuple[int, int]) -> bool:
+    """True for formats of one bit too many, whose natural step is not the source's."""
+    return natural_step(source, limits) > source.scalar_step * (1 + SAME)
 
 
 def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
@@ -315,4 +324,8 @@ def _finest(
     if _wide(top, limits) and values is not None and values.size:
         used = float(np.abs(values).max()) / limits[1]
         return min(natural * _COVER, max(used, source.scalar_step))
+    if variable.loose and _halved(source, limits) and values is not None and values.size:
+        used = float(np.abs(values).max()) / limits[1]
+        if used <= _USED * source.scalar_step:
+            return min(natural * _COVER, source.scalar_step)
     return natural * _COVER if variable.loose else natural

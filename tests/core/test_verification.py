@@ -1,12 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import dlaconv
 from dlaconv.driver.float_noise import settle_signs
-from dlaconv.driver.verification import Verification
+from dlaconv.driver.verification import Verification, gain_error
 from dlaconv.ir.compare import Comparison, MapRow
+from dlaconv.ir.layers import Map
 from dlaconv.options import Options
-from tests.core.test_channels_and_signs import Source
+from tests.core.test_channels_and_signs import CHANNELS, Source
 
 
 def verification(wanted, got, fidelity="exact"):
@@ -96,3 +99,53 @@ def test_an_input_quantised_twice_is_tried_where_the_finer_one_clips(tmp_path):
     found = dlaconv.verify(source, target, samples=2)
     assert {row.about.name for row in found.rows if not row.explained} == {"q1"}
     assert {row.about.fidelity for row in found.rows if not row.explained} == {"clipped"}
+
+
+def averaged(net, step):
+    """The average of an unsigned map, flattened and then rounded, and what a layer makes of it.
+
+    A hundred values, so that the step of their sum is 64 times theirs.
+    """
+    net.quant("x", "q0", 2.0**-5)
+    net.quant(net.op("Relu", [net.conv("q0", "c1", net.weights("w1", 2.0**-6, 8))], "r1"), "q1",
+              step, signed=0)  # fmt: skip
+    net.op("GlobalAveragePool", ["q1"], "mean")
+    net.constants["flat"] = np.array([1, -1], np.int64)
+    net.quant(net.op("Reshape", ["mean", "flat"], "v"), "q2", 0.64 * step, signed=0)
+    raw = net.random.normal(size=(4, CHANNELS)) * 2.0**-4
+    net.quant(net.constant("w2_raw", raw), "w2", 0.003, 8, narrow=1)
+    net.quant(net.op("Gemm", ["q2", "w2"], "c2", transB=1), "y", 0.031)
+
+
+@pytest.mark.parametrize("legalise", ["exact", "off"])
+def test_an_average_that_the_hardware_sums_is_compared_with_the_average(tmp_path, legalise):
+    """Its step is doubled, and the layer behind it is judged by what it is fed, not by that."""
+    net = Source(3)
+    averaged(net, 0.01)
+    options = Options(samples=8, legalise=legalise, allow_violations=True)
+    file = tmp_path / "net.dla.onnx"
+    source = net.save(tmp_path, "y")
+    report = dlaconv.convert(source, file, options=options).report
+    rewritten = any(row["name"] == "global_average_sum" for row in report["rewrites"])
+    assert rewritten is (legalise == "exact")
+    found = report["verification"]
+    assert found["passed"]
+    rows = [row for row in found["maps"] if row["local"]["count"] == 8 * CHANNELS]
+    assert rows
+    for row in rows:
+        assert row["real_step"] == pytest.approx(2 * 0.0064)
+        assert 0 < row["local"]["largest"] <= 0.5
+        assert row["accumulated"]["qsnr_db"] > 20
+    again = dlaconv.verify(source, file, samples=8)  # by what the file says
+    assert [r.as_json() for r in again.rows] == found["maps"]
+
+
+def test_gains_of_a_sum_that_are_not_met_widen_what_roundings_explain():
+    facts = {
+        "sum": {"gain_errors": {"a": 2e-3, "b": -1e-3}},
+        "a": {"clip": [0.0, 25.5], "real_step": 0.1},
+        "b": {"real_step": 0.1},
+    }
+    maps = {name: Map(name, -3, (1, 4)) for name in facts}
+    network = SimpleNamespace(maps=maps)
+    assert gain_error(facts["sum"], facts, network) == pytest.approx(2e-3 * 255 + 1e-3 * 128)

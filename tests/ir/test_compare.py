@@ -57,10 +57,11 @@ def test_an_empty_map_has_no_difference():
         ({}, 1.0),
         ({"source_step": 0.5}, 1.0),
         ({"source_step": 3.0}, 2.0),
-        ({"channel_error": np.array([0.0, 1 / 256])}, 1.5),
-        ({"channel_error": np.array([1 / 256]), "source_step": 0.5}, 1.25),
+        ({"channel_error": np.array([0.0, 1 / 257])}, 1.5),
+        ({"channel_error": np.array([1 / 257]), "source_step": 0.5}, 1.25),
+        ({"gain_error": 0.3}, 1.3),
     ],
-    ids=["same step", "coarser", "finer", "weights on the grid", "both"],
+    ids=["same step", "coarser", "finer", "weights on the grid", "both", "a sum"],
 )
 def test_roundings_explain_half_a_step_of_each_and_the_error_of_the_weight_steps(settings, units):
     assert about(**settings).tolerance == pytest.approx(units, abs=0.002)

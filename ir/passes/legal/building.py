@@ -31,11 +31,13 @@ class Builder:
         node: what is replaced.
         nodes: the new nodes, in order.
         gains: those of them that only hand values on, so that they may be scaled at will.
+        multiples: see `Plan`.
     """
 
     node: ir.Node
     nodes: list[ir.Node] = field(default_factory=list)
     gains: list[ir.Node] = field(default_factory=list)
+    multiples: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def x(self) -> ir.Value:
@@ -59,7 +61,14 @@ class Builder:
         """
         self.nodes[-1].name = (behind or self.node).name
         nodes = tuple(self.nodes)
-        return Plan(nodes, detail, tuple(dropped), behind, gains=tuple(self.gains))
+        return Plan(
+            nodes,
+            detail,
+            tuple(dropped),
+            behind,
+            gains=tuple(self.gains),
+            multiples=self.multiples,
+        )
 
     def op(
         self,

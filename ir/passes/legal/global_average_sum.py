@@ -53,6 +53,8 @@ def global_average_sum(node: ir.Node, context: Context) -> Plan | None:
             quantisation = dialect.quantisation_of(item)
             step = quantisation.step * np.float32(mean.divisor)
             value = builder.quantised(value, replace(quantisation, step=step))
+            original = item.outputs[0].name or ""
+            builder.multiples[value.name or ""] = original, float(mean.divisor)
         else:
             value = builder.again(item, value)
     builder.op(

@@ -8,8 +8,8 @@ see how nodes hang together changes the whole graph, and returns what it did at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import onnx_ir as ir
@@ -38,6 +38,8 @@ class Plan:
         behind: the activation behind the old node if they do its work, too, and take its place.
         rounded: True if the result is rounded where the old one was not, which the name stood for.
         gains: those of the new nodes that only hand values on, see `Context.gains`.
+        multiples: new maps that hold a map of the source several times: its name and how often, by
+            the name of the new one.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -46,6 +48,7 @@ class Plan:
     behind: ir.Node | None = None
     rounded: bool = False
     gains: tuple[ir.Node, ...] = ()
+    multiples: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,9 @@ class Legalisation:
             provenance.inherit(new, node)
         replace_node(plan.behind or node, *plan.nodes)
         context.gains.update(gain.name or "" for gain in plan.gains)
+        for name, (original, times) in plan.multiples.items():
+            context.originals[name] = context.originals.get(original, original)
+            context.multiples[name] = times * context.multiples.get(original, 1.0)
         if plan.rounded and isinstance(graph, ir.Graph):
             result = plan.nodes[-1].outputs[0]
             result.name = unique_name(graph, f"{result.name}/rounded")

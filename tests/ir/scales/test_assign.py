@@ -324,3 +324,25 @@ def test_a_format_without_positive_integers_has_a_step():
     _, context = scaled(net)
     source = records(context, "map")[x.name].source
     assert (source["qmin"], source["qmax"]) == (-1, 0)
+
+
+def unsigned(reach):
+    """Two convolutions around an unsigned map, on data that use a share of its 255 integers."""
+    net = Net(0)
+    value = net.relu(net.conv(net.quantise(net.x, 2.0**-5)))
+    largest = net.magnitude(value)
+    value = net.quantise(value, largest / reach / 255, signed=False)
+    net.output(net.quantise(net.conv(value)))
+    return net, value.name
+
+
+@pytest.mark.parametrize(
+    ("reach", "calibrated", "units"),
+    [(0.3, True, 1), (0.45, True, 2), (1.0, True, 2), (0.3, False, 2)],
+)
+def test_an_unsigned_map_keeps_its_integers_if_data_use_few_of_them(reach, calibrated, units):
+    net, name = unsigned(reach)
+    calibration = Stacked({"x": net.data}) if calibrated else None
+    row = records(scaled(net, calibration=calibration)[1], "map")[name]
+    assert row.target["real_step"] / row.source["step"] == pytest.approx(units)
+    assert row.fidelity is (Fidelity.CLIPPED if units == 1 else Fidelity.RESCALED)
