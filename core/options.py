@@ -67,6 +67,8 @@ class Options:
             keep their scale: an ``.npz`` or ``.npy``, a folder of pictures, ``"random"``, or any
             iterable of arrays, or of mappings from graph inputs to arrays.
         images: what is done to pictures.
+        fold_preprocess: puts that, but for resize and crop, into the first layer, so that the
+            network takes pixels of 0..255; samples are pixels then.
         ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
             ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses. Maps that
             share their step with others may still clip, but for ``policy="ceil"``.
@@ -102,6 +104,7 @@ class Options:
     convention: str = "guide"
     calibrate: str | Path | Iterable[Any] | None = None
     images: Preprocessing = field(default_factory=Preprocessing)
+    fold_preprocess: bool = False
     ranges: str = "auto"
     calibration_cache: Path | None = None
     optimise: int = 1

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 PRESETS = ("torchvision", "tf", "caffe", "unit", "raw")
 LAYOUTS = ("nchw", "nhwc")
 
+CHANNELS = (1, 3)
+"""Numbers of channels that pictures have."""
+
 _BYTE = 255.0
+_PICTURE = 4
+"""Axes of a network's input that takes pictures."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,46 @@ class Preprocessing:
             return self
         kept: dict[str, Any] = {name: getattr(self, name) for name in self.given}
         return replace(known, **kept)
+
+    def per_channel(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation, one for all channels or one for each, with the preset's.
+
+        Raises:
+            ValueError: if there are as many as neither, or a deviation is zero.
+        """
+        how, found = self.with_preset(), []
+        for name, values, default in (("mean", how.mean, 0.0), ("std", how.std, 1.0)):
+            values = values or (default,)
+            if channels == 1 and self.preset and len(values) == 3:
+                values = (sum(values) / 3,)
+            if len(values) not in {1, channels}:
+                raise ValueError(f"has {channels} channels, --{name} has {len(values)} values")
+            found.append(values)
+        if 0 in found[1]:
+            raise ValueError("cannot have values that are divided by a --std of zero")
+        return found[0], found[1]
+
+    def affine(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Factors and offsets of pixels, one for all channels or one for each.
+
+        Raises:
+            ValueError: as `per_channel` does.
+        """
+        mean, std = self.per_channel(channels)
+        known = self.with_preset().scale
+        scale = 1.0 if known is None else known
+        count = max(len(mean), len(std))
+        pairs = zip(mean * (count // len(mean)), std * (count // len(std)), strict=True)
+        terms = [(scale / s, (0.0 - m) / s) for m, s in pairs]
+        return tuple(f for f, _ in terms), tuple(o for _, o in terms)
+
+    def channel_axis(self, shape: Sequence[int | None]) -> int | None:
+        """The axis of the channels of a network's input, None if it takes no pictures."""
+        if len(shape) != _PICTURE:
+            return None
+        if self.layout is not None:
+            return 3 if self.layout == "nhwc" else 1
+        return 3 if shape[1] not in CHANNELS and shape[3] in CHANNELS else 1
 
     def as_json(self) -> dict[str, Any]:
         """The settings that say anything, as JSON values."""

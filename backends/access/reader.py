@@ -26,6 +26,7 @@ from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import consumers, drop_unread, insert_after, insert_before, unique_name
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
+from dlaconv.ir.pixels import Pixels
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.target import Target
 
@@ -105,7 +106,17 @@ def _is_row(row: Any) -> bool:
         and all(_is_run(run) for run in runs)
         and all(_is_number(ratio) and ratio > 0 for ratio in ratios)
         and all(_is_number(value) for value in (bias, *clip, *errors, *gains.values()))
+        and ("pixels" not in row or _are_pixels(row["pixels"]))
     )
+
+
+def _are_pixels(given: Any) -> bool:
+    """True for what `dlaconv.ir.pixels` writes."""
+    try:
+        Pixels.from_json(given)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_run(run: Any) -> bool:

@@ -113,6 +113,16 @@ Layout = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+FoldPreprocess = Annotated[
+    bool,
+    typer.Option(
+        "--fold-preprocess",
+        help="Put what --preset, --mean, --std, --scale and --bgr say, and what the network itself "
+        "does to pixels first, into the first layer, so that the hardware takes pixels of 0..255. "
+        "Refused where that is not exact. Arrays given with --calibrate are pixels then.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
 Ranges = Annotated[
     RangeMethod,
     typer.Option(

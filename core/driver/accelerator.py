@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlaconv.driver.pixels import KEY
 from dlaconv.errors import InternalError
 from dlaconv.options import RANDOM, Options
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.verification import Observer, Verification
     from dlaconv.ir.calibration.dataset import Dataset
-    from dlaconv.ir.layers import Network
+    from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.pipeline import Context
+    from dlaconv.ir.pixels import Pixels
 
 
 @dataclass
@@ -31,6 +33,7 @@ class AcceleratorPart:
         options: see `Options`.
         source: the file that the network came from.
         name: name of the file to write.
+        pixels: graph inputs that take pixels.
         network: the layers.
         maps: real step and class of each map.
         access: the ACCESS model.
@@ -45,10 +48,11 @@ class AcceleratorPart:
     source: Path
     name: str
     network: Network = field(init=False)
-    maps: Mapping[str, Mapping[str, Any]] = field(init=False)
+    maps: dict[str, dict[str, Any]] = field(init=False)
     access: ir.Model = field(init=False)
     view: AccessModel = field(init=False)
     checked: CheckResult = field(init=False)
+    pixels: Mapping[str, Pixels] = field(default_factory=dict)
     verification: Verification | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +64,9 @@ class AcceleratorPart:
         target = self.context.target
         self.network = network_of(self.scaled)
         self.maps = map_facts(self.scaled, self.network, self.context)
+        for stored in self.network.inputs:
+            if stored.name in self.pixels:
+                self.maps[stored.name][KEY] = self._pixels(stored).as_json()
         metadata = {
             "dlaconv.version": __version__,
             "dlaconv.source": self.source.name,
@@ -74,6 +81,13 @@ class AcceleratorPart:
             maps=self.maps,
             metadata=metadata,
         )
+
+    def _pixels(self, stored: Map) -> Pixels:
+        """What a graph input takes, which its map has to hold as it is."""
+        how = self.pixels[stored.name]
+        if stored.step != 1 or (stored.qmin, stored.qmax) != (how.low, how.high):
+            raise InternalError(f"map {stored.name!r} does not hold pixels", pass_name="scales")
+        return how
 
     def write(self, folder: Path | None) -> None:
         """Writes the file, and proves that what it holds is the network.

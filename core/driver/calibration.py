@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.ir.calibration.dataset import Dataset
+    from dlaconv.ir.pixels import Pixels
+
+    Taken = Mapping[str, Pixels] | None
 
 _RANDOM_SAMPLES = 16
 
@@ -47,12 +50,16 @@ class Calibration:
         }
 
 
-def open_calibration(options: Options, model: ir.Model) -> Calibration | None:
+def open_calibration(
+    options: Options, model: ir.Model, pixels: Mapping[str, Pixels] | None = None
+) -> Calibration | None:
     """Opens what ``--calibrate`` names and goes through it once; None without it.
 
     Args:
         options: the calibration data, and what is done to pictures.
         model: the network as its source has it.
+        pixels: graph inputs that take pixels, with what the host makes of them; the samples are
+            what it feeds then.
 
     Raises:
         UnreadableError: if a file cannot be read.
@@ -62,44 +69,60 @@ def open_calibration(options: Options, model: ir.Model) -> Calibration | None:
     if given is None:
         return None
     if given == RANDOM:
-        return _random(options, model)
+        return _random(options, model, pixels)
     if isinstance(given, str | Path):
         path = Path(given)
-        return _folder(path, options, model) if path.is_dir() else _arrays(path, options, model)
-    return _iterable(given, options, model)
+        kind = _folder if path.is_dir() else _arrays
+        return kind(path, options, model, pixels)
+    return _iterable(given, options, model, pixels)
 
 
-def _arrays(path: Path, options: Options, model: ir.Model) -> Calibration:
+def _arrays(path: Path, options: Options, model: ir.Model, pixels: Taken) -> Calibration:
     from dlaconv.driver.reading import read_samples
 
-    _require_no_pixels(options, path)
-    return Calibration("arrays", read_samples(path, model, options.shapes), str(path))
+    _require_no_pictures(options, path)
+    data = _fed(read_samples(path, model, options.shapes), pixels)
+    return Calibration("arrays", data, str(path))
 
 
-def _folder(path: Path, options: Options, model: ir.Model) -> Calibration:
+def _fed(data: Dataset, pixels: Taken) -> Dataset:
+    """What the host feeds for samples; what is wrong with one of them is said now."""
+    from dlaconv.ir.pixels import Fed
+
+    if not pixels:
+        return data
+    fed = Fed(data, pixels)
+    for _ in fed.samples():
+        pass
+    return fed
+
+
+def _folder(path: Path, options: Options, model: ir.Model, pixels: Taken) -> Calibration:
     from dlaconv.driver.images import ImageFolder
     from dlaconv.driver.reading import input_shapes
     from dlaconv.ir.calibration.dataset import Kept
 
-    images = ImageFolder(path, input_shapes(model, options.shapes), options.images)
+    images = ImageFolder(path, input_shapes(model, options.shapes), options.images, pixels)
     found = images.diagnostics()
     return Calibration("images", Kept(images), str(path), len(images.skipped), found)
 
 
-def _iterable(items: Iterable[Any], options: Options, model: ir.Model) -> Calibration:
+def _iterable(
+    items: Iterable[Any], options: Options, model: ir.Model, pixels: Taken
+) -> Calibration:
     from dlaconv.driver.iterables import spooled
     from dlaconv.driver.reading import input_shapes
 
-    _require_no_pixels(options, None)
-    data = spooled(items, input_shapes(model, options.shapes))
+    _require_no_pictures(options, None)
+    data = _fed(spooled(items, input_shapes(model, options.shapes)), pixels)
     return Calibration("iterable", data, type(items).__name__)
 
 
-def _random(options: Options, model: ir.Model) -> Calibration:
+def _random(options: Options, model: ir.Model, pixels: Taken) -> Calibration:
     from dlaconv.driver.reading import input_shapes
     from dlaconv.ir.calibration.samples import RandomInputs, quantised_range
 
-    _require_no_pixels(options, None)
+    _require_no_pictures(options, None)
     shapes = input_shapes(model, options.shapes)
     for value in model.graph.inputs:
         if None in (shapes[value.name or ""] or (1, None))[1:]:
@@ -116,6 +139,7 @@ def _random(options: Options, model: ir.Model) -> Calibration:
     }
 
     ranges = {v.name or "": quantised_range(v) or (-1.0, 1.0) for v in model.graph.inputs}
+    ranges |= {name: (how.low, how.high) for name, how in (pixels or {}).items()}
     data = RandomInputs(fixed, ranges, _RANDOM_SAMPLES, options.seed)
     found = Diagnostics()
     found.warning(
@@ -131,11 +155,14 @@ def _random(options: Options, model: ir.Model) -> Calibration:
     return Calibration("random", data, f"seed {options.seed}", diagnostics=found)
 
 
-def _require_no_pixels(options: Options, path: Path | None) -> None:
-    """Refuses options for pictures where there are none."""
-    if not options.images.given:
+def _require_no_pictures(options: Options, path: Path | None) -> None:
+    """Refuses options for pictures where there are none and nothing is folded."""
+    given = options.images.given
+    if options.fold_preprocess:
+        given = tuple(name for name in given if name in {"resize", "crop"})
+    if not given:
         return
-    names = ", ".join(f"--{name}" for name in options.images.given)
+    names = ", ".join(f"--{name}" for name in given)
     raise UsageError(
         Diagnostic(
             "DLA423",

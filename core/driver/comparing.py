@@ -11,6 +11,7 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.chain import read_chain
+from dlaconv.driver.pixels import let_take_pixels
 from dlaconv.driver.proof import unrelated
 from dlaconv.driver.reading import load_target, read_network, read_samples
 from dlaconv.driver.running import ChainRunner, ModelRunner
@@ -108,6 +109,7 @@ def compare_files(
         networks = {part.file: (part.network, part.facts) for part in runner.hardware}
         shapes = runner.static_shapes
         problems = _foreign(model, runner)
+    let_take_pixels(model, [facts for _, facts in networks.values()])
     if problems:
         raise UsageError(_unrelated(problem, converted) for problem in problems)
     samples = read_samples(inputs, model, shapes)

@@ -14,9 +14,10 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.accelerator import AcceleratorPart
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
+from dlaconv.driver.pixels import folded_pixels, require_accelerator
 from dlaconv.driver.reading import load_target
 from dlaconv.driver.source_file import Digest, require_unchanged, states
-from dlaconv.errors import ConversionError
+from dlaconv.errors import ConversionError, UsageError
 from dlaconv.files import emitted_at, part_files
 from dlaconv.options import EMITTED, Options
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dlaconv.ir.calibration.observe import Store
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context, Pipeline
+    from dlaconv.ir.pixels import Pixels
     from dlaconv.ir.target import Target
     from dlaconv.plugins import Plugins
 
@@ -100,12 +102,14 @@ class _Driver:
     timings: dict[str, float] = field(default_factory=dict)
     digest: Digest = field(init=False)
     context: Context = field(init=False)
+    pixels: dict[str, Pixels] = field(init=False)
     calibration: Calibration | None = field(init=False)
     page: HtmlReport | None = field(init=False)
 
     def run(self) -> Conversion:
         from dlaconv.files import require_conversion_output, staging
         from dlaconv.ir import provenance
+        from dlaconv.ir.pixels import let_take_pixels
 
         weights = provenance.weight_files(self.imported.model)
         if self.output is not None:
@@ -116,8 +120,11 @@ class _Driver:
         self.digest = Digest(self.source)
         before = states([self.source, *weights])
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
+        self.pixels = folded_pixels(self.options, self.imported.model)
         self.context = self._context(target)
         reference = self.imported.model.clone() if self.options.verify else None
+        if reference is not None and self.pixels:
+            let_take_pixels(reference, self.pixels)
         pipeline, network = self._legal()
         files = part_files(self.output or self.source, [part.side for part in network.parts])
         if self.output is not None and network.whole is not None:
@@ -202,7 +209,7 @@ class _Driver:
     def _calibration(self) -> Dataset | None:
         from dlaconv.driver.calibration import open_calibration
 
-        self.calibration = open_calibration(self.options, self.imported.model)
+        self.calibration = open_calibration(self.options, self.imported.model, self.pixels)
         if self.calibration is None:
             return None
         self.imported.diagnostics.extend(self.calibration.diagnostics)
@@ -218,6 +225,7 @@ class _Driver:
         """Rewrites the network for the hardware, and cuts it if it must be."""
         from dlaconv.ir.macs import total_macs
         from dlaconv.ir.passes import CANONICAL
+        from dlaconv.ir.passes.fold_preprocess import fold_preprocess
         from dlaconv.ir.passes.legal import REWRITES
         from dlaconv.ir.pipeline import Pipeline
         from dlaconv.ir.stages import Stage
@@ -225,12 +233,16 @@ class _Driver:
         model = self.imported.model
         passes = self.plugins.passes
         canonical = [*CANONICAL, *passes(Stage.CANONICAL)]
+        if self.pixels:  # behind all that folds constants into the first layers
+            canonical.append(fold_preprocess(self.pixels))
         pipeline = Pipeline([(Stage.CANONICAL, canonical)], self.options.dump_stages)
         pipeline.run(model, self.context)
         source_macs = total_macs(model.graph)
         legal = pipeline.then([(Stage.LEGAL, [*REWRITES, *passes(Stage.LEGAL)])])
         legal.run(model, self.context, Stage.CANONICAL)
-        return legal, cut_network(model, self.context, self.options.partition, source_macs)
+        network = cut_network(model, self.context, self.options.partition, source_macs)
+        require_accelerator(network, self.pixels)
+        return legal, network
 
     def _inputs(self, network: CutNetwork) -> Dataset | None:
         """Samples for the inputs of a network that is cut: the calibration data, or random ones."""
@@ -267,7 +279,7 @@ class _Driver:
         pipeline.then(own, folder).run(part.model, context, Stage.LEGAL)
         if network.whole is None:
             self.context.inputs = context.inputs
-        return AcceleratorPart(part.model, context, self.options, self.source, name)
+        return AcceleratorPart(part.model, context, self.options, self.source, name, self.pixels)
 
     def _write(self, parts: list[AcceleratorPart], folder: Path | None) -> None:
         for part in parts:
@@ -291,14 +303,22 @@ class _Driver:
         reference: ir.Model,
         inputs: Dataset | None,
     ) -> None:
+        from dlaconv.ir.pixels import Shown, let_take_fed
+
         described = "calibration data" if self.context.calibration is not None else "random inputs"
         inputs = inputs or self.context.inputs
         assert inputs is not None
-        samples = inputs.first(self.options.samples)
+        samples: Dataset = inputs.first(self.options.samples)
+        whole = network.whole
+        if self.pixels:
+            samples = Shown(samples, self.pixels)
+            if whole is not None:
+                whole = whole.clone()
+                let_take_fed(whole, self.pixels)
         made = {value.name for node in reference.graph for value in node.outputs}
         for part in parts:
             given = {stored.name for stored in part.network.inputs} - set(samples.names)
-            known = reference if given <= made or network.whole is None else network.whole
+            known = reference if given <= made or whole is None else whole
             observe = self.page.observer(part) if self.page is not None else None
             found = part.verify(known, samples, described, observe)
             self.context.diagnostics.extend(found.diagnostics())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.driver.pixels import pixels_in
 from dlaconv.driver.verification import fed_range, real_step
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def ports(network: Network, facts: Facts) -> dict[str, Port]:
         name: Port(real_step(facts, stored), stored.qmin, stored.qmax)
         for name, stored in network.outputs
     }
+    pixels = pixels_in(facts)
     for stored in network.inputs:
         sign = facts.get(stored.name, {}).get("sign") is True
-        found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign)
+        zero = pixels[stored.name].zero if stored.name in pixels else 0
+        found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign, zero)
     return found
 
 

@@ -15,13 +15,15 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.errors import UnreadableError, UsageError
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.execution import Arrays
-from dlaconv.preprocessing import CENTRAL, Preprocessing
+from dlaconv.preprocessing import CENTRAL, CHANNELS, Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dlaconv.ir.pixels import Pixels
+
 _LOG = logging.getLogger(__name__)
-_MODES = {1: "L", 3: "RGB"}
+_MODES = dict(zip(CHANNELS, ("L", "RGB"), strict=True))
 _DEEP = ("I", "F")
 """Pictures of more than 8 bits; what their values mean only their maker knows."""
 _LISTED = 20
@@ -36,7 +38,11 @@ class ImageFolder(Dataset):
     """
 
     def __init__(
-        self, folder: Path, shapes: Mapping[str, Shape | None], how: Preprocessing
+        self,
+        folder: Path,
+        shapes: Mapping[str, Shape | None],
+        how: Preprocessing,
+        pixels: Mapping[str, Pixels] | None = None,
     ) -> None:
         """Reads every picture once, so that it is known which of them can be read.
 
@@ -44,12 +50,13 @@ class ImageFolder(Dataset):
             folder: where they are.
             shapes: the graph inputs with their shapes; there must be one.
             how: what is done to them.
+            pixels: graph inputs that take pixels: pictures are only resized and cropped then.
 
         Raises:
             UsageError: if the network does not take pictures, or it is not said what is done.
             UnreadableError: if no file can be read.
         """
-        self._fit = _Fit(shapes, how, folder)
+        self._fit = _Fit(shapes, how, folder, pixels or {})
         self.names = (self._fit.name,)
         self.skipped: dict[Path, str] = {}
         self._files: list[Path] = []
@@ -122,12 +129,16 @@ class _Fit:
     """From a picture to the values of one graph input."""
 
     def __init__(
-        self, shapes: Mapping[str, Shape | None], how: Preprocessing, folder: Path
+        self,
+        shapes: Mapping[str, Shape | None],
+        how: Preprocessing,
+        folder: Path,
+        pixels: Mapping[str, Pixels],
     ) -> None:
         self._place = Location(file=str(folder))
         self._share = CENTRAL.get(how.preset or "", 1.0)
         self._resized = how.resize is not None
-        if not how.says_values:
+        if not how.says_values and not pixels:
             raise UsageError(
                 Diagnostic(
                     "DLA332",
@@ -141,7 +152,7 @@ class _Fit:
             )
         self.how = how.with_preset()
         self.name, shape = self._only(shapes)
-        self._last = self._channels_last(shape)
+        self._last = self.how.channel_axis(shape) == len(shape) - 1
         height, width, channels = (
             (shape[1], shape[2], shape[3]) if self._last else (shape[2], shape[3], shape[1])
         )
@@ -154,10 +165,13 @@ class _Fit:
         if crop[0] is None or crop[1] is None:
             self._refuse("has no height and width of its own; give --crop or --set-shape")
         self._height, self._width = int(crop[0] or 0), int(crop[1] or 0)
-        self._mean = self._per_channel("mean", self.how.mean, 0.0, channels or 0)
-        self._std = self._per_channel("std", self.how.std, 1.0, channels or 0)
-        if not (self._std != 0).all():
-            self._refuse("cannot have values that are divided by a --std of zero")
+        self._pixels = pixels.get(self.name)
+        try:
+            mean, std = how.per_channel(channels or 0)
+        except ValueError as error:
+            self._refuse(str(error))
+        else:
+            self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
 
     def read(self, path: Path) -> np.ndarray:
         """The values of a picture, float32 with a batch of one."""
@@ -172,10 +186,11 @@ class _Fit:
                 picture = self._cut(image.convert(self._mode))
         pixels = np.asarray(picture, np.float32)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        if self.how.bgr:
-            pixels = pixels[:, :, ::-1]
-        scale = 1.0 if self.how.scale is None else self.how.scale
-        values = ((pixels * np.float32(scale) - self._mean) / self._std).astype(np.float32)
+        values = pixels if self._pixels is None else self._pixels.fed(self.name, pixels)
+        if self._pixels is None:
+            pixels = pixels[:, :, ::-1] if self.how.bgr else pixels
+            scale = 1.0 if self.how.scale is None else self.how.scale
+            values = ((pixels * np.float32(scale) - self._mean) / self._std).astype(np.float32)
         values = values if self._last else values.transpose(2, 0, 1)
         return np.ascontiguousarray(values[None])
 
@@ -214,21 +229,6 @@ class _Fit:
             self._refuse("has no batch, channels, height and width")
         assert shape is not None
         return name, shape
-
-    def _channels_last(self, shape: Shape) -> bool:
-        if self.how.layout is not None:
-            return self.how.layout == "nhwc"
-        return shape[1] not in _MODES and shape[3] in _MODES
-
-    def _per_channel(
-        self, name: str, values: tuple[float, ...] | None, default: float, channels: int
-    ) -> np.ndarray:
-        found = np.array(values or (default,), np.float32)
-        if channels == 1 and self.how.preset and found.size == 3:
-            found = found.mean(keepdims=True)
-        if found.size not in {1, channels}:
-            self._refuse(f"has {channels} channels, --{name} has {found.size} values")
-        return found
 
     def _refuse(self, why: str) -> None:
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.driver.pixels import pixels_in
 from dlaconv.driver.reading import load_target, read_network, read_samples
 from dlaconv.driver.verification import real_step, verify_network
 from dlaconv.errors import ConversionError, UsageError
@@ -65,11 +66,14 @@ def verify_files(
     from dlaconv import api
     from dlaconv.ir.calibration.dataset import Stacked
     from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
+    from dlaconv.ir.pixels import LARGEST, let_take_pixels
 
     imported = api.load(source, frontend, plugins=plugins)
     if imported.diagnostics.errors:
         raise ConversionError(imported.diagnostics)
     network, facts = read_network(converted, load_target(target))
+    pixels = pixels_in(facts)
+    let_take_pixels(imported.model, pixels)
     shapes = {stored.name: stored.shape for stored in network.inputs}
     if problems := list(unrelated(imported.model, shapes)):
         raise UsageError(
@@ -88,13 +92,16 @@ def verify_files(
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
         for value in imported.model.graph.inputs:  # of two quantisers the file has but one
-            if value.name in ranges and (ends := quantised_range(value)) is not None:
+            if value.name in pixels:
+                ranges[value.name] = (0.0, float(LARGEST))
+            elif value.name in ranges and (ends := quantised_range(value)) is not None:
                 low, high = ranges[value.name]
                 ranges[value.name] = min(low, ends[0]), max(high, ends[1])
         for name, shape in _other_inputs(imported.model, shapes).items():
             shapes[name], ranges[name] = shape, (-1.0, 1.0)
         shapes = {name: shapes[name] for name in _names_of(imported.model.graph.inputs)}
-        fed = Stacked(random_inputs_of(shapes, ranges, samples, seed))
+        drawn = random_inputs_of(shapes, ranges, samples, seed)
+        fed = Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})
         described = f"random inputs, seed {seed}"
     found = verify_network(
         imported.model,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlaconv.driver.pixels import KEY, as_words
 from dlaconv.driver.verification import fed_range
 from dlaconv.ir.graph import ints_attribute
 from dlaconv.ir.records import Fidelity
@@ -203,7 +204,7 @@ def _port(
     real = float(maps.get(stored.name, {}).get("real_step", stored.step))
     dtype = "int8" if stored.qmin < 0 else "uint8"
     low, high = fed_range(maps, stored) if feed else (stored.qmin, stored.qmax)
-    port = {
+    port: dict[str, Any] = {
         "name": name,
         "layout": layout,
         "shape": list(stored.shape),
@@ -217,6 +218,9 @@ def _port(
         port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {low}, {high})"
         if maps.get(stored.name, {}).get("sign") is True:
             port["feed"] = f"{dtype} = {high} if x >= 0 else {low}"
+        if (how := maps.get(stored.name, {}).get(KEY)) is not None:
+            port["feed"] = as_words(how, port)
+            port[KEY] = dict(how)
     else:
         port["read"] = f"real = {dtype} * {real:.9g}"
         if (channels := maps.get(stored.name, {}).get("channels")) is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dlaconv.arrays import Shape
     from dlaconv.backends.access.semantics.layer import ActivationOrder
+    from dlaconv.driver.verification import Facts
 
 Arrays = dict[str, np.ndarray]
 Fetch = Literal["outputs", "all"]
@@ -92,6 +93,11 @@ class HardwareRunner:
             name: channel_layout(self.facts.get(stored.name, {}), stored.shape)
             for name, stored in maps.items()
         }
+
+    @property
+    def all_facts(self) -> list[Facts]:
+        """What is known of the maps of each file."""
+        return [self.facts]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one sample: integers are fed as they are, floats as real values."""
@@ -235,6 +241,11 @@ class ChainRunner:
     def hardware(self) -> list[HardwareRunner]:
         """The parts that the accelerator runs."""
         return [part for part in self.parts if isinstance(part, HardwareRunner)]
+
+    @property
+    def all_facts(self) -> list[Facts]:
+        """What is known of the maps of each part."""
+        return [part.facts for part in self.hardware]
 
     @property
     def static_shapes(self) -> dict[str, tuple[int, ...]]:

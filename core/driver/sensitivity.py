@@ -111,10 +111,14 @@ def rank_layers(
     """Ranks the layers of a network; see `dlaconv.sensitivity`."""
     from dlaconv import api
     from dlaconv.driver.calibration import open_calibration
+    from dlaconv.driver.pixels import folded_pixels
+    from dlaconv.ir.pixels import Shown, let_take_pixels
 
     model = read_source(source, frontend, plugins).model
-    calibration = open_calibration(options, model)
+    pixels = folded_pixels(options, model)
+    calibration = open_calibration(options, model, pixels)
     assert calibration is not None
+    let_take_pixels(model, pixels)
     with tempfile.TemporaryDirectory(prefix="dlaconv.") as folder:
         output = Path(folder) / "net.dla.onnx"
         wanted = replace(options, verify=False, allow_violations=True, html=None, emit=())
@@ -132,7 +136,7 @@ def rank_layers(
         trial = _Trial(model, runner, hardware)
         each = 2 * max(len(trial.layers), 1) * max(report["summary"]["macs"]["source"], 1)
         count = max(1, min(options.samples, _MOST_MACS // each))
-        data = calibration.data.first(count)
+        data = Shown(calibration.data.first(count), pixels)
         everything, rows = trial.rank(data)
     return Sensitivity(source, calibration.source, len(data), everything, rows)
 

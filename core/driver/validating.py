@@ -13,6 +13,7 @@ from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.array_files import ArrayFiles
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.labels import misfit, read_labels
+from dlaconv.driver.pixels import let_take_pixels
 from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, Runner
 from dlaconv.driver.subjects import read_source
 from dlaconv.errors import UsageError
@@ -141,14 +142,16 @@ def validate_files(
         "activation_order": activation_order,
         "target": target,
     }
-    runner: Runner
+    runner: HardwareRunner | ChainRunner
     if converted.suffix == ".json":
         runner = ChainRunner(read_chain(converted), converted, **hardware)
     else:
         runner = HardwareRunner(converted, as_float=True, **hardware)
     reference = None
     if source is not None:
-        reference = ModelRunner(read_source(source, frontend, plugins).model, source)
+        model = read_source(source, frontend, plugins).model
+        let_take_pixels(model, runner.all_facts)
+        reference = ModelRunner(model, source)
         _require_same_inputs(runner, reference, converted)
     answers = read_labels(labels)
     samples = ArrayFiles(inputs, runner.shapes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
+from dlaconv.driver.pixels import pixels_in
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -309,8 +310,8 @@ def quantise_inputs(
 ) -> dict[str, np.ndarray]:
     """The integers that the host feeds: ``round(x / real step)`` of floats, integers as given.
 
-    Inputs that take pixels are given them, as any numbers. Floats are clipped where the source clips them, see `fed_range`. Where the source begins with a
-    sign, the host takes it.
+    Inputs that take pixels are given them, in any type. Floats are clipped where the source clips
+    them, see `fed_range`. Where the source begins with a sign, the host takes it.
     """
     import numpy as np
 

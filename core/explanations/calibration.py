@@ -57,4 +57,30 @@ CALIBRATION = (
         "Pixels would get values that were not asked for.",
         "Write numbers with commas between them, 224 or 224x320 for sizes, 1/255 for a ratio.",
     ),
+    Explanation(
+        "DLA337",
+        "inexact-fold",
+        "With --fold-preprocess the network would not compute the same: its first layer pads with "
+        "zeros that stand for other pixels than the hardware's, the source quantises its input or "
+        "weights on a grid that folding leaves, or no layer with weights comes first.",
+        "The hardware pads with the integer 0, and takes bytes as they are minus 128 where maps "
+        "have a sign.",
+        "Drop --fold-preprocess, and let the host do to pixels what the source wants; "
+        "docs/preprocessing.md lists what is exact.",
+    ),
+    Explanation(
+        "DLA338",
+        "no-pixels",
+        "A network that takes pixels is given values that are none: not whole, below 0 or above "
+        "255.",
+        "What was done to pixels before is in its weights, and would be done twice.",
+        "Give pictures as they are, in bytes.",
+    ),
+    Explanation(
+        "DLA339",
+        "unknown-preprocessing",
+        "It is not said what is done to pixels, so there is nothing to fold.",
+        "The first layer's weights take over what the host does to pixels otherwise.",
+        "Give --preset, or --scale, --mean and --std; --preset raw where nothing is done.",
+    ),
 )

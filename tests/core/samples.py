@@ -65,6 +65,7 @@ REPORT = {
         "convention": "guide",
         "calibrate": "photos",
         "images": {},
+        "fold_preprocess": False,
         "ranges": "auto",
         "calibration_cache": None,
         "optimise": 1,

@@ -18,9 +18,11 @@ class Port:
         low: smallest integer that the host feeds; without meaning for outputs.
         high: largest integer that the host feeds.
         sign: the host feeds ``high`` for what is not negative, else ``low``, and nothing between.
+        zero: the real value that is fed as 0.
     """
 
     real_step: float
     low: int
     high: int
     sign: bool = False
+    zero: int = 0

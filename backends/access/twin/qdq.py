@@ -108,6 +108,9 @@ class _Twin:
             insert_after(value, compared)
             result = _behind(compared.outputs[0], "Where", high, low, name=f"{name}/sign")
         else:
+            if port.zero:
+                zero = number(f"{name}/zero", port.zero)
+                result = _behind(result, "Sub", zero, name=f"{name}/shift")
             if port.real_step != stored.step:
                 ratio = number(f"{name}/ratio", port.real_step / stored.step)
                 result = _behind(result, "Div", ratio, name=f"{name}/scale")

@@ -73,7 +73,10 @@ def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Valu
         integers = build.op("Where", build.op("GreaterOrEqual", x, build.constant(0)), *ends)
     else:
         step = build.constant(port.real_step, double=True)
-        units = build.op("Div", build.to_double(x), step)
+        real = build.to_double(x)
+        if port.zero:
+            real = build.op("Sub", real, build.constant(port.zero, double=True))
+        units = build.op("Div", real, step)
         rounded = emit_rounding(build, units, rounding, double=True, add_half=False)
         ends = [build.constant(end, double=True) for end in (port.low, port.high)]
         integers = build.to_single(build.op("Clip", rounded, *ends))

@@ -1,0 +1,321 @@
+"""Networks that take pixels: conversion, and every command that feeds them."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import dlaconv
+from dlaconv.cli import run
+from dlaconv.driver.pixels import pixels_in
+from dlaconv.driver.reading import load_target, read_network
+from dlaconv.errors import ConversionError, UsageError
+from dlaconv.ir.pixels import Pixels
+from dlaconv.options import Options
+from dlaconv.preprocessing import Preprocessing
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TORCHVISION = Preprocessing(preset="torchvision", bgr=True)
+
+
+def classifier(path, *, pads=0, head=(), last=()):
+    """A small float network of 3 x 10 x 10, with further nodes before and behind."""
+    rng = np.random.default_rng(1)
+    weights = {
+        "w": rng.normal(size=(16, 3, 3, 3)) / 5,
+        "b": rng.normal(size=16),
+        "v": rng.normal(size=(32, 16, 3, 3)) / 12,
+        "f": rng.normal(size=(32, 10)),
+    }
+    nodes = [
+        *head,
+        helper.make_node("Conv", ["h" if head else "x", "w", "b"], ["c"], pads=[pads] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["d"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node("GlobalAveragePool", ["e"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["k"]),
+        helper.make_node("MatMul", ["k", "f"], ["y"]),
+        *last,
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 10, 10])],
+        [helper.make_tensor_value_info("z" if last else "y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a.astype("f"), n) for n, a in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def bytes_of(count, seed=0):
+    """Smooth pictures, so that maps have something to show."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (count, 3, 4, 4), np.uint8)
+    found = [[np.asarray(Image.fromarray(c).resize((10, 10))) for c in image] for image in small]
+    return np.array(found, np.uint8)
+
+
+def prepared(pixels, *, bgr=True):
+    """Torchvision's values, computed apart from ours."""
+    given = pixels[:, ::-1] if bgr else pixels
+    mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((given / 255 - mean) / std).astype(np.float32)
+
+
+def source_outputs(path, values):
+    session = onnxruntime.InferenceSession(str(path))
+    return np.concatenate([session.run(None, {"x": v[None]})[0] for v in values])
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "pixels.npz"
+    np.savez(path, x=bytes_of(24))
+    return path
+
+
+@pytest.fixture
+def net(tmp_path):
+    return classifier(tmp_path / "net.onnx")
+
+
+def convert(source, data, name="net.dla.onnx", **options):
+    target = source.with_name(name)
+    options = {"images": TORCHVISION, "fold_preprocess": True, "calibrate": data} | options
+    return dlaconv.convert(source, target, options=Options(**options)), target
+
+
+def rules(error):
+    return [item.rule for item in error.value.diagnostics if item.severity == "error"]
+
+
+def decibels(wanted, got):
+    return 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum())
+
+
+def test_the_hardware_takes_pixels_and_computes_what_the_source_makes_of_them(net, data):
+    conversion, target = convert(net, data)
+    fed = conversion.report["io"]["inputs"][0]
+    assert (fed["scale"], fed["real_step"], fed["qmin"], fed["qmax"]) == (1, 1, -128, 127)
+    assert fed["feed"] == "int8 = pixel - 128, of 0..255, red first"
+    pixels = bytes_of(6, seed=9)
+    wanted = source_outputs(net, prepared(pixels))
+    got = dlaconv.run(target, {"x": pixels}, as_float=True)["y"]
+    assert decibels(wanted, got) > 28
+    assert conversion.report["verification"]["passed"]
+    rows = {row["name"]: row for row in conversion.report["verification"]["maps"]}
+    assert rows["x"]["accumulated"]["differing"] == 0
+
+
+def test_integers_are_those_of_a_folded_network_that_is_built_by_hand(net, data, tmp_path):
+    _, target = convert(net, data, verify=False, optimise=0)
+    model = onnx.load(net)
+    weights = {item.name: item for item in model.graph.initializer}
+    w, b = (numpy_helper.to_array(weights[n]).astype(np.float64) for n in "wb")
+    factor = 1 / (255 * np.array(STD)).reshape(1, 3, 1, 1)
+    offset = (128 / 255 - np.array(MEAN)) / np.array(STD)
+    bias = b + (w.sum(axis=(2, 3)) * offset).sum(axis=1)
+    folded = (w * factor)[:, ::-1]
+    weights["w"].CopyFrom(numpy_helper.from_array(folded.astype("f"), "w"))
+    weights["b"].CopyFrom(numpy_helper.from_array(bias.astype("f"), "b"))
+    quantise = [
+        helper.make_node("QuantizeLinear", ["x", "s", "o"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "o"], ["h"]),
+    ]
+    model.graph.node[0].input[0] = "h"
+    nodes = [*quantise, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "o"))
+    onnx.save(model, tmp_path / "hand.onnx")
+    centred = np.load(data)["x"].astype(np.float32) - 128
+    np.savez(tmp_path / "centred.npz", x=centred)
+    hand = tmp_path / "hand.dla.onnx"
+    options = Options(calibrate=tmp_path / "centred.npz", verify=False, optimise=0)
+    dlaconv.convert(tmp_path / "hand.onnx", hand, options=options)
+    pixels = bytes_of(5, seed=4)
+    ours = dlaconv.run(target, {"x": pixels})["y"]
+    theirs = dlaconv.run(hand, {"x": pixels.astype(np.float32) - 128})["y"]
+    assert np.array_equal(ours, theirs)
+
+
+def test_pixels_of_any_type_are_the_same_and_int8_is_what_the_host_feeds(net, data):
+    _, target = convert(net, data)
+    pixels = bytes_of(3, seed=2)
+    wanted = dlaconv.run(target, {"x": pixels})["y"]
+    fed = (pixels ^ 0x80).view(np.int8)
+    for given in (pixels.astype("f"), pixels.astype(np.int64), pixels.astype(np.uint16), fed):
+        assert np.array_equal(dlaconv.run(target, {"x": given})["y"], wanted)
+
+
+@pytest.mark.parametrize("bad", [0.5, -1, 256])
+def test_values_that_are_no_pixels_are_refused(net, data, tmp_path, bad):
+    _, target = convert(net, data)
+    values = bytes_of(3).astype(np.float32)
+    values[2, 1, 4, 4] = bad
+    with pytest.raises(UsageError) as error:
+        dlaconv.run(target, {"x": values})
+    assert rules(error) == ["DLA338"]
+    np.savez(tmp_path / "bad.npz", x=values)
+    before = target.read_bytes()
+    for given in (tmp_path / "bad.npz", list(values)):
+        with pytest.raises(UsageError) as error:
+            convert(net, given)
+        assert rules(error) == ["DLA338"]
+    with pytest.raises(UsageError):
+        dlaconv.verify(net, target, inputs=tmp_path / "bad.npz")
+    assert target.read_bytes() == before
+
+
+def test_a_folder_of_pictures_is_only_resized_and_cropped(net, data, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, image in enumerate(np.load(data)["x"]):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{index:02}.png")
+    images = Preprocessing(mean=MEAN, std=STD, scale=1 / 255, bgr=True)
+    first, _ = convert(net, folder, images=images)
+    second, _ = convert(net, data, images=images)
+    for report in (first.report, second.report):
+        report["options"] = report["calibration"] = report["timings"] = None
+    assert first.report == second.report
+    resized = Preprocessing(preset="torchvision", resize=(12,), crop=(10,))
+    assert convert(net, folder, images=resized)[0].report["calibration"]["samples"] == 24
+    with pytest.raises(UsageError) as error:
+        convert(net, data, images=resized)
+    assert rules(error) == ["DLA423"]
+
+
+@pytest.mark.parametrize("given", ["random", None])
+def test_no_data_is_random_pixels(net, given):
+    if given is None:
+        head = [helper.make_node("Identity", ["x"], ["h"])]
+        net = classifier(net, head=head)
+    conversion, _ = convert(net, given)
+    assert conversion.report["verification"]["passed"]
+
+
+def test_commands_feed_pixels_to_both_networks(net, data, tmp_path, capsys):
+    target = tmp_path / "net.dla.onnx"
+    call = ["from-onnx", str(net), "-o", str(target), "--calibrate", str(data), "--preset",
+            "torchvision", "--bgr", "--fold-preprocess", "-q"]  # fmt: skip
+    assert run(call) == 0
+    pixels = bytes_of(20, seed=5)
+    np.savez(tmp_path / "in.npz", x=pixels)
+    labels = source_outputs(net, prepared(pixels)).argmax(axis=1)
+    np.save(tmp_path / "labels.npy", labels)
+    files = ["--input", str(tmp_path / "in.npz")]
+    capsys.readouterr()
+    assert run(["compare", str(net), str(target), *files, "--min-qsnr", "26", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"x", "r", "e", "y"} <= {row["name"] for row in found["layers"]}
+    for converted in (target, target.with_suffix(".json")):
+        call = ["validate", str(converted), *files, "--labels", str(tmp_path / "labels.npy")]
+        assert run([*call, "--source", str(net), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["source_accuracy"]["top1"] == 100
+        assert found["accuracy"]["top1"] >= 90
+    assert dlaconv.verify(net, target, inputs=tmp_path / "in.npz").passed
+    assert dlaconv.verify(net, target).passed
+    chain = dlaconv.run_chain(target.with_suffix(".json"), {"x": pixels})["y"]
+    assert np.array_equal(chain, dlaconv.run(target, {"x": pixels}, as_float=True)["y"])
+
+
+def test_layers_are_ranked_on_pixels(net, data):
+    options = Options(calibrate=data, images=TORCHVISION, fold_preprocess=True, samples=2)
+    folded = dlaconv.sensitivity(net, options=options)
+    assert folded.everything.as_json()["qsnr_db"] > 26
+    assert {row["name"] for row in folded.layers} >= {"r", "e"}
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_twins_take_pixels(net, data, unsigned):
+    conversion, target = convert(net, data, emit=("qdq", "sim"), unsigned_maps=unsigned)
+    pixels = bytes_of(4, seed=6)
+    wanted = dlaconv.run(target, {"x": pixels}, as_float=True)["y"]
+    assert conversion.report["io"]["inputs"][0]["dtype"] == ("uint8" if unsigned else "int8")
+    for kind, file in conversion.emitted.items():
+        session = onnxruntime.InferenceSession(str(file))
+        real = [session.run(["y"], {"x": image[None].astype("f")})[0] for image in pixels]
+        step = conversion.report["io"]["outputs"][0]["real_step"]
+        assert np.abs(np.concatenate(real) - wanted).max() <= (0 if kind == "sim" else step)
+
+
+@pytest.mark.parametrize("options", [
+    {"policy": "mse"}, {"policy": "ceil"}, {"policy": "nearest"}, {"io": "absorb"},
+    {"convention": "int-per-real"}, {"ranges": "percentile", "optimise": 2},
+])  # fmt: skip
+def test_no_option_of_scales_touches_the_pixels(net, tmp_path, options):
+    dark = bytes_of(16) // 8  # calibration data that would have a finer step
+    np.savez(tmp_path / "dark.npz", x=dark)
+    conversion, target = convert(net, tmp_path / "dark.npz", **options)
+    assert conversion.report["io"]["inputs"][0]["scale"] == 1
+    assert conversion.report["verification"]["passed"]
+    assert pixels_in(read_network(target, load_target(None))[1])["x"].reverse
+
+
+def test_padding_is_refused_with_the_pixels_that_zeros_stand_for(tmp_path, data):
+    source = classifier(tmp_path / "net.onnx", pads=1)
+    with pytest.raises(ConversionError) as error:
+        convert(source, data)
+    assert rules(error) == ["DLA337"]
+    assert "pixels of 123.675, 116.28, 103.53 in the source and of 128" in str(error.value)
+    assert not (tmp_path / "net.dla.onnx").exists()
+    centred = Preprocessing(preset="raw", mean=(128,), std=(58.4, 57.1, 57.4))
+    conversion, _ = convert(source, data, images=centred)
+    assert conversion.report["verification"]["passed"]
+
+
+def test_what_is_done_to_pixels_must_be_known(net, data):
+    with pytest.raises(UsageError) as error:
+        convert(net, data, images=Preprocessing())
+    assert rules(error) == ["DLA339"]
+    with pytest.raises(UsageError) as error:
+        convert(net, data, images=Preprocessing(mean=(1.0, 2.0)))
+    assert rules(error) == ["DLA339"]
+
+
+def test_parts_of_a_network_that_is_cut_take_pixels(tmp_path, data):
+    last = [helper.make_node("Softmax", ["y"], ["z"])]
+    source = classifier(tmp_path / "net.onnx", last=last)
+    conversion, target = convert(source, data)
+    assert len(conversion.parts) == 2
+    pixels = bytes_of(5, seed=7)
+    got = dlaconv.run_chain(target.with_suffix(".json"), {"x": pixels})["z"]
+    assert np.abs(got - source_outputs(source, prepared(pixels))).max() < 0.1
+    assert conversion.report["verification"]["passed"]
+
+
+def test_a_first_layer_on_the_host_takes_no_pixels_of_the_accelerator(tmp_path, data):
+    source = classifier(tmp_path / "net.onnx")
+    model = onnx.load(source)
+    model.graph.node[0].attribute.append(helper.make_attribute("strides", [3, 3]))
+    onnx.save(model, source)
+    with pytest.raises(ConversionError) as error:
+        convert(source, data, partition=True, legalise="off")
+    assert rules(error) == ["DLA337"]
+
+
+GOOD = Pixels(128, (0.5, 1.0), (0.0, 3.0), 1, True).as_json()
+
+
+def test_what_a_file_says_of_pixels_reads_back():
+    assert Pixels.from_json(json.loads(json.dumps(GOOD))).as_json() == GOOD
+
+
+@pytest.mark.parametrize("change", [
+    {"zero": 127}, {"zero": True}, {"zero": [1]}, {"factors": []}, {"factors": [float("nan")]},
+    {"factors": [1.0] * 3}, {"factors": "1"}, {"axis": 0}, {"axis": 9}, {"axis": "1"},
+    {"reverse": 1}, {"more": 1}, {"axis": None}, {"offsets": [10**400]},
+])  # fmt: skip
+def test_damaged_words_on_pixels_are_not_taken(change):
+    for given in (GOOD | change, list(GOOD), None):
+        with pytest.raises(ValueError, match=r"pixel|axis|number"):
+            Pixels.from_json(given)
