@@ -72,6 +72,8 @@ class Options:
         ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
             ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses. Maps that
             share their step with others may still clip, but for ``policy="ceil"``.
+        qconfig: a YAML file with ranges of single maps and roundings of single layers' weights, see
+            ``schemas/qconfig.schema.json``.
         calibration_cache: keeps what was seen on the data, so that converting the same network
             with other options does not run it again.
         optimise: how long better scales are searched for by the error of the network's output: 0
@@ -106,6 +108,7 @@ class Options:
     images: Preprocessing = field(default_factory=Preprocessing)
     fold_preprocess: bool = False
     ranges: str = "auto"
+    qconfig: Path | None = None
     calibration_cache: Path | None = None
     optimise: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -139,14 +142,14 @@ class Options:
         """The files that the options name, to be read."""
         calibrate = self.calibrate
         named = isinstance(calibrate, str | Path) and calibrate != RANDOM
-        given = [self.target, Path(calibrate) if named else None]  # type: ignore[arg-type]
+        given = [self.target, self.qconfig, Path(calibrate) if named else None]  # type: ignore[arg-type]
         return [path for path in given if path is not None]
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["html"]  # it says nothing about the conversion
-        for name in ("target", "calibration_cache", "dump_stages"):
+        for name in ("target", "qconfig", "calibration_cache", "dump_stages"):
             values[name] = str(values[name]) if values[name] else None
         given = self.calibrate
         if given is not None:

@@ -49,6 +49,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
         *_shares(report),
         ("maps", _counted(counts["maps"])),
         ("weights", _counted(counts["weights"])),
+        *_overrides(report),
     ]
     if (verification := report["verification"]) is not None:
         rows += [(f"QSNR of {n!r}", _quality(r)) for n, r in verification["outputs"].items()]
@@ -77,6 +78,14 @@ def _rewrites(rewrites: Sequence[Json]) -> str:
     return (
         f"{text}; {abs(macs):,} multiplications {'more' if macs > 0 else 'less'}" if macs else text
     )
+
+
+def _overrides(report: Json) -> list[tuple[str, str]]:
+    """What --qconfig changed."""
+    changed = Counter(row["kind"] for row in report["tensors"] if "override" in row)
+    kinds = {"map": "map", "weight": "weight tensor"}
+    listed = [f"{n} {kinds[kind]}{'' if n == 1 else 's'}" for kind, n in sorted(changed.items())]
+    return [("overridden", ", ".join(listed))] if listed else []
 
 
 def _shares(report: Json) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.observe import Store
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.graph import drop_unread
+from dlaconv.ir.overrides import Overrides
 from dlaconv.ir.records import TensorRecord
 from dlaconv.ir.rounding import Rounding
 from dlaconv.ir.stages import Stage, broken_invariants
@@ -74,6 +75,7 @@ class Context:
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
         calibration: samples of the graph inputs, None without ``--calibrate``.
         ranges: how much of what data show a map covers, see `dlaconv.ir.calibration.ranges`.
+        overrides: what the user wants for single maps and layers.
         store: keeps what was seen on calibration data for the next conversion.
         optimise: how long to search for better steps by the network's output: 0 not at all, 1 for
             seconds, 2 for minutes.
@@ -116,6 +118,7 @@ class Context:
     convention: str = "guide"
     calibration: Dataset | None = None
     ranges: str = "auto"
+    overrides: Overrides = field(default_factory=Overrides)
     store: Store | None = None
     optimise: int = 1
     covers: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -36,6 +36,7 @@ class TensorRecord:
         target: the hardware's quantisation as JSON values.
         note: what else the user should know, empty for nothing.
         channels: channels that the fidelity concerns (guarded ones, say), empty for all.
+        override: what the user asked for here: file, line and text; None for nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorRecord:
     target: dict[str, Any]
     note: str = ""
     channels: tuple[int, ...] = ()
+    override: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON values; see ``schemas/report.schema.json``."""
@@ -60,4 +62,6 @@ class TensorRecord:
         }
         if self.channels:
             row["channels"] = list(self.channels)
+        if self.override is not None:
+            row["override"] = self.override
         return row

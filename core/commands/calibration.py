@@ -131,6 +131,15 @@ Ranges = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+Overrides = Annotated[
+    Path | None,
+    typer.Option(
+        "--qconfig",
+        metavar="FILE.yaml",
+        help="Overrides for single maps and layers: methods, thresholds, steps, bits of weights.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

@@ -83,4 +83,41 @@ CALIBRATION = (
         "The first layer's weights take over what the host does to pixels otherwise.",
         "Give --preset, or --scale, --mean and --std; --preset raw where nothing is done.",
     ),
+    Explanation(
+        "DLA340",
+        "qconfig-file",
+        "A file of overrides is no plain YAML: syntax, encoding, size, tags, anchors, double keys.",
+        "A file from elsewhere must not run anything nor grow without bounds.",
+        "Write plain keys, lists, words and numbers; docs/calibration.md has examples.",
+    ),
+    Explanation(
+        "DLA341",
+        "qconfig-entry",
+        "An override has an unknown key, or a value of the wrong kind or size.",
+        "An override that is not understood would be missed without a word.",
+        "Write what the message says; schemas/qconfig.schema.json has all keys.",
+    ),
+    Explanation(
+        "DLA342",
+        "override-unmatched",
+        "An override matches nothing in the network, or layers without what it is about.",
+        "It would be missed without a word.",
+        "Use names of layers and tensors as `dlaconv show` and reports list them, or drop it.",
+    ),
+    Explanation(
+        "DLA343",
+        "override-impossible",
+        "The hardware or the source leaves no room for an override.",
+        "Integers of the source are kept, steps that are tied differ by powers of two or not at "
+        "all, and weights have the bits that the hardware stores.",
+        "Change or drop the entry as the message says.",
+    ),
+    Explanation(
+        "DLA344",
+        "override-skipped",
+        "An override with a pattern matches also what cannot be overridden; that stays as it is.",
+        "The source's integers are kept where it quantises.",
+        "Nothing has to be done; a narrower pattern avoids the note.",
+        Severity.NOTE,
+    ),
 )

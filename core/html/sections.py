@@ -105,6 +105,11 @@ def maps(report: Json, found: Mapping[str, Json]) -> Markup:
     verification = report["verification"]
     if verification is None or not verification["maps"]:
         return Markup("")
+    asked = {
+        item["name"]: f"{item['override']['text']} (--qconfig)"
+        for item in report["tensors"]
+        if "override" in item
+    }
     rows = []
     for index, row in enumerate(verification["maps"]):
         histogram = found.get(row["name"])
@@ -112,7 +117,11 @@ def maps(report: Json, found: Mapping[str, Json]) -> Markup:
         share = local["clipped"] / count
         rows.append(
             [
-                joined(row["layer"], element("div", row["name"], class_="soft")),
+                joined(
+                    row["layer"],
+                    element("div", row["name"], class_="soft"),
+                    element("div", asked.get(row["name"], ""), class_="soft"),
+                ),
                 mark(row["class"], _KINDS.get(row["class"], "soft")),
                 f"{row['real_step']:.6g}",
                 _range(histogram),

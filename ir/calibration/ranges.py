@@ -27,23 +27,26 @@ def methods(asked: str) -> tuple[str, ...]:
     return _CHOICE if asked == "auto" else (asked,)
 
 
-def covered(histogram: Histogram, method: str, largest: int) -> float:
+def covered(histogram: Histogram, method: str, largest: int, share: float = _SHARE) -> float:
     """The magnitude up to which a map's integers should reach.
 
     Args:
         histogram: the values.
         method: one of `METHODS`.
         largest: the largest integer.
+        share: what ``percentile`` covers.
     """
     if method == "minmax" or not histogram.counts.any():
         return histogram.largest
-    choose = {"percentile": _percentile, "kl": _divergence}.get(method, _squared_error)
+    if method == "percentile":
+        return _percentile(histogram, share)
+    choose = {"kl": _divergence}.get(method, _squared_error)
     return choose(histogram, largest)
 
 
-def _percentile(histogram: Histogram, largest: int) -> float:
+def _percentile(histogram: Histogram, share: float) -> float:
     counts = histogram.counts.cumsum() + histogram.zeros
-    place = int(np.searchsorted(counts, _SHARE * counts[-1])) + 1
+    place = int(np.searchsorted(counts, share * counts[-1])) + 1
     return min(histogram.largest, place * histogram.limit / BINS)
 
 

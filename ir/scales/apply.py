@@ -30,6 +30,7 @@ from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.records import bias_record, map_record, weight_record
 from dlaconv.ir.scales.solver import Plan
 from dlaconv.ir.scales.thresholds import scale_threshold
+from dlaconv.ir.scales.weight_overrides import weight_scaling
 from dlaconv.ir.scales.weights import (
     LinearScaling,
     ScaledWeights,
@@ -136,12 +137,15 @@ class _Applier:
             assert bias is not None
             scaled = scale_threshold(values, steps, bias, scaling, target, self.grid)
         else:
-            scaled = self.policy.weights(values, steps, bias, scaling, target, self.grid)
+            choose, target = weight_scaling(node, steps, self.context)
+            scaled = choose(values, steps, bias, scaling, target, self.grid)
         self._replace_constants(node, scaled, scaling)
         if ours:
             return
         layer = provenance.location(node).layer
-        self.context.records.append(weight_record(node, layer, steps, scaled))
+        asked = self.context.overrides.asked.get(f"{node.name}/weights")
+        record = weight_record(node, layer, steps, scaled, target.weight_bits, asked)
+        self.context.records.append(record)
         if scaled.bias is not None:
             self.context.records.append(bias_record(node, layer, scaled, scaling))
 

@@ -9,6 +9,7 @@ from dlaconv.ir.calibration.samples import random_inputs
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.scales.apply import apply_plan
 from dlaconv.ir.scales.clipped_inputs import warn_of_clipped_inputs
+from dlaconv.ir.scales.given import refuse_impossible_steps
 from dlaconv.ir.scales.groups import Grouping, group_maps
 from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.policy import policy_of
@@ -29,6 +30,7 @@ def assign_scales(model: ir.Model, context: Context) -> None:
         or random_inputs(model, context.samples, context.seed, context.rereads)
     )
     grouping = group_maps(model, constraints_of(context))
+    refuse_impossible_steps(grouping, context)
     plan = policy_of(context).plan(model, grouping, context) | solve_signs(grouping, context.target)
     plan = align(plan, grouping)
     _warn_of_ratios(model, grouping, plan, context)

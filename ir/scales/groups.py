@@ -39,6 +39,8 @@ class MapVariable:
         sign: True if it holds signs, or is saturated on the way to one: its values do not say
             what step it needs.
         clip: least and largest value where it saturates instead of a clip of the source.
+        held: True if the user says what it must hold: its step is never finer than the natural one.
+        exact: True if the user says what its step is.
     """
 
     node: ir.Node
@@ -47,6 +49,8 @@ class MapVariable:
     loose: bool = False
     sign: bool = False
     clip: tuple[float, float] | None = None
+    held: bool = False
+    exact: bool = False
 
     @property
     def name(self) -> str:
@@ -126,6 +130,7 @@ class Constraints:
         sums: names of Concat results that only a weighted sum reads.
         signs: names of maps that hold signs, or are saturated on the way to one.
         clips: least and largest value of maps that saturate where the source clips, by name.
+        held: maps whose range the user gives, by name; true if it is a step.
         cut: nodes that would share gamma and are to be looked at as if they did not.
     """
 
@@ -137,6 +142,7 @@ class Constraints:
     sums: Collection[str] = ()
     signs: Collection[str] = ()
     clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    held: Mapping[str, bool] = field(default_factory=dict)
     cut: Collection[ir.Node] = ()
 
 
@@ -175,6 +181,7 @@ class _Relations:
     def add_variable(self, node: ir.Node, constraints: Constraints) -> None:
         result, source = node.outputs[0], node.inputs[0]
         derived = (result.name or "") in constraints.derived
+        held = (result.name or "") in constraints.held
         loose = constraints.calibrated or (result.name or "") in constraints.bounded
         sign = (result.name or "") in constraints.signs
         self.variables.append(
@@ -182,9 +189,11 @@ class _Relations:
                 node,
                 dialect.quantisation_of(node),
                 derived,
-                loose,
+                loose and not held,
                 sign,
                 constraints.clips.get(result.name or ""),
+                held,
+                constraints.held.get(result.name or "", False),
             )
         )
         self.stored[result] = result

@@ -59,6 +59,7 @@ def constraints_of(context: Context) -> Constraints:
         sums=context.sums,
         signs=context.signs,
         clips=context.clips,
+        held={name: bool(wanted.step) for name, wanted in context.overrides.ranges.items()},
     )
 
 
@@ -138,7 +139,7 @@ def _directed(node: ir.Node, context: Context) -> bool:
 
 
 def _flexible(group: Group) -> bool:
-    return not group.pinned and all(variable.derived for variable in group.maps)
+    return not group.pinned and all(v.derived and not v.exact for v in group.maps)
 
 
 def _cost(node: ir.Node) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import provenance
+from dlaconv.ir.overrides import Asked
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.records import Fidelity, TensorRecord
@@ -68,6 +69,8 @@ def map_record(
         note = "; ".join(filter(None, notes))
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"
+    if (asked := context.overrides.asked.get(variable.name)) is not None:
+        note = f"{note}; it holds {limits[1] * real:.6g}, where {asked.text} is asked for"
     return TensorRecord(
         name=variable.name,
         kind="map",
@@ -82,6 +85,7 @@ def map_record(
             "real_step": real,
         },
         note=note,
+        override=None if asked is None else vars(asked),
     )
 
 
@@ -163,9 +167,23 @@ def source_row(source: Quantisation) -> dict[str, Any]:
 
 
 def weight_record(
-    node: ir.Node, layer: str, steps: np.ndarray | None, scaled: ScaledWeights
+    node: ir.Node,
+    layer: str,
+    steps: np.ndarray | None,
+    scaled: ScaledWeights,
+    bits: int = 8,
+    asked: Asked | None = None,
 ) -> TensorRecord:
-    """The row of a layer's weights; ``steps`` is None where the source's are real numbers."""
+    """The row of a layer's weights.
+
+    Args:
+        node: the layer on the hardware.
+        layer: the layer of the source.
+        steps: the source's, None where its weights are real numbers.
+        scaled: what they became.
+        bits: of the integers.
+        asked: what the user asks of them.
+    """
     changed = np.flatnonzero(scaled.requantised)
     note = ""
     if steps is None:
@@ -187,12 +205,13 @@ def weight_record(
         fidelity=fidelity,
         source=None if steps is None else {"steps": steps.tolist()},
         target={
-            "bits": 8,
+            "bits": bits,
             "steps": scaled.steps.tolist(),
             "ideal_steps": scaled.ideal.tolist(),
         },
-        note=note,
+        note=note if asked is None else f"rounded with {asked.text}",
         channels=tuple(int(channel) for channel in changed),
+        override=None if asked is None else vars(asked),
     )
 
 

@@ -125,19 +125,20 @@ def solve_least_error(grouping: Grouping, target: Target, samples: Samples) -> P
     """
     plan: Plan = {}
     for group in grouping.groups:
-        exponents, total = {}, 0.0
+        base, exponents, total = _given_base(group) or 1.0, {}, 0.0
         for item in group.classes:
             limits = hardware_range(item, target)
+            powers = _powers(item, limits, samples)
             choices = {
                 exponent: sum(
-                    error(v, 2.0**exponent, limits, samples, strict=False) for v in item.maps
+                    error(v, base * 2.0**exponent, limits, samples, strict=False) for v in item.maps
                 )
-                for exponent in _powers(item, limits, samples)
+                for exponent in {_within(item, base, n, limits) for n in powers}
             }
             # of steps with one error the coarsest: it saturates last
             exponents[item] = min(choices, key=lambda exponent: (choices[exponent], -exponent))
             total += choices[exponents[item]]
-        plan[group] = GroupPlan(1.0, exponents, total)
+        plan[group] = GroupPlan(base, exponents, total)
     return plan
 
 
@@ -145,12 +146,13 @@ def _solve_powers(grouping: Grouping, target: Target, choose: Callable[[list[flo
     """Chooses each step class's exponent from the logarithms of its maps' natural steps."""
     plan: Plan = {}
     for group in grouping.groups:
-        exponents = {}
+        base, exponents = _given_base(group) or 1.0, {}
         for item in group.classes:
             limits = hardware_range(item, target)
-            logs = [math.log2(natural_step(variable.source, limits)) for variable in item.maps]
-            exponents[item] = choose(logs)
-        plan[group] = GroupPlan(1.0, exponents, math.nan)
+            natural = [natural_step(variable.source, limits) for variable in item.maps]
+            logs = [math.log2(step / base) for step in natural]
+            exponents[item] = _within(item, base, choose(logs), limits)
+        plan[group] = GroupPlan(base, exponents, math.nan)
     return plan
 
 
@@ -166,10 +168,18 @@ def group_plans(group: Group, target: Target, samples: Samples) -> list[GroupPla
 
 
 def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
-    """True if no map saturates far below its range, nor wastes more than two bits."""
+    """True if no map saturates far below its range, nor wastes more than two bits.
+
+    Where the user says what a map must hold it does, and in a step class with such a map no step
+    is coarser than all of it needs.
+    """
     for item in group.classes:
         limits = hardware_range(item, target)
         step = plan.step(item)
+        if any(variable.held for variable in item.maps) and (
+            plan.exponents[item] not in _exponents(plan.base, item, limits, {})
+        ):
+            return False
         for variable in item.maps:
             natural = natural_step(variable.source, limits)
             finest = _finest(variable, natural, limits, {})
@@ -244,6 +254,8 @@ def _halved(source: Quantisation, limits: tuple[int, int]) -> bool:
 def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
     if group.pinned:
         return [1.0]
+    if given := _given_base(group):
+        return [given]
     wanted = [1.0]
     for item in group.classes:
         limits = hardware_range(item, target)
@@ -296,7 +308,25 @@ def _exponents(
     )
     lowest = math.ceil(math.log2(finest / base) - SAME)
     highest = math.ceil(math.log2(max(natural) / base) - SAME)
-    return list(range(lowest, max(lowest, highest) + 1))
+    exponents = range(lowest, max(lowest, highest) + 1)
+    return sorted({_within(item, base, exponent, limits) for exponent in exponents})
+
+
+def _given_base(group: Group) -> float | None:
+    """The base that a step which the user gives leaves to a group."""
+    given = [variable.source.scalar_step for variable in group.maps if variable.exact]
+    return _fraction(given[0]) if given and not group.pinned else None
+
+
+def _within(item: StepClass, base: float, exponent: int, limits: tuple[int, int]) -> int:
+    """The exponent, or the next one with which all maps hold what the user says they must."""
+    for variable in item.maps:
+        if variable.exact:
+            return round(math.log2(variable.source.scalar_step / base))
+        if variable.held:
+            needed = natural_step(variable.source, limits)
+            exponent = max(exponent, math.ceil(math.log2(needed / base) - SAME))
+    return exponent
 
 
 def _powers(item: StepClass, limits: tuple[int, int], samples: Samples) -> list[int]:

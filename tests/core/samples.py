@@ -67,6 +67,7 @@ REPORT = {
         "images": {},
         "fold_preprocess": False,
         "ranges": "auto",
+        "qconfig": None,
         "calibration_cache": None,
         "optimise": 1,
         "shapes": {"x": [1, 3, 8, 8]},
@@ -149,6 +150,7 @@ REPORT = {
                 "real_step": 0.12,
             },
             "note": "8-bit integers in units of 2",
+            "override": {"file": "net.yaml", "line": 3, "text": "threshold 6.0"},
         },
         {
             "name": "fc/weights",

@@ -83,7 +83,7 @@ def test_the_documents_that_tests_render_are_valid(name):
 FREE_KEYS = {  # names of tensors, rules, passes; and what a record may leave out
     "logits", "x", "IO-3", "clean", "verify", "qdq", "sim", "bits", "signed", "narrow", "qmin",
     "qmax", "step", "zero_point", "rounding", "exponent", "real_step", "steps", "ideal_steps",
-    "step_in", "channels", "input_scale", "weight_ch_scales",
+    "step_in", "channels", "override", "input_scale", "weight_ch_scales",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from dlaconv.ir.graph import (
     sole_consumer,
 )
 from dlaconv.ir.layers import ACTIVATIONS, PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.overrides import Entry
+from dlaconv.ir.passes.maps.overridden_ranges import overridden_ranges
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.passes.maps.sign_activations import reads_unrounded
 from dlaconv.ir.pipeline import Context, ir_pass
@@ -59,12 +62,16 @@ def derive_maps(model: ir.Model, context: Context) -> None:
     raw = _raw(model)
     if not raw:
         return
+    asked = overridden_ranges(model, raw, context)
     steps: dict[ir.Value, float] = {}
     if context.calibration is not None:
-        steps = _observed_steps(model, raw, context.calibration, context)
+        steps = _observed_steps(model, raw, asked, context.calibration, context)
     else:
         bounds = IntervalBounds()
         for value in raw:
+            if (entry := asked.get(value)) is not None and entry.output is not None:
+                steps[value] = _step(entry.output.magnitude(context.target.map_range[1]), context)
+                continue
             following = _following_quantiser(value)
             if following is not None:
                 steps[value] = _covering_step(following, context)
@@ -86,7 +93,9 @@ def derive_maps(model: ir.Model, context: Context) -> None:
             help="give sample inputs with --calibrate data.npz, or quantise it in the source",
         )
     for value in raw:
-        _quantise(value, _saturating(value, steps[value], context), context)
+        name = _quantise(value, _saturating(value, steps[value], context), context)
+        if value in asked:
+            context.overrides.apply(asked[value], "output", name)
     for node in list(model.graph):
         if is_op(node, "Clip"):
             _saturate(node, context)
@@ -133,9 +142,13 @@ def _raw(model: ir.Model) -> list[ir.Value]:
 
 
 def _observed_steps(
-    model: ir.Model, raw: list[ir.Value], data: Dataset, context: Context
+    model: ir.Model,
+    raw: list[ir.Value],
+    asked: Mapping[ir.Value, Entry],
+    data: Dataset,
+    context: Context,
 ) -> dict[ir.Value, float]:
-    """Steps of values as ``context.ranges`` asks; keeps some of what was seen for the solver."""
+    """Steps of values as ``context.ranges`` and ``asked`` ask; keeps some values for the solver."""
     seen = observe(model, data, [value.name or "" for value in raw], context.store)
     largest = context.target.map_range[1]
     steps = {}
@@ -144,7 +157,12 @@ def _observed_steps(
         after = name if value.is_graph_input() else _unrounded(name)
         histogram = seen[name].histogram
         context.observed[after] = seen[name].values
-        context.covers[after] = {m: covered(histogram, m, largest) for m in methods(context.ranges)}
+        known = methods(context.ranges)
+        if (entry := asked.get(value)) is not None and entry.output is not None:
+            magnitude = entry.output.magnitude(largest, histogram)
+            context.covers[after] = dict.fromkeys(known, magnitude)
+        else:
+            context.covers[after] = {m: covered(histogram, m, largest) for m in known}
         steps[value] = _step(next(iter(context.covers[after].values())), context)
     return steps
 
@@ -205,7 +223,8 @@ def _following_quantiser(value: ir.Value) -> Quantisation | None:
     return None
 
 
-def _quantise(value: ir.Value, step: float, context: Context) -> None:
+def _quantise(value: ir.Value, step: float, context: Context) -> str:
+    """Stores a value; returns the name of the map."""
     bits = context.target.map_bits
     uses = raw_uses(value)
     name = value.name or ""
@@ -222,6 +241,7 @@ def _quantise(value: ir.Value, step: float, context: Context) -> None:
     if not value.is_graph_input():
         value.name, result.name = _unrounded(name), name
     context.derived.add(result.name or "")
+    return result.name or ""
 
 
 def _move_output(old: ir.Value, new: ir.Value) -> None:

@@ -1,0 +1,86 @@
+"""Which ranges of maps the user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.graph import producer
+from dlaconv.ir.overrides import Entry, MapRange
+from dlaconv.ir.pipeline import Context
+from dlaconv.ir.saturation import saturating_clip
+
+_SAME = 1e-6
+_TINY = float(np.finfo(np.float32).tiny)
+_QUANTISED = "the source quantises it, and its integers are kept"
+
+
+def overridden_ranges(
+    model: ir.Model, raw: Sequence[ir.Value], context: Context
+) -> Mapping[ir.Value, Entry]:
+    """The entries that say how much of their values maps cover which the source leaves open.
+
+    What cannot be becomes a diagnostic.
+
+    Args:
+        model: the model, before these maps are quantised.
+        raw: the values that become such maps.
+        context: knows the entries.
+    """
+    overrides = context.overrides
+    if not overrides.entries:
+        return {}
+    quantised = [node.outputs[0] for node in model.graph if dialect.is_quantize(node)]
+    names = {value: _original(value, context) for value in (*raw, *quantised)}
+    ends = set(names.values())
+    for value in quantised:
+        entry = overrides.of_map(overrides.layers_of(names[value], ends))
+        if entry is not None:
+            overrides.close(entry, "output", names[value], _QUANTISED)
+    found = {}
+    for value in raw:
+        entry = overrides.of_map(overrides.layers_of(names[value], ends))
+        if entry is None:
+            continue
+        assert entry.output is not None
+        obstacle = _obstacle(value, entry.output, context)
+        if obstacle is None:
+            found[value] = entry
+        else:
+            asked = overrides.asking(entry, "output")
+            context.diagnostics.add(overrides.problem(asked, names[value], *obstacle))
+    return found
+
+
+def _original(value: ir.Value, context: Context) -> str:
+    name = value.name or ""
+    return context.originals.get(name, name)
+
+
+def _obstacle(value: ir.Value, wanted: MapRange, context: Context) -> tuple[str, str] | None:
+    """Why a map cannot have a range, and what to do."""
+    if wanted.measured:
+        return None
+    largest = context.target.map_range[1]
+    if wanted.magnitude(largest) / largest < _TINY:
+        return f"its step would be below {_TINY:.3g}, the smallest that can be stored", ""
+    if (value.name or "") in context.channel_ratios:
+        return (
+            "each of its channels has a step of its own",
+            "use ranges or percentile",
+        )
+    node = producer(value)
+    clip = saturating_clip(node) if node is not None else None
+    if clip is None:
+        return None
+    step = clip.step(context.target.map_range)
+    beyond = wanted.step > step * (1 + _SAME) if wanted.step else wanted.threshold > clip.high
+    if not beyond:
+        return None
+    return (
+        f"the source clips it at {clip.high:.6g}, which the hardware does by saturating there",
+        f"ask for a threshold up to {clip.high:.6g} or a step up to {step:.6g}",
+    )
