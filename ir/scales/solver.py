@@ -20,7 +20,7 @@ from dlaconv.ir.scales.groups import Group, Grouping, MapVariable, StepClass
 from dlaconv.ir.target import Target
 
 _USED = 0.75
-"""What part of a range data may use for a step to be called fine enough: others may go further."""
+"""Data that use no more than this part of a range leave enough of it for others."""
 _COVER = 0.7
 """A loose map's step may be finer than its natural one by this factor (powers of two: 0.707).
 
@@ -207,8 +207,8 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
 
     Those are groups in which some map cannot have its natural step, and maps of another number of
     bits: low-bit ones may keep their integers (saturating later than the source) or the source's
-    clipping range, unsigned ones their integers if calibration data use few of them. A lone 8-bit
-    map has no choice without calibration data.
+    clipping range, unsigned ones have the step that calibration data ask for. A lone 8-bit map has
+    no choice without calibration data.
     """
     nothing: Samples = {}
     needy = []
@@ -264,6 +264,8 @@ def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
             if _low_bit(_top(variable.source), limits) and variable.unrounded in samples:
                 clip = _top(variable.source) * variable.source.scalar_step
                 wanted.append(_fraction(clip / limits[1]))
+            if (used := _used(variable, limits, samples)) is not None:
+                wanted.append(_fraction(used))
     unique: list[float] = []
     for base in wanted:
         if all(abs(base / other - 1) > SAME for other in unique):
@@ -350,12 +352,25 @@ def _finest(
     top = _top(source)
     if _low_bit(top, limits):
         return min(natural * _COVER, top * source.scalar_step / limits[1])
-    values = samples.get(variable.unrounded)
-    if _wide(top, limits) and values is not None and values.size:
-        used = float(np.abs(values).max()) / limits[1]
-        return min(natural * _COVER, max(used, source.scalar_step))
-    if variable.loose and _halved(source, limits) and values is not None and values.size:
-        used = float(np.abs(values).max()) / limits[1]
-        if used <= _USED * source.scalar_step:
-            return min(natural * _COVER, source.scalar_step)
+    used = _used(variable, limits, samples)
+    if used is not None:
+        return min(natural * _COVER, used)
     return natural * _COVER if variable.loose else natural
+
+
+def _used(variable: MapVariable, limits: tuple[int, int], samples: Samples) -> float | None:
+    """The step that data need of a format of more bits than the hardware has, at least its own.
+
+    None for other formats. Of one bit more (unsigned 8 bits) the data have to be the user's, and
+    as other data may use more, the step is no finer than for other maps unless they use little.
+    """
+    source, values = variable.source, samples.get(variable.unrounded)
+    if values is None or not values.size or not _halved(source, limits):
+        return None
+    used, own = float(np.abs(values).max()) / limits[1], source.scalar_step
+    if _wide(_top(source), limits):
+        return max(used, own)
+    if not variable.loose:
+        return None
+    natural = natural_step(source, limits)
+    return own if used <= _USED * own else min(max(used, _COVER * natural), natural)

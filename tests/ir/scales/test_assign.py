@@ -338,11 +338,19 @@ def unsigned(reach):
 
 @pytest.mark.parametrize(
     ("reach", "calibrated", "units"),
-    [(0.3, True, 1), (0.45, True, 2), (1.0, True, 2), (0.3, False, 2)],
+    [
+        (0.3, True, 1),
+        (0.45, True, 1.4),
+        (0.8, True, 0.8 * 255 / 127),
+        (1.0, True, 2),
+        (0.3, False, 2),
+    ],
 )
-def test_an_unsigned_map_keeps_its_integers_if_data_use_few_of_them(reach, calibrated, units):
+def test_an_unsigned_map_has_the_step_that_data_need_and_its_own_if_they_use_little(
+    reach, calibrated, units
+):
     net, name = unsigned(reach)
     calibration = Stacked({"x": net.data}) if calibrated else None
     row = records(scaled(net, calibration=calibration)[1], "map")[name]
-    assert row.target["real_step"] / row.source["step"] == pytest.approx(units)
+    assert row.target["real_step"] / row.source["step"] == pytest.approx(units, rel=1e-6)
     assert row.fidelity is (Fidelity.CLIPPED if units == 1 else Fidelity.RESCALED)
