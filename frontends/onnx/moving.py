@@ -123,7 +123,10 @@ def _clip(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
                 remedy="export the network in eval mode, with static quantisers",
             )
             return
-        ends.append(end if array is None else int(array.flat[0]))
+        number = end if array is None else _integer(node, array, f"end {index}", state)
+        if number is None:
+            return
+        ends.append(number)
     low, high = max(ends[0], grid.low), min(ends[1], grid.high)
     narrower = Grid(grid.scale, grid.zero_point, low, max(low, high))
     if stored.unrounded is not None and low <= high:
@@ -162,7 +165,24 @@ def _pad(node: ir.Node, stored: Stored, state: OnnxImport) -> None:
             assert node.inputs[2] is not None
             refuse_arithmetic(node, node.inputs[2], state)
             return
-        real = stored.grid.real(0 if given is None else int(given.flat[0])).reshape(())
+        number = 0 if given is None else _integer(node, given, "value that is padded", state)
+        if number is None:
+            return
+        real = stored.grid.real(number).reshape(())
         inputs += [None] * (3 - len(inputs))
         inputs[2] = dialect.constant(f"{node.name}/value", real)
     _on_reals(node, inputs, stored, state)
+
+
+def _integer(node: ir.Node, array: np.ndarray, what: str, state: OnnxImport) -> int | None:
+    """The one number of a constant beside integers; None if it is none, which is said."""
+    if array.size == 1 and (array.dtype.kind in "iu" or array.dtype.name in {"int4", "uint4"}):
+        return int(array.flat[0])
+    state.refuse(
+        node,
+        "DLA117",
+        "element-type",
+        f"the {what} is a {array.dtype} tensor of shape {list(array.shape)}, not one integer",
+        remedy="give it the type of the integers that it stands beside",
+    )
+    return None
