@@ -76,6 +76,19 @@ def ints_attribute(node: ir.Node, name: str, default: Sequence[int] = ()) -> tup
     return tuple(default) if found is None else tuple(int(value) for value in found.value)
 
 
+def moved(node: ir.Node, array: np.ndarray) -> np.ndarray:
+    """What a Transpose or Reshape makes of an array that broadcasts against its input."""
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None
+    shape, target = shape_of(source) or (), shape_of(result) or ()
+    if is_op(node, "Transpose"):
+        backwards = tuple(range(len(shape)))[::-1]
+        return array.transpose(ints_attribute(node, "perm", backwards))
+    if array.size == 1:
+        return array.reshape((1,) * len(target))
+    return np.broadcast_to(array, shape).reshape(target)
+
+
 def register_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
     """Makes the constants that new nodes read initializers of the graph, under unique names."""
     for node in nodes:

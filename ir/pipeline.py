@@ -93,8 +93,11 @@ class Context:
         rewrites: what the report lists.
         derived: names of maps that the source does not quantise.
         bounded: those of them whose step is an interval bound, for want of data.
+        positive: those of them that the hardware may store without sign.
         sums: names of Concat results that only a weighted sum reads.
         gains: names of layers of ours that only scale: their weights are zeros and one gain.
+        centres: of graph inputs that take pixels, by name of the map, what the source calls zero;
+            arrays that broadcast against the map.
         channel_ratios: what the values of maps were multiplied by, per channel, by name; arrays of
             the map's rank.
         layouts: where the source's channels lie in maps that have more, by name.
@@ -133,8 +136,10 @@ class Context:
     rewrites: list[Rewrite] = field(default_factory=list)
     derived: set[str] = field(default_factory=set)
     bounded: list[str] = field(default_factory=list)
+    positive: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
     gains: set[str] = field(default_factory=set)
+    centres: dict[str, np.ndarray] = field(default_factory=dict)
     channel_ratios: dict[str, np.ndarray] = field(default_factory=dict)
     layouts: dict[str, ChannelLayout] = field(default_factory=dict)
     originals: dict[str, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from dlaconv.ir.graph import (
     insert_after,
     ints_attribute,
     is_op,
+    moved,
     remove,
     shape_of,
     unique_name,
@@ -55,11 +56,19 @@ class _Reached:
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A first layer with its new weights, and bias unless the old one stays."""
+    """What a first layer becomes.
+
+    Attributes:
+        node: the layer.
+        weights: its new weights.
+        bias: its new bias, None if the old one stays.
+        centre: ``[C]``, what is fed where the source has zeros.
+    """
 
     node: ir.Node
     weights: Weights
     bias: np.ndarray | None
+    centre: np.ndarray
 
 
 @dataclass
@@ -196,23 +205,12 @@ def _through_quantiser(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
 
 def _moved(node: ir.Node, reached: _Reached) -> _Reached:
     """The same behind an operator that moves values."""
-    source, result = reached.value, node.outputs[0]
-    shape, target = shape_of(source) or (), shape_of(result) or ()
-
-    def move(array: np.ndarray) -> np.ndarray:
-        if is_op(node, "Transpose"):
-            backwards = tuple(range(len(shape)))[::-1]
-            return array.transpose(ints_attribute(node, "perm", backwards))
-        if array.size == 1:
-            return array.reshape((1,) * len(target))
-        return np.broadcast_to(array, shape).reshape(target)
-
     places = reached.places
     return _Reached(
-        result,
-        move(reached.factor),
-        move(reached.offset),
-        None if places is None else (move(places[0]), move(places[1])),
+        node.outputs[0],
+        moved(node, reached.factor),
+        moved(node, reached.offset),
+        None if places is None else (moved(node, places[0]), moved(node, places[1])),
     )
 
 
@@ -247,21 +245,23 @@ def _into_layer(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
             "integers of the source's weights are kept, so an output channel has one factor",
         )
         return
+    total = None
+    if offset.any():
+        taps = weights.array.reshape(weights.channels, own, -1).sum(axis=2, dtype=np.float64)
+        unit = 1.0 if weights.steps is None else weights.steps
+        total = bias + (taps * offset[read]).sum(axis=1) * unit
     if reached.places is not None:
         order = _order(*reached.places) if group == 1 else None
         if order is None:
             plan.refuse(node, "the order of channels cannot go into the first layer's weights")
             return
         larger = replace(larger, array=np.take(larger.array, order, 1))
-    total = None
-    if offset.any():
-        taps = weights.array.reshape(weights.channels, own, -1).sum(axis=2, dtype=np.float64)
-        unit = 1.0 if weights.steps is None else weights.steps
-        total = bias + (taps * offset[read]).sum(axis=1) * unit
+        factor, offset = factor[order], offset[order]
     if total is not None and not (np.abs(total) <= np.finfo(np.float32).max).all():
         plan.refuse(node, "the first layer's bias would leave 32 bits")
         return
-    plan.layers.append(_Layer(node, larger, total))
+    centre = np.divide(-offset, factor, out=np.zeros(channels), where=factor != 0)
+    plan.layers.append(_Layer(node, larger, total, centre))
 
 
 def _times(weights: Weights, factors: np.ndarray) -> Weights | None:
@@ -305,6 +305,17 @@ def _listed(values: np.ndarray) -> str:
     return ", ".join([*shown[:4], "..."] if len(shown) > 4 else shown)
 
 
+def _note_centre(layer: _Layer, fed: ir.Value, context: Context) -> None:
+    """Tells the scale stage what rounded weights must not change."""
+    source, centre = layer.node.inputs[0], layer.centre
+    assert source is not None
+    rank = len(shape_of(source) or ())
+    context.centres.setdefault(source.name or "", centre.reshape((1, -1) + (1,) * (rank - 2)))
+    if (centre == centre[0]).all():  # wherever the layer is moved to
+        one = centre[:1].reshape((1,) * len(shape_of(fed) or ()))
+        context.centres.setdefault(fed.name or "", one)
+
+
 def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
     graph, how = plan.model.graph, plan.how
     uses, name = list(value.uses()), f"{value.name}{MARK}"
@@ -330,6 +341,7 @@ def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
         set_weights(layer.node, layer.weights)
         if layer.bias is not None:
             set_bias(layer.node, layer.bias)
+        _note_centre(layer, quantiser.outputs[0], context)
         place = provenance.location(layer.node, None).layer
         detail = "takes pixels: what is done to them is in its weights and bias"
         context.rewrites.append(Rewrite(NAME, place, detail))

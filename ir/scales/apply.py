@@ -23,6 +23,7 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.rounding import Rounding
+from dlaconv.ir.scales.centred import centred_bias
 from dlaconv.ir.scales.cost import clip_range, hardware_range
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.groups import Grouping, MapVariable, StepClass
@@ -139,6 +140,9 @@ class _Applier:
         else:
             choose, target = weight_scaling(node, steps, self.context)
             scaled = choose(values, steps, bias, scaling, target, self.grid)
+            if steps is None and self.context.centres:
+                centred = centred_bias(node, values, bias, scaled, scaling, self.context)
+                scaled = choose(values, steps, centred, scaling, target, self.grid)
         self._replace_constants(node, scaled, scaling)
         if ours:
             return
