@@ -24,7 +24,8 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 KEYWORDS = frozenset({
     "$schema", "$id", "$defs", "$ref", "title", "description", "type", "const", "enum",
     "properties", "required", "additionalProperties", "minProperties", "maxProperties", "items",
-    "minItems", "maxItems", "minLength", "minimum", "exclusiveMinimum", "maximum", "allOf", "anyOf",
+    "minItems", "maxItems", "minLength", "maxLength", "minimum", "exclusiveMinimum", "maximum",
+    "allOf", "anyOf",
 })  # fmt: skip
 """What a schema may say: ``additionalProperties`` only false, ``anyOf`` only lists of ``required``,
 ``$ref`` only ``#/$defs/...`` and alone, ``allOf`` only of ``anyOf``."""
@@ -116,6 +117,8 @@ def _of_value(schema: Schema, value: Any) -> str | None:
         return f"must be one of {', '.join(schema['enum'])}, not {_shown(value)}"
     if isinstance(value, str) and len(value) < schema.get("minLength", 0):
         return "is empty"
+    if isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
+        return f"has {len(value)} characters, {schema['maxLength']} at most"
     if not isinstance(value, int | float):
         return None
     if value <= schema.get("exclusiveMinimum", -float("inf")):

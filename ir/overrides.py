@@ -20,7 +20,7 @@ from dlaconv.ir.calibration.histogram import Histogram
 from dlaconv.ir.calibration.ranges import covered
 
 _LISTED = 5
-"""Names in a diagnostic."""
+"""Names in a diagnostic; diagnostics with suggestions, which take time."""
 _LAYOUT = "/layout_"  # see dlaconv.ir.passes.channels_first
 
 
@@ -248,12 +248,11 @@ class Overrides:
         """A diagnostic for each entry that means nothing in the source."""
         names = sorted({name for item in self.source.values() for name in item.names})
         ops = sorted({item.op for item in self.source.values()} - {""})
-        found = []
+        found: list[Diagnostic] = []
         for entry in self.entries:
             if any(map(entry.matches, self.source.values())):
                 continue
-            near = difflib.get_close_matches(entry.match, names, 2) if entry.match else []
-            near = near or (difflib.get_close_matches(entry.op, ops, 2) if entry.op else [])
+            near = _near(entry, names, ops) if len(found) < _LISTED else []
             hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
             found.append(
                 Diagnostic(
@@ -339,6 +338,12 @@ def _before(node: ir.Node, inputs: Sequence[ir.Value]) -> str:
         return ""
     read = len(inputs[0].uses()) + inputs[0].is_graph_output()
     return (inputs[0].name or "") if read == 1 else ""
+
+
+def _near(entry: Entry, names: Sequence[str], ops: Sequence[str]) -> list[str]:
+    """Names that could have been meant."""
+    found = difflib.get_close_matches(entry.match, names, 2) if entry.match else []
+    return found or (difflib.get_close_matches(entry.op, ops, 2) if entry.op else [])
 
 
 def _who(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 import dlaconv
 from dlaconv.cli import run
 from dlaconv.driver.qconfig import read_overrides
-from dlaconv.errors import UnreadableError, UsageError
+from dlaconv.errors import UnreadableError, UsageError, UserError
 from dlaconv.options import Options
 
 RNG = np.random.default_rng(0)
@@ -124,12 +124,14 @@ def test_a_graph_input_takes_the_next_power_of_two(convert):
 @pytest.mark.parametrize("optimise", [0, 1, 2])
 @pytest.mark.parametrize("policy", ["absorb", "nearest", "ceil", "mse"])
 def test_no_search_and_no_policy_moves_a_map_below_its_threshold(convert, optimise, policy):
-    wanted = {"r1": 9.0, "c3": 4.0, "s": 5.0, "c4": 11.0, "c6": 30.0}
+    wanted = {"r0": 0.83, "r1": 9.0, "c3": 4.0, "s": 5.0, "c4": 11.0, "c6": 30.0}
     entries = [{"match": name, "output": {"threshold": t}} for name, t in wanted.items()]
     rows = convert(entries, optimise=optimise, policy=policy, verify=False)
     for name, threshold in wanted.items():
         reach = rows[name]["target"]["real_step"] * 127
         assert threshold * (1 - 1e-6) <= reach < 2 * threshold
+    if policy == "absorb":  # nobody else has a say in this map's step
+        assert rows["r0"]["target"]["real_step"] * 127 == pytest.approx(0.83, rel=1e-6)
 
 
 @pytest.mark.parametrize("optimise", [0, 1, 2])
@@ -319,6 +321,58 @@ def test_two_steps_for_one_are_impossible(convert):
     assert "'c4', for which line 4 has step 0.03: the hardware wants one step" in message
 
 
+def test_an_input_takes_any_step_where_the_host_is_told_of_it(convert):
+    entries = [{"match": "x", "output": {"step": 0.03}}]
+    rows = convert(entries, io="absorb", verify=False)
+    assert rows["x/derived/out"]["target"]["real_step"] == pytest.approx(0.03)
+    assert refused(convert, entries)
+
+
+def test_steps_that_an_add_ties_are_powers_of_two_apart(convert, tmp_path):
+    """The Add is too dear to become a convolution."""
+    weights = [RNG.normal(size=(16, 16, 1, 1)).astype(np.float32) for _ in range(3)]
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Conv", ["x", "w0"], ["a"], "one"),
+            node("Conv", ["x", "w1"], ["b"], "two"),
+            node("Add", ["a", "b"], ["s"], "sum"),
+            node("Conv", ["s", "w2"], ["y"], "three"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", 1, [1, 16, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, [1, 16, 8, 8])],
+        [numpy_helper.from_array(array, f"w{n}") for n, array in enumerate(weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "sum.onnx")
+    np.savez(tmp_path / "sum.npz", x=RNG.normal(size=(4, 16, 8, 8)).astype(np.float32))
+    files = {"file": tmp_path / "sum.onnx", "calibrate": tmp_path / "sum.npz"}
+
+    def entries(*steps):
+        return [
+            {"match": name, "output": {"step": s}} for name, s in zip("abs", steps, strict=True)
+        ]
+
+    rows = convert(entries(0.0371, 0.0742, 0.1484), **files)
+    assert rows["b"]["target"]["real_step"] == pytest.approx(0.0742)
+    found = refused(convert, entries(0.0371, 0.05, 0.07), **files)
+    assert [line for _, line, _ in found] == [10, 16]
+    assert "it is tied to 'a', for which line 4 has step 0.0371" in found[0][2]
+    assert "powers of two apart" in found[0][2]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "rule"),
+    [(1e-45, "DLA343"), (1e-37, "DLA343"), (1e-35, "SC-9"), (1e-30, "SC-9"), (1e30, "SC-9")],
+)
+def test_no_threshold_is_too_far_out_to_be_judged(convert, threshold, rule):
+    with pytest.raises(UserError) as caught:
+        convert([{"match": "stem", "output": {"threshold": threshold}}], verify=False)
+    assert rule in {item.rule for item in caught.value.diagnostics.errors}
+
+
 def test_methods_need_data(convert):
     entries = [
         {"match": "*", "output": {"threshold": 1}},
@@ -483,3 +537,64 @@ def test_the_output_may_not_overwrite_it(source, tmp_path):
     with pytest.raises(UsageError) as caught:
         dlaconv.convert(source, path, options=Options(qconfig=path))
     assert [item.rule for item in caught.value.diagnostics] == ["DLA421"]
+
+
+def test_a_layer_whose_map_has_another_name_is_found(convert, tmp_path):
+    """A grouped convolution becomes a dense one, a product of rows a 1x1 convolution."""
+    weights = RNG.normal(size=(16, 16)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["m"], "rows"),
+            helper.make_node("Relu", ["m"], ["r"], "relu"),
+            helper.make_node("Flatten", ["r"], ["f"], "flat"),
+            helper.make_node("Gemm", ["f", "v"], ["y"], "fc"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", 1, [1, 4, 16])],
+        [helper.make_tensor_value_info("y", 1, [1, 16])],
+        [
+            numpy_helper.from_array(weights, "w"),
+            numpy_helper.from_array(RNG.normal(size=(64, 16)).astype(np.float32), "v"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "rows.onnx")
+    np.savez(tmp_path / "rows.npz", x=RNG.normal(size=(4, 4, 16)).astype(np.float32))
+    for name in ("rows", "relu", "m", "r"):
+        rows = convert(
+            [{"match": name, "output": {"threshold": 5.0}}],
+            file=tmp_path / "rows.onnx",
+            calibrate=tmp_path / "rows.npz",
+            allow_violations=True,
+        )
+        [row] = [row for row in rows.values() if "override" in row]
+        assert row["name"] not in {"x/derived/out", "y"}
+        assert row["target"]["real_step"] * 127 == pytest.approx(5.0)
+
+
+def test_a_network_that_is_quantised_throughout_leaves_nothing_to_override(convert, tmp_path):
+    constants = {"s": np.float32(0.05), "z": np.int8(0), "w": RNG.integers(-9, 9, (16, 16, 1, 1))}
+    constants["w"] = constants["w"].astype(np.int8)
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("QuantizeLinear", ["x", "s", "z"], ["xq"], "quantise_x"),
+            node("DequantizeLinear", ["xq", "s", "z"], ["xd"], "dequantise_x"),
+            node("DequantizeLinear", ["w", "s", "z"], ["wd"], "dequantise_w"),
+            node("Conv", ["xd", "wd"], ["c"], "conv"),
+            node("QuantizeLinear", ["c", "s", "z"], ["cq"], "quantise_c"),
+            node("DequantizeLinear", ["cq", "s", "z"], ["y"], "dequantise_c"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", 1, [1, 16, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, [1, 16, 8, 8])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "quantised.onnx")
+    entries = [{"match": "*", "output": {"threshold": 1}, "weights": {"bits": 4}}]
+    found = refused(convert, entries, file=tmp_path / "quantised.onnx", calibrate=None)
+    assert [rule for rule, _, _ in found] == ["DLA343", "DLA343"]
+    assert "the source quantises it, and its integers are kept" in found[0][2]

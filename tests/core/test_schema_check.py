@@ -1,6 +1,8 @@
 """Our words about a file of overrides, and jsonschema's judgement."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,6 +27,7 @@ GOOD = [
     {**ENTRY, "output": {"fraction_bits": -100}},
     {**ENTRY, "output": {"fraction_bits": 7.0}},
     {**ENTRY, "weights": {"bits": 32}},
+    {**ENTRY, "match": "a" * 500},
 ]
 BAD = [
     {},
@@ -34,6 +37,7 @@ BAD = [
     {"match": 5, "output": {"threshold": 1}},
     {"match": None, "output": {"threshold": 1}},
     {"op": "", "weights": {"bits": 4}},
+    {"match": "a" * 501, "weights": {"bits": 4}},
     {**ENTRY, "more": 1},
     {**ENTRY, "output": {}},
     {**ENTRY, "output": None},
@@ -85,13 +89,13 @@ def document(*entries):
     return {"version": 1, "nodes": list(entries)}
 
 
-@pytest.mark.parametrize("entry", GOOD, ids=str)
+@pytest.mark.parametrize("entry", GOOD, ids=lambda entry: str(entry)[:80])
 def test_good_entries_are_good_for_both(entry):
     assert found(document(entry)) == []
     assert REFERENCE.is_valid(document(entry))
 
 
-@pytest.mark.parametrize("entry", BAD, ids=str)
+@pytest.mark.parametrize("entry", BAD, ids=lambda entry: str(entry)[:80])
 def test_bad_entries_are_bad_for_both(entry):
     assert found(document(ENTRY, entry))
     assert not REFERENCE.is_valid(document(ENTRY, entry))
@@ -144,6 +148,14 @@ def test_every_key_is_described():
     parts = {"#": SCHEMA, **SCHEMA["$defs"]}
     assert [name for path, part in parts.items() for name in undescribed(part, path)] == []
     assert all("description" in part for part in parts.values())
+
+
+def test_the_example_in_the_manual_is_one():
+    page = Path(__file__).parents[2] / "docs" / "calibration.md"
+    [text] = re.findall(r"^```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    tree = parse_yaml(text, lambda *problem: pytest.fail(str(problem)))
+    assert list(violations(SCHEMA, tree)) == []
+    assert len(tree.plain()["nodes"]) == 4
 
 
 def test_messages_say_where_and_what_to_write():

@@ -61,8 +61,8 @@ def derive_maps(model: ir.Model, context: Context) -> None:
     """
     raw = _raw(model)
     if not raw:
-        return
     asked = overridden_ranges(model, raw, context)
+        return
     steps: dict[ir.Value, float] = {}
     if context.calibration is not None:
         steps = _observed_steps(model, raw, asked, context.calibration, context)

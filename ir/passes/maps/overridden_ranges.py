@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir import dialect
+from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import producer
-from dlaconv.ir.overrides import Entry, MapRange
+from dlaconv.ir.overrides import Entry, MapRange, Overrides, SourceLayer
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.saturation import saturating_clip
 
@@ -35,14 +36,14 @@ def overridden_ranges(
         return {}
     quantised = [node.outputs[0] for node in model.graph if dialect.is_quantize(node)]
     names = {value: _original(value, context) for value in (*raw, *quantised)}
-    ends = set(names.values())
+    layers = _layers(names, overrides)
     for value in quantised:
-        entry = overrides.of_map(overrides.layers_of(names[value], ends))
+        entry = overrides.of_map(layers[value])
         if entry is not None:
             overrides.close(entry, "output", names[value], _QUANTISED)
     found = {}
     for value in raw:
-        entry = overrides.of_map(overrides.layers_of(names[value], ends))
+        entry = overrides.of_map(layers[value])
         if entry is None:
             continue
         assert entry.output is not None
@@ -52,6 +53,26 @@ def overridden_ranges(
         else:
             asked = overrides.asking(entry, "output")
             context.diagnostics.add(overrides.problem(asked, names[value], *obstacle))
+    return found
+
+
+def _layers(
+    names: Mapping[ir.Value, str], overrides: Overrides
+) -> dict[ir.Value, list[SourceLayer]]:
+    """The layers of the source that maps stand for.
+
+    A map that the source has not stands for the layer it was made of if that has no other.
+    """
+    ends = set(names.values())
+    found = {value: overrides.layers_of(name, ends) for value, name in names.items()}
+    known = {layer.layer for layers in found.values() for layer in layers}
+    makers = {value: provenance.location(producer(value)).layer for value in names}
+    nameless = {value: makers[value] for value, layers in found.items() if not layers[0].layer}
+    alone = Counter(nameless.values())
+    for value, layer in nameless.items():
+        if alone[layer] == 1 and layer and layer not in known:
+            made = [name for name, item in overrides.source.items() if item.layer == layer]
+            found[value] += [item for name in made for item in overrides.layers_of(name, ends)]
     return found
 
 
