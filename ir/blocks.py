@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Semaphore, Thread
@@ -102,18 +103,53 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol:
     return value.const_value
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """The results of a function that spends its time in numpy or the system, in order.
 
     Both let other threads run meanwhile. The first error is raised when all have ended.
     """
-    workers = min(len(items), os.cpu_count() or 1, _MOST_THREADS)
+    workers = min(len(items), processors(), _MOST_THREADS)
     if workers < 2:
         return [function(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, items))
+
+
+def streamed(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """The results of a function in order, computed by several threads while items still come.
+
+    Items are taken in the caller's thread, no more than are worked on and one. The first error is
+    raised when its turn comes; items behind it are not begun.
+
+    Args:
+        function: spends its time in numpy, onnxruntime or the system.
+        items: any number.
+        workers: how many to work on at once.
+    """
+    if workers < 2:
+        yield from map(function, items)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers) as pool:
+        begun: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                begun.append(pool.submit(function, item))
+                if len(begun) > workers:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for one in begun:
+                one.cancel()
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

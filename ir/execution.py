@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -12,8 +13,15 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import in_parallel, shape_tuple
-from dlaconv.ir.graph import drop_unread
+from dlaconv.ir.blocks import (
+    in_parallel,
+    processors,
+    row_blocks,
+    shape_tuple,
+    streamed,
+    tensor_of,
+)
+from dlaconv.ir.graph import drop_unread, shape_of
 from dlaconv.ir.lowering import lowered
 
 if TYPE_CHECKING:
@@ -22,8 +30,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 Arrays = dict[str, np.ndarray]
+R = TypeVar("R")
+_MOST_AT_ONCE = 4
+_ROOM = 1 << 28
+"""Bytes that the results of samples that are run at once may take together."""
 _LARGE = 1 << 12
 """Bytes from which on a constant is handed to onnxruntime as it lies in memory."""
+_CACHE_LINE = 64
 _NUMPY_TYPES = (
     ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8,
     ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT32, ir.DataType.INT64,
@@ -38,7 +51,12 @@ class Executor:
     """
 
     def __init__(
-        self, model: ir.Model, fetch: Iterable[str] | None = None, *, optimise: bool = False
+        self,
+        model: ir.Model,
+        fetch: Iterable[str] | None = None,
+        *,
+        optimise: bool = False,
+        samples: int = 1,
     ) -> None:
         """Prepares a model.
 
@@ -47,6 +65,8 @@ class Executor:
             fetch: names of the values to return, the graph outputs if None.
             optimise: lets onnxruntime optimise the graph; only for graphs whose arithmetic is
                 exact in any order.
+            samples: how many `run_each` will get. Several are then run at once, with less for the
+                processors to wait for than if all of them work on each operator.
 
         Raises:
             ValueError: if onnxruntime does not accept the model.
@@ -59,6 +79,7 @@ class Executor:
         self.outputs = (
             tuple(fetch) if fetch is not None else tuple(v.name or "" for v in model.graph.outputs)
         )
+        self._at_once = 1
         if not self.outputs:  # onnxruntime takes no such model
             return
         options = onnxruntime.SessionOptions()
@@ -68,6 +89,10 @@ class Executor:
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         copy = _prepared(model, self.outputs)
+        self._at_once = min(samples, _fitting(copy.graph), processors(), _MOST_AT_ONCE)
+        if self._at_once > 1:
+            options.intra_op_num_threads = processors() // self._at_once
+            options.enable_mem_pattern = False  # of each of them it would keep a plan
         weights = _taken_out(copy.graph)
         self._fed: Arrays = {}
         try:
@@ -103,6 +128,18 @@ class Executor:
             raise _failure("onnxruntime fails", error) from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
 
+    def run_each(self, samples: Iterable[Arrays], use: Callable[[Arrays], R]) -> Iterator[R]:
+        """What is made of the results of each sample, in order; several may be run at once.
+
+        Args:
+            samples: as for `run`; they are taken in this thread.
+            use: makes something small of the results, perhaps in another thread.
+
+        Raises:
+            ConversionError, ValueError, MemoryError: as `run`.
+        """
+        yield from streamed(lambda feeds: use(self.run(feeds)), samples, self._at_once)
+
     def _require_shapes(self, feeds: Mapping[str, np.ndarray]) -> None:
         found = [
             _misfit(name, shape, feeds[name].shape)
@@ -126,6 +163,13 @@ def _misfit(name: str, declared: ir.Shape, shape: tuple[int, ...]) -> Diagnostic
         f"graph input {name!r} takes {declared}, a sample of it has the shape {list(shape)}",
         help=f"a sample has a batch of one: --set-shape {name}={','.join(map(str, shape))}",
     )
+
+
+def _fitting(graph: ir.Graph) -> int:
+    """Of how many samples there is room for the results; one where their size is not known."""
+    shapes = [shape_of(value) for value in graph.outputs]
+    values = sum(math.prod(shape) if shape is not None else _ROOM for shape in shapes)
+    return max(1, _ROOM // max(1, 4 * values))
 
 
 def _failure(what: str, error: Exception) -> Exception:
@@ -191,6 +235,37 @@ def _can_be_taken(tensor: ir.TensorProtocol) -> bool:
 
 def _array_of(tensor: ir.TensorProtocol) -> np.ndarray:
     return np.require(tensor.numpy(), tensor.dtype.numpy(), ["C", "A"])
+
+
+def hold_weights(model: ir.Model) -> None:
+    """Brings large constants into memory, where every `Executor` uses them as they lie.
+
+    Those of a mapped file seldom begin at an address that suits numbers, and would be copied each
+    time; those that are computed would be computed each time.
+
+    Args:
+        model: keeps its values.
+    """
+    values = [
+        value
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and _can_be_taken(value.const_value)
+    ]
+    tensors = [tensor_of(value) for value in values]
+    places = np.cumsum([0, *(-(-tensor.nbytes // _CACHE_LINE) * _CACHE_LINE for tensor in tensors)])
+    memory = np.empty(places[-1], np.uint8)  # in one piece the system gives it in large pages
+
+    def filled(index: int) -> np.ndarray:
+        tensor, begin = tensors[index], places[index]
+        flat = memory[begin : begin + tensor.nbytes].view(tensor.dtype.numpy())
+        array: np.ndarray = flat.reshape(shape_tuple(tensor))
+        for rows, block in row_blocks(tensor):
+            array[rows] = block
+        return array
+
+    arrays = in_parallel(filled, range(len(values)))
+    for value, tensor, array in zip(values, tensors, arrays, strict=True):
+        value.const_value = ir.Tensor(array, tensor.dtype, name=tensor.name)
 
 
 def _make_inputs(graph: ir.Graph, names: Iterable[str]) -> None:

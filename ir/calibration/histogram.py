@@ -8,7 +8,8 @@ import numpy as np
 
 BINS = 2048
 _COUNTED = 1 << 15
-"""Values of one piece that are counted: of more every n-th, though all count for the ends."""
+_BLOCK = 1 << 17
+"""Values that stay in a processor's cache while their smallest and their largest are looked for."""
 
 
 class Histogram:
@@ -40,23 +41,43 @@ class Histogram:
         middles: np.ndarray = (np.arange(BINS) + 0.5) * (self.limit / BINS)
         return middles
 
-    def add(self, values: np.ndarray) -> None:
-        """Adds finite values of any shape."""
+    def add(self, values: np.ndarray, counted: int = _COUNTED) -> None:
+        """Adds values of any shape; what is not a number counts as infinite.
+
+        Args:
+            values: all of them count for the ends.
+            counted: about how many of them are counted, evenly spread.
+        """
         if not values.size:
             return
         flat = values.reshape(-1)
-        self.low = min(self.low, float(flat.min()))
-        self.high = max(self.high, float(flat.max()))
+        low, high = _ends(flat)
+        self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover(self.largest)
-        counted = flat[:: stride(flat.size, _COUNTED)]
-        if not self.limit or not math.isfinite(self.limit):
-            self.zeros += counted.size
+        some = np.abs(flat[:: stride(flat.size, counted)])
+        if not self.limit:
+            self.zeros += some.size
             return
-        other = counted[counted != 0]
-        self.zeros += counted.size - other.size
-        places = np.abs(other, dtype=np.float64) * (BINS / self.limit)
-        bins = np.minimum(places, BINS - 1).astype(np.int64)
-        self.counts += np.bincount(bins, minlength=BINS)
+        zeros = some.size - int(np.count_nonzero(some))
+        # exact, since both are powers of two
+        places = np.multiply(some, BINS / self.limit, dtype=np.float64)
+        if not math.isfinite(self.largest):
+            places = np.fmin(places, BINS)
+        counts = np.bincount(places.astype(np.intp), minlength=BINS + 1)
+        counts[0] -= zeros
+        counts[BINS - 1] += counts[BINS]  # what lies at the limit itself
+        self.zeros += zeros
+        self.counts += counts[:BINS]
+
+    def merge(self, other: Histogram) -> None:
+        """Adds what another histogram has counted; the order of merging does not matter."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.zeros += other.zeros
+        self._cover(other.limit)
+        if self.limit:
+            joined = round(self.limit / other.limit) if other.limit else 1
+            counts = other.counts.reshape(-1, min(joined, BINS)).sum(axis=1)
+            self.counts[: counts.size] += counts
 
     def _cover(self, largest: float) -> None:
         if largest <= self.limit or not math.isfinite(largest):
@@ -67,6 +88,14 @@ class Histogram:
             joined = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([joined, np.zeros(BINS // 2, np.int64)])
             self.limit *= 2
+
+
+def _ends(flat: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value; infinite ones if something is not a number."""
+    blocks = [flat[begin : begin + _BLOCK] for begin in range(0, flat.size, _BLOCK)]
+    low = float(np.min([block.min() for block in blocks]))
+    high = float(np.max([block.max() for block in blocks]))
+    return (-math.inf, math.inf) if math.isnan(low) else (low, high)
 
 
 def stride(size: int, wanted: int) -> int:

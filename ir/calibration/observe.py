@@ -13,10 +13,12 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
-from dlaconv.ir.execution import Executor
+from dlaconv.ir.execution import Executor, hold_weights
 
 _VALUES = 1 << 16
 """Values of a map that are kept."""
+_COUNTED, _LEAST, _MOST = 1 << 19, 1 << 12, 1 << 15
+"""Values of a map that are counted in its histogram; of one sample, as many as these two say."""
 _FIELDS = {
     "ends": (np.float64, 3), "zeros": (np.int64, 1), "counts": (np.int64, BINS),
     "sizes": (np.int64, 1),
@@ -49,7 +51,7 @@ class Store(Protocol):
 def observe(
     model: ir.Model, data: Dataset, names: Sequence[str], store: Store | None = None
 ) -> dict[str, Observation]:
-    """Runs a model on data and gathers what its values are; one sample at a time in memory.
+    """Runs a model on data and gathers what its values are; a few samples at a time in memory.
 
     Args:
         model: a model of any stage.
@@ -66,16 +68,28 @@ def observe(
             return known
     histograms = {name: Histogram() for name in names}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    counted = min(max(_COUNTED // max(1, len(data)), _LEAST), _MOST)
     share = max(1, _VALUES // max(1, len(data)))
-    executor = Executor(model, names, optimise=not _rounds(model))
-    for feeds in data:
-        for name, array in executor.run(feeds).items():
-            histograms[name].add(array)
-            flat = array.reshape(-1)
-            kept[name].append(flat[:: stride(flat.size, share)].copy() if flat.size else flat)
+    hold_weights(model)
+    executor = Executor(model, names, optimise=not _rounds(model), samples=len(data))
+    for seen in executor.run_each(data, lambda results: _seen(results, counted, share)):
+        for name, one in seen.items():
+            histograms[name].merge(one.histogram)
+            kept[name].append(one.values)
     found = {name: Observation(histograms[name], _joined(kept[name])) for name in names}
     if store is not None:
         store.put(key, _packed(found))
+    return found
+
+
+def _seen(results: Mapping[str, np.ndarray], counted: int, share: int) -> dict[str, Observation]:
+    """What is seen of each map on one sample: of its values so many are counted, and kept."""
+    found = {}
+    for name, array in results.items():
+        histogram, flat = Histogram(), array.reshape(-1)
+        histogram.add(flat, counted)
+        values = flat[:: stride(flat.size, share)].copy() if flat.size else flat
+        found[name] = Observation(histogram, values)
     return found
 
 
@@ -90,7 +104,7 @@ def _rounds(model: ir.Model) -> bool:
 
 def _key(model: ir.Model, data: Dataset, names: Sequence[str]) -> str:
     """A hash of everything that an observation depends on."""
-    text = f"{model_digest(model)} {data.digest()} {sorted(names)} {BINS} {_VALUES}"
+    text = f"{model_digest(model)} {data.digest()} {sorted(names)} {BINS} {_COUNTED} {_VALUES}"
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 

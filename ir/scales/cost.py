@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -46,9 +45,11 @@ def natural_step(source: Quantisation, limits: tuple[int, int]) -> float:
         limits: the hardware's smallest and largest integer.
     """
     bottom, top = clip_range(source)
+    if bottom < 0 and not limits[0]:  # a range of ours, on a map that is never negative
+        return source.scalar_step * top / limits[1]
     units = max(1.0, (top + 1) / (limits[1] + 1))
     if bottom < 0:
-        units = max(units, bottom / limits[0] if limits[0] else math.inf)
+        units = max(units, bottom / limits[0])
     return source.scalar_step * units
 
 
@@ -90,15 +91,19 @@ def error(
     wanted = values if variable.derived else source.reals(source.integers(values))
     if variable.clip is not None:
         wanted = np.clip(wanted, *variable.clip)
-    got = np.clip(np.rint(values / step), *limits) * step
-    off = np.abs(got - wanted)
-    power = float(np.mean(np.square(wanted, dtype=np.float64)))
-    noise = float(np.mean(np.square(off, dtype=np.float64)))
-    relative = noise / (power + (source.scalar_step / 4) ** 2)
-    unit = max(step, source.scalar_step)
-    free = variable.derived and variable.clip is None  # rare values may saturate
-    far = strict and not free and float(off.max()) > unit * _ONE_UNIT
-    return relative + (FAR if far else 0.0)
+    # in units of the step, where float32 is as good as double
+    exact = values / step
+    units = exact if wanted is values else wanted / step
+    off = np.rint(exact)
+    np.clip(off, *limits, out=off)
+    off -= units
+    far = False
+    if strict and not (variable.derived and variable.clip is None):  # there rare values saturate
+        largest = max(float(off.max()), -float(off.min())) * step
+        far = largest > max(step, source.scalar_step) * _ONE_UNIT
+    noise = float(np.square(off, out=off).mean())
+    power = float(np.square(units).mean()) + (source.scalar_step / step / 4) ** 2
+    return noise / power + (FAR if far else 0.0)
 
 
 def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:

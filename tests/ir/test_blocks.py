@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from dlaconv.ir import blocks
-from dlaconv.ir.blocks import BlockTensor, ahead, forget, in_parallel, row_blocks
+from dlaconv.ir.blocks import BlockTensor, ahead, forget, in_parallel, row_blocks, streamed
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +97,22 @@ def test_functions_in_parallel_keep_their_order_and_raise_their_errors():
     assert in_parallel(lambda n: n * n, range(50)) == [n * n for n in range(50)]
     with pytest.raises(ZeroDivisionError):
         in_parallel(lambda n: 1 // n, [1, 0, 2])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_streamed_results_come_in_order_and_items_are_not_taken_far_ahead(workers):
+    taken = []
+    results = streamed(lambda n: n * n, (taken.append(n) or n for n in range(1000)), workers)
+    for n in range(10):
+        assert next(results) == n * n
+    assert len(taken) <= 10 + workers
+    results.close()
+    assert list(streamed(lambda n: n * n, range(50), workers)) == [n * n for n in range(50)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_first_error_of_streamed_results_is_raised_in_its_turn(workers):
+    results = streamed(lambda n: 6 // (3 - n), range(9), workers)
+    assert [next(results) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

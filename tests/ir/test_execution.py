@@ -8,7 +8,14 @@ import pytest
 
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
-from dlaconv.ir.execution import Executor, executable_proto, run, split_samples
+from dlaconv.ir.blocks import BlockTensor
+from dlaconv.ir.execution import (
+    Executor,
+    executable_proto,
+    hold_weights,
+    run,
+    split_samples,
+)
 from dlaconv.ir.graph import register_constants
 from dlaconv.ir.quantisation import Quantisation
 
@@ -141,3 +148,51 @@ def test_an_open_size_takes_any_sample():
     model = twice_quantised()
     model.graph.inputs[0].shape = ir.Shape(["N", 3])
     assert run(model, {"x": np.ones((5, 3), np.float32)})["coarse"].shape == (5, 3)
+
+
+@pytest.mark.parametrize("processors", [1, 2, 8])
+def test_samples_run_at_once_give_what_they_give_alone_and_in_order(processors, monkeypatch):
+    monkeypatch.setattr("dlaconv.ir.execution.processors", lambda: processors)
+    feeds = [{"x": np.full((1, 3), i, np.float32)} for i in range(20)]
+    executor = Executor(twice_quantised(), samples=len(feeds))
+    got = executor.run_each(iter(feeds), lambda results: results["coarse"].tolist())
+    assert list(got) == [executor.run(one)["coarse"].tolist() for one in feeds]
+
+
+def test_a_sample_among_many_that_does_not_fit_is_an_error_of_the_user():
+    executor = Executor(twice_quantised(), samples=8)
+    feeds = [{"x": np.zeros((1, 3 + (i == 5)), np.float32)} for i in range(8)]
+    with pytest.raises(ConversionError):
+        list(executor.run_each(feeds, lambda results: None))
+
+
+def unaligned(array):
+    """The same numbers at an address that is no multiple of their size, as in a mapped file."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    memory[1:] = array.reshape(-1).view(np.uint8)
+    return memory[1:].view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_held_weights_are_the_same_and_lie_where_numbers_may(optimise):
+    model = with_weights()
+    initializers = model.graph.initializers
+    computed = BlockTensor(lambda rows: 2 * LARGE[rows], ir.DataType.FLOAT, (4096,), "unused")
+    initializers["used"].const_value = ir.Tensor(unaligned(LARGE), name="used")
+    initializers["unused"].const_value = computed
+    hold_weights(model)
+    for name, wanted in (("used", LARGE), ("unused", 2 * LARGE)):
+        array = initializers[name].const_value.numpy()
+        assert np.array_equal(array, wanted)
+        assert array.flags.aligned
+        assert initializers[name].const_value.numpy() is array
+    got = Executor(model, optimise=optimise).run({"x": np.ones(4096, np.float32)})
+    assert np.array_equal(got["total"], LARGE + 1)
+
+
+def test_held_weights_are_not_copied_again():
+    model = with_weights()
+    hold_weights(model)
+    held = model.graph.initializers["used"].const_value.numpy()
+    executor = Executor(model)
+    assert any(np.shares_memory(array, held) for array in executor._fed.values())

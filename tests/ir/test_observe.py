@@ -34,6 +34,23 @@ def test_ends_are_those_of_all_samples_and_values_come_from_each():
     assert seen[name].values.size == net.data.size
 
 
+def test_samples_that_are_run_at_once_are_seen_as_if_one_after_the_other(monkeypatch):
+    net, name = made()
+    data = Stacked({"x": np.random.default_rng(1).normal(size=(9, *net.data.shape[1:]))})
+    data.arrays["x"] = (data.arrays["x"] * np.arange(1, 10).reshape(-1, 1, 1, 1)).astype("f4")
+    seen = []
+    for count in (1, 3):
+        monkeypatch.setattr("dlaconv.ir.execution.processors", lambda count=count: count)
+        seen.append(observe(net.model, data, ["x", name]))
+    for key in ("x", name):
+        one, other = (found[key] for found in seen)
+        assert np.array_equal(one.values, other.values)
+        assert np.array_equal(one.histogram.counts, other.histogram.counts)
+        ends = [(found.low, found.high, found.limit, found.zeros) for found in
+                (one.histogram, other.histogram)]  # fmt: skip
+        assert ends[0] == ends[1]
+
+
 def test_a_store_gives_back_what_was_seen_without_running_the_model(monkeypatch):
     net, name = made()
     data, store = Stacked({"x": net.data}), Memory()

@@ -41,6 +41,58 @@ def test_the_order_of_pieces_does_not_matter():
     assert np.abs(np.cumsum(one.counts - other.counts)).max() <= 2
 
 
+def test_a_histogram_is_that_of_numpy_up_to_rounding_at_edges():
+    values = RNG.standard_t(3, 30_000).astype(np.float32)
+    found = histogram(values)
+    wanted, _ = np.histogram(np.abs(values), BINS, (0, found.limit))
+    assert np.array_equal(found.counts, wanted)
+    assert found.zeros == 0
+
+
+@pytest.mark.parametrize("scale", [1e-41, 1e-30, 1.0, 1e30])
+def test_no_scale_is_too_small_or_too_large(scale):
+    values = (RNG.normal(size=1000) * scale).astype(np.float32)
+    found = histogram(values)
+    wanted, _ = np.histogram(np.abs(values.astype(np.float64)), BINS, (0, found.limit))
+    wanted[0] -= np.count_nonzero(values == 0)
+    assert np.array_equal(found.counts, wanted)
+
+
+def test_merged_histograms_are_those_of_all_pieces_in_any_order():
+    pieces = [RNG.normal(size=1000) * scale for scale in (1e-9, 1, 7, 0.1)]
+    pieces += [np.zeros(3), np.array([]), np.array([4.0])]
+    alone = [histogram(piece) for piece in pieces]
+    merged = []
+    for order in (alone, alone[::-1]):
+        merged.append(Histogram())
+        for one in order:
+            merged[-1].merge(one)
+    for found in merged:
+        assert found.low == min(one.low for one in alone)
+        assert found.high == max(one.high for one in alone)
+        assert (found.limit, found.zeros) == (32, 3)
+        assert np.array_equal(found.counts, merged[0].counts)
+    together = histogram(*pieces)
+    assert together.counts.sum() == found.counts.sum() == 4001
+    assert np.abs(np.cumsum(found.counts - together.counts)).max() <= 1  # 4.0 lies at a limit
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_what_is_not_a_number_has_no_range(order):
+    pieces = [[1.0, -2.0], [np.nan, 0.5], [np.inf]][order]
+    found = histogram(*pieces)
+    assert found.largest == np.inf
+    assert found.counts.sum() + found.zeros == 5
+
+
+def test_fewer_values_are_counted_if_so_asked_but_all_have_a_part_in_the_ends():
+    values = RNG.uniform(1, 2, 10_007).astype(np.float32)
+    found = Histogram()
+    found.add(values, 100)
+    assert 100 <= found.counts.sum() <= 110
+    assert (found.low, found.high) == (values.min(), values.max())
+
+
 def test_zeros_are_counted_apart():
     found = histogram(np.zeros(5), [0.0, 1.0])
     assert (found.zeros, found.counts.sum()) == (6, 1)
