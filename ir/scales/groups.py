@@ -126,6 +126,7 @@ class Constraints:
         signed_maps: the hardware has no unsigned maps.
         derived: names of maps that the source does not quantise.
         bounded: those of them whose range is an interval bound.
+        positive: those of them that are never negative.
         calibrated: the user gave data.
         sums: names of Concat results that only a weighted sum reads.
         signs: names of maps that hold signs, or are saturated on the way to one.
@@ -138,6 +139,7 @@ class Constraints:
     signed_maps: bool
     derived: Collection[str] = ()
     bounded: Collection[str] = ()
+    positive: Collection[str] = ()
     calibrated: bool = False
     sums: Collection[str] = ()
     signs: Collection[str] = ()
@@ -221,7 +223,9 @@ class _Relations:
             group_of[class_of[value]].pinned = True
         for item in classes.values():
             item.unsigned = not constraints.signed_maps and all(
-                variable.source.qmin >= 0 and variable.source.symmetric for variable in item.maps
+                variable.name in constraints.positive
+                or (variable.source.qmin >= 0 and variable.source.symmetric)
+                for variable in item.maps
             )
         ties = [(class_of[one], class_of[other]) for one, other in self.ties]
         return Grouping(list(groups.values()), class_of, group_of, ties)

@@ -55,6 +55,7 @@ def constraints_of(context: Context) -> Constraints:
         signed_maps=context.target.signed_maps,
         derived=context.derived,
         bounded=context.bounded,
+        positive=context.positive,
         calibrated=context.calibration is not None,
         sums=context.sums,
         signs=context.signs,

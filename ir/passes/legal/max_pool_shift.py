@@ -11,8 +11,8 @@ from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.identity import scaled_window, shape
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
-from dlaconv.ir.passes.legal.non_negative import non_negative
 from dlaconv.ir.passes.legal.pool_windows import indices_read, plain_pool
+from dlaconv.ir.passes.non_negative import non_negative
 from dlaconv.ir.pipeline import Context
 
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
 from dlaconv.ir.passes.legal.identity import oversized, shape, zero_border
 from dlaconv.ir.passes.legal.legalisation import Blocked
-from dlaconv.ir.passes.legal.non_negative import non_negative
 from dlaconv.ir.passes.linear_ops import Weights
+from dlaconv.ir.passes.non_negative import non_negative
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 

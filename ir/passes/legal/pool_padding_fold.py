@@ -16,8 +16,8 @@ from dlaconv.ir.graph import (
 )
 from dlaconv.ir.passes.legal.building import Builder
 from dlaconv.ir.passes.legal.legalisation import Plan, legalisation
-from dlaconv.ir.passes.legal.non_negative import non_negative
 from dlaconv.ir.passes.legal.pool_windows import indices_read, plain_pool
+from dlaconv.ir.passes.non_negative import non_negative
 from dlaconv.ir.passes.windows import Window
 from dlaconv.ir.pipeline import Context
 

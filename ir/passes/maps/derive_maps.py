@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from dlaconv.ir.overrides import Entry
 from dlaconv.ir.passes.maps.overridden_ranges import overridden_ranges
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
 from dlaconv.ir.passes.maps.sign_activations import reads_unrounded
+from dlaconv.ir.passes.non_negative import non_negative
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.saturation import saturating_clip
@@ -60,12 +61,13 @@ def derive_maps(model: ir.Model, context: Context) -> None:
         ConversionError: naming every value that has neither data nor a finite bound.
     """
     raw = _raw(model)
-    if not raw:
     asked = overridden_ranges(model, raw, context)
+    if not raw:
         return
     steps: dict[ir.Value, float] = {}
+    positive = {v for v in raw if not context.target.signed_maps and non_negative(v)}
     if context.calibration is not None:
-        steps = _observed_steps(model, raw, asked, context.calibration, context)
+        steps = _observed_steps(model, raw, asked, positive, context.calibration, context)
     else:
         bounds = IntervalBounds()
         for value in raw:
@@ -94,6 +96,8 @@ def derive_maps(model: ir.Model, context: Context) -> None:
         )
     for value in raw:
         name = _quantise(value, _saturating(value, steps[value], context), context)
+        if value in positive:
+            context.positive.add(name)
         if value in asked:
             context.overrides.apply(asked[value], "output", name)
     for node in list(model.graph):
@@ -145,21 +149,22 @@ def _observed_steps(
     model: ir.Model,
     raw: list[ir.Value],
     asked: Mapping[ir.Value, Entry],
+    positive: Collection[ir.Value],
     data: Dataset,
     context: Context,
 ) -> dict[ir.Value, float]:
     """Steps of values as ``context.ranges`` and ``asked`` ask; keeps some values for the solver."""
     seen = observe(model, data, [value.name or "" for value in raw], context.store)
-    largest = context.target.map_range[1]
+    low, high = context.target.map_range
     steps = {}
     for value in raw:
-        name = value.name or ""
+        name, largest = value.name or "", high - low if value in positive else high
         after = name if value.is_graph_input() else _unrounded(name)
         histogram = seen[name].histogram
         context.observed[after] = seen[name].values
         known = methods(context.ranges)
         if (entry := asked.get(value)) is not None and entry.output is not None:
-            magnitude = entry.output.magnitude(largest, histogram)
+            magnitude = entry.output.magnitude(high, histogram)
             context.covers[after] = dict.fromkeys(known, magnitude)
         else:
             context.covers[after] = {m: covered(histogram, m, largest) for m in known}
