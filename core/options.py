@@ -108,7 +108,7 @@ class Options:
     images: Preprocessing = field(default_factory=Preprocessing)
     fold_preprocess: bool = False
     ranges: str = "auto"
-    qconfig: Path | None = None
+    qconfig: str | Path | None = None
     calibration_cache: Path | None = None
     optimise: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -142,8 +142,8 @@ class Options:
         """The files that the options name, to be read."""
         calibrate = self.calibrate
         named = isinstance(calibrate, str | Path) and calibrate != RANDOM
-        given = [self.target, self.qconfig, Path(calibrate) if named else None]  # type: ignore[arg-type]
-        return [path for path in given if path is not None]
+        given = [self.target, self.qconfig, calibrate if named else None]
+        return [Path(path) for path in given if path is not None]  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values, for the report."""

@@ -226,7 +226,7 @@ class _Driver:
 
         if self.options.qconfig is None:
             return Overrides()
-        found = read_overrides(self.options.qconfig)
+        found = read_overrides(Path(self.options.qconfig))
         found.source = source_layers(self.imported.model)
         problems = found.unmatched()
         if self.options.calibrate is None:

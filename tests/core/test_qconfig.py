@@ -5,6 +5,8 @@ import json
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import dlaconv
@@ -73,7 +75,7 @@ def convert(source, data, tmp_path):
     def call(entries, *, calibrate=data, file=source, **options):
         path = tmp_path / "net.yaml"
         path.write_text(json.dumps({"version": 1, "nodes": entries}, indent=1))
-        options = Options(qconfig=path, calibrate=calibrate, **{"samples": 1} | options)
+        options = Options(qconfig=str(path), calibrate=calibrate, **{"samples": 1} | options)
         target = tmp_path / "net.dla.onnx"
         found = dlaconv.convert(file, target, options=options)
         call.diagnostics, call.model = found.diagnostics, onnx.load(target)
@@ -598,3 +600,25 @@ def test_a_network_that_is_quantised_throughout_leaves_nothing_to_override(conve
     found = refused(convert, entries, file=tmp_path / "quantised.onnx", calibrate=None)
     assert [rule for rule, _, _ in found] == ["DLA343", "DLA343"]
     assert "the source quantises it, and its integers are kept" in found[0][2]
+
+
+@given(
+    st.binary(max_size=80)
+    | st.text("versionmatch_output[]{}:,-?&*!|'\"#\n 1.", max_size=80).map(str.encode)
+    | st.lists(
+        st.sampled_from(
+            [
+                "version: 1", "nodes:", "- match: a", "  op: b", "  output:", "    step: 1e-3",
+                "    threshold: -1", "  weights: {bits: 4}", "  output: {ranges: kl}", "- {}", "&a",
+            ]
+        )
+    ).map(lambda lines: "\n".join(lines).encode())
+)  # fmt: skip
+def test_any_file_is_read_or_refused_with_reasons(tmp_path_factory, data):
+    entries, rules = [], set()
+    try:
+        entries = read_overrides(bad_file(tmp_path_factory.getbasetemp(), data)).entries
+    except UserError as error:
+        rules = {item.rule for item in error.diagnostics}
+    assert bool(entries) != bool(rules)
+    assert rules <= {"DLA340", "DLA341"}
