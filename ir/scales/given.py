@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dlaconv.ir.pipeline import Context
-from dlaconv.ir.scales.cost import SAME
+from dlaconv.ir.scales.cost import SAME, hardware_range, natural_step
 from dlaconv.ir.scales.groups import Group, Grouping, MapVariable
 
 _FREE = "ask for a threshold, which is rounded up to a step that can be"
@@ -21,8 +21,9 @@ def refuse_impossible_steps(grouping: Grouping, context: Context) -> None:
     for group in grouping.groups:
         for item in group.classes:
             exact = [variable for variable in item.maps if variable.exact]
+            limits = hardware_range(item, context.target)
             for variable in item.maps:
-                if variable.held and exact and not _agree(variable, exact[0]):
+                if variable.held and exact and not _agree(variable, exact[0], limits):
                     _refuse(variable, exact[0], "one step for both", context)
         exact = [variable for variable in group.maps if variable.exact]
         for variable in exact:
@@ -44,9 +45,11 @@ def _pinned(group: Group, context: Context) -> str:
     return pinned if group.pinned else ""
 
 
-def _agree(variable: MapVariable, exact: MapVariable) -> bool:
-    ratio = _ratio(variable, exact)
-    return abs(ratio - 1) < SAME if variable.exact else ratio < 1 + SAME
+def _agree(variable: MapVariable, exact: MapVariable, limits: tuple[int, int]) -> bool:
+    step = exact.source.scalar_step
+    if variable.exact:
+        return abs(_ratio(variable, exact) - 1) < SAME
+    return natural_step(variable.source, limits) < step * (1 + SAME)
 
 
 def _ratio(variable: MapVariable, other: MapVariable) -> float:

@@ -254,7 +254,7 @@ def _halved(source: Quantisation, limits: tuple[int, int]) -> bool:
 def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
     if group.pinned:
         return [1.0]
-    if given := _given_base(group):
+    if given := _given_base(group) or _held_base(group, target):
         return [given]
     wanted = [1.0]
     for item in group.classes:
@@ -318,6 +318,15 @@ def _given_base(group: Group) -> float | None:
     """The base that a step which the user gives leaves to a group."""
     given = [variable.source.scalar_step for variable in group.maps if variable.exact]
     return _fraction(given[0]) if given and not group.pinned else None
+
+
+def _held_base(group: Group, target: Target) -> float | None:
+    """The base with which a map that shares it with none holds just what the user says."""
+    if shared(group):
+        return None
+    limits = hardware_range(group.classes[0], target)
+    step, held = max((natural_step(v.source, limits), v.held) for v in group.maps)
+    return _fraction(step) if held else None
 
 
 def _within(item: StepClass, base: float, exponent: int, limits: tuple[int, int]) -> int:

@@ -375,6 +375,18 @@ def test_no_threshold_is_too_far_out_to_be_judged(convert, threshold, rule):
     assert rule in {item.rule for item in caught.value.diagnostics.errors}
 
 
+def test_maps_without_sign_reach_twice_as_far(convert):
+    options = {"unsigned_maps": True, "verify": False}
+    row = convert([{"match": "stem", "output": {"threshold": 0.7}}], **options)["r0"]
+    assert row["target"]["real_step"] * 255 == pytest.approx(0.7)
+    row = convert([{"match": "stem", "output": {"step": 0.0123}}], **options)["r0"]
+    assert row["target"]["real_step"] == pytest.approx(0.0123)
+    row = convert([{"match": "block.clip", "output": {"step": 0.0039}}], **options)["r2"]
+    assert row["target"]["real_step"] == pytest.approx(0.0039)
+    [(_, _, message)] = refused(convert, [{"match": "r2", "output": {"step": 0.004}}], **options)
+    assert "the source clips it at 1" in message
+
+
 def test_methods_need_data(convert):
     entries = [
         {"match": "*", "output": {"threshold": 1}},

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import producer
 from dlaconv.ir.overrides import Entry, MapRange, Overrides, SourceLayer
+from dlaconv.ir.passes.non_negative import non_negative
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.saturation import saturating_clip
 
@@ -97,7 +98,9 @@ def _obstacle(value: ir.Value, wanted: MapRange, context: Context) -> tuple[str,
     clip = saturating_clip(node) if node is not None else None
     if clip is None:
         return None
-    step = clip.step(context.target.map_range)
+    low, high = context.target.map_range
+    unsigned = not context.target.signed_maps and non_negative(value)
+    step = clip.step((0, high - low) if unsigned else (low, high))
     beyond = wanted.step > step * (1 + _SAME) if wanted.step else wanted.threshold > clip.high
     if not beyond:
         return None
