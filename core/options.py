@@ -69,6 +69,8 @@ class Options:
         images: what is done to pictures.
         fold_preprocess: puts that, but for resize and crop, into the first layer, so that the
             network takes pixels of 0..255; samples are pixels then.
+        border_channel: gives the network one more channel for that, of a constant, where its first
+            layer pads with zeros that stand for other pixels than the hardware's.
         ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
             ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses. Maps that
             share their step with others may still clip, but for ``policy="ceil"``.
@@ -107,6 +109,7 @@ class Options:
     calibrate: str | Path | Iterable[Any] | None = None
     images: Preprocessing = field(default_factory=Preprocessing)
     fold_preprocess: bool = False
+    border_channel: bool = False
     ranges: str = "auto"
     qconfig: str | Path | None = None
     calibration_cache: Path | None = None

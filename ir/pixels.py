@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class Pixels:
     """What a graph input takes in place of the source's values.
 
     The source's channel c takes ``factors[c] * p + offsets[c]``, p being channel c of the picture,
-    or the last but c if the source takes blue first. The host feeds ``p - zero``.
+    or the last but c if the source takes blue first. The host feeds ``p - zero``, and may feed one
+    more channel of a constant, which tells the inside of the picture from what is padded.
 
     Attributes:
         zero: the pixel that is fed as 0.
@@ -40,6 +41,7 @@ class Pixels:
         offsets: likewise.
         axis: where the channels are, None if all are alike.
         reverse: the source takes the channels in the opposite order.
+        border: the constant in the further channel, the last one; 0 for none.
     """
 
     zero: int
@@ -47,6 +49,7 @@ class Pixels:
     offsets: tuple[float, ...] = (0.0,)
     axis: int | None = None
     reverse: bool = False
+    border: int = 0
 
     @property
     def low(self) -> int:
@@ -68,24 +71,44 @@ class Pixels:
     def fed(self, name: str, values: np.ndarray) -> np.ndarray:
         """The integers that the host feeds for pixels; floats stay floats.
 
-        Where the map has a sign, int8 is what the host feeds, and is returned as it is.
+        Where the map has a sign, int8 is what the host feeds, and is returned as it is. The further
+        channel is added, if there is one.
 
         Args:
             name: the graph input.
-            values: any numbers.
+            values: any numbers, batch first.
 
         Raises:
             UsageError: if a value is no pixel.
         """
         if values.dtype == np.int8 and self.zero:
-            return values
+            return self._with_border(values)
         bad = (values < 0) | (values > LARGEST)
         if values.dtype.kind == "f":
             bad |= values != np.rint(values)
         if bad.any():
             raise UsageError(_no_pixels(name, values[bad]))
         wide = values if values.dtype.kind == "f" else values.astype(np.int64)
-        return wide - self.zero
+        return self._with_border(wide - self.zero)
+
+    def shown(self, fed: np.ndarray) -> np.ndarray:
+        """The pixels of what the host feeds; what lies between two of them is rounded."""
+        pixels = np.clip(np.rint(fed), self.low, self.high) + np.float32(self.zero)
+        return np.delete(pixels, -1, self.axis) if self.border else pixels
+
+    def picture(self, fed: Sequence[int]) -> tuple[int, ...]:
+        """The shape of pictures, from that of what is fed."""
+        return tuple(fed) if not self.border else resized(fed, self.axis, -1)
+
+    def stored(self, picture: Sequence[int]) -> tuple[int, ...]:
+        """The shape of what is fed, from that of pictures."""
+        return tuple(picture) if not self.border else resized(picture, self.axis, 1)
+
+    def _with_border(self, values: np.ndarray) -> np.ndarray:
+        if not self.border:
+            return values
+        widths = [(0, int(index == self.axis)) for index in range(values.ndim)]
+        return np.pad(values, widths, constant_values=self.border)
 
     def as_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
@@ -95,6 +118,7 @@ class Pixels:
             "offsets": [float(value) for value in self.offsets],
             "axis": self.axis,
             "reverse": self.reverse,
+            "border": self.border,
         }
 
     @classmethod
@@ -107,6 +131,7 @@ class Pixels:
         if not isinstance(given, dict) or given.keys() != cls(0).as_json().keys():
             raise ValueError("not what pixels become")
         zero, axis, reverse = given["zero"], given["axis"], given["reverse"]
+        border = given["border"]
         if zero not in (0, CENTRE) or type(zero) is not int or type(reverse) is not bool:
             raise ValueError("no pixel is fed as 0")
         if axis is not None and (type(axis) is not int or not 0 < axis < 8):
@@ -114,7 +139,22 @@ class Pixels:
         factors, offsets = (_numbers(given[name]) for name in ("factors", "offsets"))
         if {len(factors), len(offsets)} - ({1} if axis is None else {1, max(len(factors), 1)}):
             raise ValueError("numbers of channels differ")
-        return cls(zero, factors, offsets, axis, reverse)
+        if type(border) is not int or not 0 <= border <= LARGEST - zero or (border and not axis):
+            raise ValueError("no further channel of pixels")
+        return cls(zero, factors, offsets, axis, reverse, border)
+
+
+def one_more(axis: int | None, rank: int) -> np.ndarray:
+    """One element more at the end of an axis, as the ``pads`` of ONNX's Pad, int64."""
+    found = np.zeros(2 * rank, np.int64)
+    if axis is not None:
+        found[rank + axis] = 1
+    return found
+
+
+def resized(shape: Sequence[int], axis: int | None, more: int) -> tuple[int, ...]:
+    """A shape with more elements on one axis."""
+    return tuple(size + more * (index == axis) for index, size in enumerate(shape))
 
 
 def _numbers(given: Any) -> tuple[float, ...]:
@@ -176,10 +216,7 @@ class Shown(Dataset):
     def samples(self) -> Iterator[Arrays]:
         """See `Dataset.samples`."""
         for feeds in self._data.samples():
-            yield feeds | {
-                name: np.clip(np.rint(feeds[name]), how.low, how.high) + np.float32(how.zero)
-                for name, how in self._pixels.items()
-            }
+            yield feeds | {name: how.shown(feeds[name]) for name, how in self._pixels.items()}
 
 
 def let_take_pixels(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
@@ -194,10 +231,7 @@ def let_take_pixels(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
         if how is None or first is None or shape is None:
             continue
         uses, name = list(value.uses()), unique_name(graph, f"{value.name}{MARK}")
-        fed = _made(
-            "Sub", value, dialect.constant(f"{name}/zero", np.array(how.zero, np.float32)), name
-        )
-        insert_before(first, fed)
+        _feed(value, how, name, first)
         result = value
         if how.reverse and how.axis is not None:
             index = dialect.constant(f"{name}/order", np.arange(shape[how.axis])[::-1].copy())
@@ -215,9 +249,34 @@ def let_take_pixels(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
 
 def let_take_fed(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
     """The same for a model whose inputs take what the host feeds."""
-    let_take_pixels(
-        model, {name: Pixels(how.zero, offsets=(-how.zero,)) for name, how in pixels.items()}
-    )
+    for value in model.graph.inputs:
+        how, first = pixels.get(value.name or ""), next(iter(model.graph), None)
+        shape = shape_of(value)
+        if how is None or first is None or shape is None:
+            continue
+        uses, name = list(value.uses()), unique_name(model.graph, f"{value.name}{MARK}/fed")
+        value.shape = ir.Shape(how.picture(shape))
+        fed = _feed(value, how, name, first)
+        for use in uses:
+            use.node.replace_input_with(use.idx, fed)
+
+
+def _feed(value: ir.Value, how: Pixels, name: str, before: ir.Node) -> ir.Value:
+    """What the host makes of pixels, under a name."""
+    zero = dialect.constant(f"{name}/zero", np.array(how.zero, np.float32))
+    shift = _made("Sub", value, zero, f"{name}/shift" if how.border else name)
+    insert_before(before, shift)
+    result = shift.outputs[0]
+    if how.border:
+        shape = shape_of(value) or ()
+        pads = dialect.constant(f"{name}/pads", one_more(how.axis, len(shape)))
+        border = dialect.constant(f"{name}/border", np.array(how.border, np.float32))
+        padding = ir.node("Pad", [result, pads, border], name=name)
+        result = padding.outputs[0]
+        result.name, result.dtype = name, ir.DataType.FLOAT
+        result.shape = ir.Shape(how.stored(shape))
+        insert_before(before, padding)
+    return result
 
 
 def begins_with_arithmetic(value: ir.Value) -> bool:

@@ -123,6 +123,15 @@ FoldPreprocess = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+BorderChannel = Annotated[
+    bool,
+    typer.Option(
+        "--border-channel",
+        help="With --fold-preprocess: one more channel of a constant, which makes folding exact "
+        "for a convolution that pads with the source's zeros.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
 Ranges = Annotated[
     RangeMethod,
     typer.Option(

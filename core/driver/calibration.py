@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.driver.pixels import random_pixels
 from dlaconv.errors import UsageError
 from dlaconv.options import RANDOM, Options
 
@@ -139,8 +140,8 @@ def _random(options: Options, model: ir.Model, pixels: Taken) -> Calibration:
     }
 
     ranges = {v.name or "": quantised_range(v) or (-1.0, 1.0) for v in model.graph.inputs}
-    ranges |= {name: (how.low, how.high) for name, how in (pixels or {}).items()}
-    data = RandomInputs(fixed, ranges, _RANDOM_SAMPLES, options.seed)
+    data: Dataset | None = random_pixels(pixels or {}, fixed, options, _RANDOM_SAMPLES)
+    data = data or RandomInputs(fixed, ranges, _RANDOM_SAMPLES, options.seed)
     found = Diagnostics()
     found.warning(
         "DLA334",

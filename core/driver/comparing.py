@@ -11,7 +11,7 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.chain import read_chain
-from dlaconv.driver.pixels import let_take_pixels
+from dlaconv.driver.pixels import let_take_pixels, picture_shapes
 from dlaconv.driver.proof import unrelated
 from dlaconv.driver.reading import load_target, read_network, read_samples
 from dlaconv.driver.running import ChainRunner, ModelRunner
@@ -102,7 +102,7 @@ def compare_files(
     if chain is None:
         runner = None
         networks = {converted: read_network(converted, load_target(target))}
-        shapes = {stored.name: stored.shape for stored in networks[converted][0].inputs}
+        shapes = picture_shapes(*networks[converted])
         problems = list(unrelated(model, shapes))
     else:
         runner = ChainRunner(chain, converted, target=target, fetch="seams", **hardware)

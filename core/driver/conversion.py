@@ -14,7 +14,7 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.accelerator import AcceleratorPart
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
-from dlaconv.driver.pixels import folded_pixels, require_accelerator
+from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator
 from dlaconv.driver.reading import load_target
 from dlaconv.driver.source_file import Digest, require_unchanged, states
 from dlaconv.errors import ConversionError, UsageError
@@ -208,7 +208,16 @@ class _Driver:
             pad_outputs=options.pad_outputs,
             seed=options.seed,
             samples=max(options.samples, _TRIED_SAMPLES),
+            inputs=self._random_pixels() if calibration is None else None,
         )
+
+    def _random_pixels(self) -> Dataset | None:
+        """Pictures to try the network on where there are no others."""
+        from dlaconv.driver.reading import input_shapes
+
+        options, model = self.options, self.imported.model
+        count = max(options.samples, _TRIED_SAMPLES)
+        return random_pixels(self.pixels, input_shapes(model, options.shapes), options, count)
 
     def _calibration(self) -> Dataset | None:
         from dlaconv.driver.calibration import open_calibration
@@ -278,7 +287,8 @@ class _Driver:
         if network.whole is None:
             return None
         context = self.context
-        return context.calibration or random_inputs(network.whole, context.samples, context.seed)
+        known = context.calibration or context.inputs
+        return known or random_inputs(network.whole, context.samples, context.seed)
 
     def _scaled(
         self,

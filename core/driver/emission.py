@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Severity
@@ -67,8 +68,10 @@ def ports(network: Network, facts: Facts) -> dict[str, Port]:
     pixels = pixels_in(facts)
     for stored in network.inputs:
         sign = facts.get(stored.name, {}).get("sign") is True
-        zero = pixels[stored.name].zero if stored.name in pixels else 0
-        found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign, zero)
+        found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign)
+        if (how := pixels.get(stored.name)) is not None:
+            border = (how.axis, how.border) if how.axis is not None and how.border else None
+            found[stored.name] = replace(found[stored.name], zero=how.zero, border=border)
     return found
 
 

@@ -186,13 +186,14 @@ class _Fit:
                 picture = self._cut(image.convert(self._mode))
         pixels = np.asarray(picture, np.float32)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        values = pixels if self._pixels is None else self._pixels.fed(self.name, pixels)
         if self._pixels is None:
             pixels = pixels[:, :, ::-1] if self.how.bgr else pixels
             scale = 1.0 if self.how.scale is None else self.how.scale
-            values = ((pixels * np.float32(scale) - self._mean) / self._std).astype(np.float32)
-        values = values if self._last else values.transpose(2, 0, 1)
-        return np.ascontiguousarray(values[None])
+            pixels = ((pixels * np.float32(scale) - self._mean) / self._std).astype(np.float32)
+        values = (pixels if self._last else pixels.transpose(2, 0, 1))[None]
+        if self._pixels is not None:
+            values = self._pixels.fed(self.name, values)
+        return np.ascontiguousarray(values)
 
     def _cut(self, picture: Image.Image) -> Image.Image:
         from PIL import Image

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics
@@ -11,8 +13,11 @@ from dlaconv.errors import ConversionError, UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from dlaconv.arrays import Shape
     from dlaconv.driver.cutting import CutNetwork
     from dlaconv.driver.verification import Facts
+    from dlaconv.ir.calibration.dataset import Dataset
+    from dlaconv.ir.layers import Network
     from dlaconv.ir.pixels import Pixels
     from dlaconv.options import Options
 
@@ -34,6 +39,8 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
     from dlaconv.ir.pixels import CENTRE, Pixels, begins_with_arithmetic
 
     if not options.fold_preprocess:
+        if options.border_channel:
+            raise _conflict()
         return {}
     inputs = [value for value in model.graph.inputs if value.uses()]
     shapes = input_shapes(model, options.shapes)
@@ -58,9 +65,45 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
         raise _unknown(f"graph input {name!r} {error}") from None
     reverse = how.with_preset().bgr and channels > 1
     target = load_target(options.target, unsigned_maps=options.unsigned_maps)
-    alike = axis is None or (len(factors) == 1 and not reverse)
-    zero = CENTRE if target.signed_maps else 0
-    return {name: Pixels(zero, factors, offsets, None if alike else axis, reverse)}
+    if options.border_channel and axis is None:
+        raise _unknown(f"graph input {name!r} takes no pictures that could have a border")
+    alike = axis is None or (len(factors) == 1 and not reverse and not options.border_channel)
+    found = Pixels(
+        CENTRE if target.signed_maps else 0, factors, offsets, None if alike else axis, reverse
+    )
+    if options.border_channel:
+        found = replace(found, border=_border(found, channels, known=how.says_values))
+    return {name: found}
+
+
+def _border(how: Pixels, channels: int, *, known: bool) -> int:
+    """The constant of the further channel.
+
+    The smallest one with which its weights are never larger than all others: errors of rounding
+    them are multiplied by it. The largest one where the network itself shifts pixels.
+    """
+    from dlaconv.ir.pixels import LARGEST
+
+    largest = LARGEST - how.zero
+    if not known or 0 in how.factors:
+        return largest
+    counts = len(how.factors), len(how.offsets)
+    pairs = zip(
+        how.factors * (channels // counts[0]), how.offsets * (channels // counts[1]), strict=True
+    )
+    shifts = sum(abs(how.zero + offset / factor) for factor, offset in pairs)
+    return min(max(math.ceil(shifts), 1), largest)
+
+
+def _conflict() -> UsageError:
+    return UsageError(
+        Diagnostic(
+            "DLA423",
+            "options-conflict",
+            "--border-channel is of no use without --fold-preprocess",
+            help="give both, or drop it",
+        )
+    )
 
 
 def _unknown(why: str) -> UsageError:
@@ -73,6 +116,44 @@ def _unknown(why: str) -> UsageError:
             "--std; --preset raw where the network takes them as they are",
         )
     )
+
+
+def picture_shapes(network: Network, facts: Facts) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the graph inputs of a converted file are given."""
+    pixels = pixels_in(facts)
+    return {
+        stored.name: pixels[stored.name].picture(stored.shape)
+        if stored.name in pixels
+        else stored.shape
+        for stored in network.inputs
+    }
+
+
+def random_pixels(
+    pixels: Mapping[str, Pixels],
+    shapes: Mapping[str, Shape | None],
+    options: Options,
+    count: int,
+) -> Dataset | None:
+    """What the host feeds for random pictures; None if their size is not known.
+
+    Args:
+        pixels: the graph inputs, all of which take pixels.
+        shapes: their shapes.
+        options: has the seed.
+        count: number of samples.
+    """
+    from dlaconv.ir.calibration.dataset import Stacked
+    from dlaconv.ir.calibration.samples import random_inputs_of
+    from dlaconv.ir.pixels import LARGEST, Fed
+
+    sizes = {name: tuple(shapes[name] or (None, None))[1:] for name in pixels}
+    if not pixels or any(None in size for size in sizes.values()):
+        return None
+    fixed = {name: (1, *(n or 1 for n in size)) for name, size in sizes.items()}
+    ranges = dict.fromkeys(pixels, (0.0, float(LARGEST)))
+    drawn = random_inputs_of(fixed, ranges, count, options.seed)
+    return Fed(Stacked({name: array.round() for name, array in drawn.items()}), pixels)
 
 
 def pixels_in(*facts: Facts) -> dict[str, Pixels]:
@@ -119,5 +200,7 @@ def as_words(how: Mapping[str, Any], port: Mapping[str, Any]) -> str:
     """What the host does with pixels for a graph input of the report."""
     less = f" - {how['zero']}" if how["zero"] else ""
     axis = 3 if port["layout"] == "NHWC" else 1
-    colours = len(port["shape"]) == 4 and port["shape"][axis] == 3
-    return f"{port['dtype']} = pixel{less}, of 0..255{', red first' if colours else ''}"
+    channels = port["shape"][axis] if len(port["shape"]) == 4 else 0
+    further = f"; {how['border']} in channel {channels - 1}" if how["border"] else ""
+    order = ", red first" if channels - bool(how["border"]) == 3 else ""
+    return f"{port['dtype']} = pixel{less}, of 0..255{order}{further}"

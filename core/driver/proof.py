@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
-from dlaconv.driver.pixels import pixels_in
+from dlaconv.driver.pixels import picture_shapes, pixels_in
 from dlaconv.driver.reading import load_target, read_network, read_samples
 from dlaconv.driver.verification import real_step, verify_network
 from dlaconv.errors import ConversionError, UsageError
@@ -74,7 +74,7 @@ def verify_files(
     network, facts = read_network(converted, load_target(target))
     pixels = pixels_in(facts)
     let_take_pixels(imported.model, pixels)
-    shapes = {stored.name: stored.shape for stored in network.inputs}
+    shapes = picture_shapes(network, facts)
     if problems := list(unrelated(imported.model, shapes)):
         raise UsageError(
             Diagnostic(

@@ -10,6 +10,7 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.chain import Chain, Link, no_report
+from dlaconv.driver.pixels import picture_shapes
 from dlaconv.driver.reading import load_target, read_network
 from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step
 from dlaconv.errors import ConversionError
@@ -76,9 +77,7 @@ class HardwareRunner:
         order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
         self.file = file
         self.network, self.facts = read_network(file, load_target(target))
-        self.shapes: dict[str, Shape | None] = {
-            stored.name: stored.shape for stored in self.network.inputs
-        }
+        self.shapes: dict[str, Shape | None] = {**picture_shapes(self.network, self.facts)}
         self._mode, self._as_float = Rounding(rounding), as_float
         self._simulator = Simulator(
             self.network, rounding=self._mode, activation_order=order, fetch=fetch

@@ -65,7 +65,8 @@ CALIBRATION = (
         "weights on a grid that folding leaves, or no layer with weights comes first.",
         "The hardware pads with the integer 0, and takes bytes as they are minus 128 where maps "
         "have a sign.",
-        "Drop --fold-preprocess, and let the host do to pixels what the source wants; "
+        "Give --border-channel where padding is the reason; or drop --fold-preprocess, and let the "
+        "host do to pixels what the source wants; "
         "docs/preprocessing.md lists what is exact.",
     ),
     Explanation(

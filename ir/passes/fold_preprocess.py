@@ -44,6 +44,7 @@ class _Reached:
         value: the value.
         factor: float64, of the value's rank, broadcasts against it.
         offset: likewise.
+        axis: where the channels of pictures are, None where that is not known.
         places: which element of the graph input each element is, and which one it has to be: they
             differ where channels are taken in another order. None if they are the same.
     """
@@ -51,6 +52,7 @@ class _Reached:
     value: ir.Value
     factor: np.ndarray
     offset: np.ndarray
+    axis: int | None
     places: tuple[np.ndarray, np.ndarray] | None = None
 
 
@@ -63,12 +65,14 @@ class _Layer:
         weights: its new weights.
         bias: its new bias, None if the old one stays.
         centre: ``[C]``, what is fed where the source has zeros.
+        needs_border: True if only a further channel makes it exact.
     """
 
     node: ir.Node
     weights: Weights
     bias: np.ndarray | None
     centre: np.ndarray
+    needs_border: bool = False
 
 
 @dataclass
@@ -129,6 +133,7 @@ def fold_preprocess(pixels: Mapping[str, Pixels]) -> Pass:
             if how is not None:
                 plans.append((value, _Plan(model, how)))
                 _follow(_start(value, how), plans[-1][1])
+                _require_border_needed(plans[-1][1])
         if problems := [item for _, plan in plans for item in plan.problems]:
             raise ConversionError([*context.diagnostics, *problems])
         for value, plan in plans:
@@ -137,10 +142,20 @@ def fold_preprocess(pixels: Mapping[str, Pixels]) -> Pass:
     return Pass(NAME, apply, None)
 
 
+def _require_border_needed(plan: _Plan) -> None:
+    if plan.how.border and plan.layers and not any(item.needs_border for item in plan.layers):
+        plan.refuse(
+            plan.layers[0].node,
+            "a further channel would have no weights, since no first layer pads with other pixels "
+            "than the hardware",
+            "drop --border-channel",
+        )
+
+
 def _start(value: ir.Value, how: Pixels) -> _Reached:
     shape = shape_of(value) or ()
     factor, offset = how.affine(len(shape))
-    found = _Reached(value, factor, offset + factor * how.zero)
+    found = _Reached(value, factor, offset + factor * how.zero, how.axis)
     if not how.reverse or how.axis is None:
         return found
     here = np.arange(math.prod(shape)).reshape(shape)
@@ -205,11 +220,15 @@ def _through_quantiser(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
 
 def _moved(node: ir.Node, reached: _Reached) -> _Reached:
     """The same behind an operator that moves values."""
-    places = reached.places
+    places, axis = reached.places, None
+    if is_op(node, "Transpose") and reached.axis is not None:
+        backwards = range(reached.factor.ndim)[::-1]
+        axis = ints_attribute(node, "perm", tuple(backwards)).index(reached.axis)
     return _Reached(
         node.outputs[0],
         moved(node, reached.factor),
         moved(node, reached.offset),
+        axis,
         None if places is None else (moved(node, places[0]), moved(node, places[1])),
     )
 
@@ -232,8 +251,23 @@ def _into_layer(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
     read = np.arange(own)[None, :]
     if group > 1:
         read = read + own * (np.arange(weights.channels) // (weights.channels // group))[:, None]
-    if any(ints_attribute(node, "pads")) and offset.any():
+    border, padded = plan.how.border, any(ints_attribute(node, "pads")) and bool(offset.any())
+    if padded and not border:
         _refuse_padding(node, factor, offset, plan)
+        return
+    if border and (reached.axis != 1 or group != 1 or not is_op(node, "Conv")):
+        plan.refuse(
+            node,
+            f"a further channel cannot go into this {node.op_type}",
+            f"{_HELP}; or drop --border-channel if no other layer needs it",
+        )
+        return
+    if padded and weights.steps is not None:
+        plan.refuse(
+            node,
+            "the source quantises the first layer's weights, and those for a further "
+            "channel leave their grid",
+        )
         return
     larger = _times(weights, factor[read])
     if larger is None:
@@ -246,10 +280,11 @@ def _into_layer(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
         )
         return
     total = None
-    if offset.any():
+    if offset.any() and not padded:
         taps = weights.array.reshape(weights.channels, own, -1).sum(axis=2, dtype=np.float64)
         unit = 1.0 if weights.steps is None else weights.steps
         total = bias + (taps * offset[read]).sum(axis=1) * unit
+    shift = offset if padded else np.zeros(channels)
     if reached.places is not None:
         order = _order(*reached.places) if group == 1 else None
         if order is None:
@@ -261,7 +296,12 @@ def _into_layer(node: ir.Node, reached: _Reached, plan: _Plan) -> None:
         plan.refuse(node, "the first layer's bias would leave 32 bits")
         return
     centre = np.divide(-offset, factor, out=np.zeros(channels), where=factor != 0)
-    plan.layers.append(_Layer(node, larger, total, centre))
+    if border:
+        centre = np.append(centre, border)
+        own_sum = np.tensordot(weights.array.astype(np.float64), shift, (1, 0)) / border
+        further = own_sum[:, None].astype(larger.array.dtype)
+        larger = replace(larger, array=np.concatenate([larger.array, further], 1))
+    plan.layers.append(_Layer(node, larger, total, centre, padded))
 
 
 def _times(weights: Weights, factors: np.ndarray) -> Weights | None:
@@ -293,8 +333,8 @@ def _refuse_padding(node: ir.Node, factor: np.ndarray, offset: np.ndarray, plan:
         node,
         f"the first layer pads with zeros, which stand for pixels of {_listed(pixels)} in the "
         f"source and of {zero} on the hardware",
-        f"{_HELP}; or train with a mean of {zero} pixels in every channel, or without padding in "
-        "the first layer",
+        "give --border-channel, too, and feed one more channel of a constant; or train with a mean "
+        f"of {zero} pixels in every channel, or without padding in the first layer; or {_HELP}",
         "the hardware pads with the integer 0, and a pixel p is fed as "
         + (f"p - {zero}, to keep all 8 bits of it" if zero else "p"),
     )
@@ -319,6 +359,8 @@ def _note_centre(layer: _Layer, fed: ir.Value, context: Context) -> None:
 def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
     graph, how = plan.model.graph, plan.how
     uses, name = list(value.uses()), f"{value.name}{MARK}"
+    if how.border:
+        value.shape = ir.Shape(how.stored(shape_of(value) or ()))
     quantiser = dialect.quantize(
         value,
         Quantisation.of(1.0, signed=how.zero > 0),
@@ -337,6 +379,11 @@ def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
         remove(node)
     for node in plan.moving:  # it moves other values than the source's
         node.outputs[0].name = unique_name(graph, f"{node.outputs[0].name}{MARK}")
+        source = node.inputs[0]
+        if how.border and source is not None and is_op(node, "Transpose"):
+            shape = shape_of(source) or ()
+            order = ints_attribute(node, "perm", tuple(range(len(shape)))[::-1])
+            node.outputs[0].shape = ir.Shape([shape[index] for index in order])
     for layer in plan.layers:
         set_weights(layer.node, layer.weights)
         if layer.bias is not None:
@@ -344,4 +391,6 @@ def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
         _note_centre(layer, quantiser.outputs[0], context)
         place = provenance.location(layer.node, None).layer
         detail = "takes pixels: what is done to them is in its weights and bias"
+        if layer.needs_border:
+            detail += f", and a further channel of {how.border} says what is no padding"
         context.rewrites.append(Rewrite(NAME, place, detail))

@@ -66,6 +66,7 @@ REPORT = {
         "calibrate": "photos",
         "images": {},
         "fold_preprocess": False,
+        "border_channel": False,
         "ranges": "auto",
         "qconfig": None,
         "calibration_cache": None,

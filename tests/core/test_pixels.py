@@ -86,9 +86,21 @@ def net(tmp_path):
     return classifier(tmp_path / "net.onnx")
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "padded"])
+def either(tmp_path, request):
+    """A network without padding in the first layer, and one with, which takes a further channel."""
+    return classifier(tmp_path / "net.onnx", pads=int(request.param))
+
+
+def is_padded(source):
+    return any(list(item.ints) == [1] * 4 for item in onnx.load(source).graph.node[0].attribute)
+
+
 def convert(source, data, name="net.dla.onnx", **options):
     target = source.with_name(name)
     options = {"images": TORCHVISION, "fold_preprocess": True, "calibrate": data} | options
+    if options["fold_preprocess"]:
+        options = {"border_channel": is_padded(source)} | options
     return dlaconv.convert(source, target, options=Options(**options)), target
 
 
@@ -100,13 +112,16 @@ def decibels(wanted, got):
     return 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum())
 
 
-def test_the_hardware_takes_pixels_and_computes_what_the_source_makes_of_them(net, data):
-    conversion, target = convert(net, data)
+def test_the_hardware_takes_pixels_and_computes_what_the_source_makes_of_them(either, data):
+    conversion, target = convert(either, data)
     fed = conversion.report["io"]["inputs"][0]
     assert (fed["scale"], fed["real_step"], fed["qmin"], fed["qmax"]) == (1, 1, -128, 127)
-    assert fed["feed"] == "int8 = pixel - 128, of 0..255, red first"
+    words = "int8 = pixel - 128, of 0..255, red first"
+    further = "; 41 in channel 3" if is_padded(either) else ""
+    assert fed["feed"] == words + further
+    assert fed["shape"] == [1, 4 if further else 3, 10, 10]
     pixels = bytes_of(6, seed=9)
-    wanted = source_outputs(net, prepared(pixels))
+    wanted = source_outputs(either, prepared(pixels))
     got = dlaconv.run(target, {"x": pixels}, as_float=True)["y"]
     assert decibels(wanted, got) > 28
     assert conversion.report["verification"]["passed"]
@@ -152,8 +167,8 @@ def test_weights_are_those_of_a_folded_network_that_is_built_by_hand(net, data, 
     assert np.abs(ours - theirs).max() <= 2  # the bias makes up for rounded weights
 
 
-def test_pixels_of_any_type_are_the_same_and_int8_is_what_the_host_feeds(net, data):
-    _, target = convert(net, data)
+def test_pixels_of_any_type_are_the_same_and_int8_is_what_the_host_feeds(either, data):
+    _, target = convert(either, data)
     pixels = bytes_of(3, seed=2)
     wanted = dlaconv.run(target, {"x": pixels})["y"]
     fed = (pixels ^ 0x80).view(np.int8)
@@ -180,69 +195,70 @@ def test_values_that_are_no_pixels_are_refused(net, data, tmp_path, bad):
     assert target.read_bytes() == before
 
 
-def test_a_folder_of_pictures_is_only_resized_and_cropped(net, data, tmp_path):
+def test_a_folder_of_pictures_is_only_resized_and_cropped(either, data, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for index, image in enumerate(np.load(data)["x"]):
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{index:02}.png")
     images = Preprocessing(mean=MEAN, std=STD, scale=1 / 255, bgr=True)
-    first, _ = convert(net, folder, images=images)
-    second, _ = convert(net, data, images=images)
+    first, _ = convert(either, folder, images=images)
+    second, _ = convert(either, data, images=images)
     for report in (first.report, second.report):
         report["options"] = report["calibration"] = report["timings"] = None
     assert first.report == second.report
     resized = Preprocessing(preset="torchvision", resize=(12,), crop=(10,))
-    assert convert(net, folder, images=resized)[0].report["calibration"]["samples"] == 24
+    assert convert(either, folder, images=resized)[0].report["calibration"]["samples"] == 24
     with pytest.raises(UsageError) as error:
-        convert(net, data, images=resized)
+        convert(either, data, images=resized)
     assert rules(error) == ["DLA423"]
 
 
 @pytest.mark.parametrize("given", ["random", None])
-def test_no_data_is_random_pixels(net, given):
-    if given is None:
-        head = [helper.make_node("Identity", ["x"], ["h"])]
-        net = classifier(net, head=head)
-    conversion, _ = convert(net, given)
+def test_no_data_is_random_pixels(either, given):
+    conversion, _ = convert(either, given)
     assert conversion.report["verification"]["passed"]
+    rows = {row["name"]: row for row in conversion.report["verification"]["maps"]}
+    assert rows["x"]["accumulated"]["differing"] == 0
 
 
-def test_commands_feed_pixels_to_both_networks(net, data, tmp_path, capsys):
+def test_commands_feed_pixels_to_both_networks(either, data, tmp_path, capsys):
     target = tmp_path / "net.dla.onnx"
-    call = ["from-onnx", str(net), "-o", str(target), "--calibrate", str(data), "--preset",
+    call = ["from-onnx", str(either), "-o", str(target), "--calibrate", str(data), "--preset",
             "torchvision", "--bgr", "--fold-preprocess", "-q"]  # fmt: skip
+    call += ["--border-channel"] if is_padded(either) else []
     assert run(call) == 0
     pixels = bytes_of(20, seed=5)
     np.savez(tmp_path / "in.npz", x=pixels)
-    labels = source_outputs(net, prepared(pixels)).argmax(axis=1)
+    labels = source_outputs(either, prepared(pixels)).argmax(axis=1)
     np.save(tmp_path / "labels.npy", labels)
     files = ["--input", str(tmp_path / "in.npz")]
     capsys.readouterr()
-    assert run(["compare", str(net), str(target), *files, "--min-qsnr", "26", "--json"]) == 0
+    assert run(["compare", str(either), str(target), *files, "--min-qsnr", "26", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"x", "r", "e", "y"} <= {row["name"] for row in found["layers"]}
     for converted in (target, target.with_suffix(".json")):
         call = ["validate", str(converted), *files, "--labels", str(tmp_path / "labels.npy")]
-        assert run([*call, "--source", str(net), "--json"]) == 0
+        assert run([*call, "--source", str(either), "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["source_accuracy"]["top1"] == 100
         assert found["accuracy"]["top1"] >= 90
-    assert dlaconv.verify(net, target, inputs=tmp_path / "in.npz").passed
-    assert dlaconv.verify(net, target).passed
+    assert dlaconv.verify(either, target, inputs=tmp_path / "in.npz").passed
+    assert dlaconv.verify(either, target).passed
     chain = dlaconv.run_chain(target.with_suffix(".json"), {"x": pixels})["y"]
     assert np.array_equal(chain, dlaconv.run(target, {"x": pixels}, as_float=True)["y"])
 
 
-def test_layers_are_ranked_on_pixels(net, data):
-    options = Options(calibrate=data, images=TORCHVISION, fold_preprocess=True, samples=2)
-    folded = dlaconv.sensitivity(net, options=options)
+def test_layers_are_ranked_on_pixels(either, data):
+    options = Options(calibrate=data, images=TORCHVISION, fold_preprocess=True, samples=2,
+                      border_channel=is_padded(either))  # fmt: skip
+    folded = dlaconv.sensitivity(either, options=options)
     assert folded.everything.as_json()["qsnr_db"] > 26
     assert {row["name"] for row in folded.layers} >= {"r", "e"}
 
 
 @pytest.mark.parametrize("unsigned", [False, True])
-def test_twins_take_pixels(net, data, unsigned):
-    conversion, target = convert(net, data, emit=("qdq", "sim"), unsigned_maps=unsigned)
+def test_twins_take_pixels(either, data, unsigned):
+    conversion, target = convert(either, data, emit=("qdq", "sim"), unsigned_maps=unsigned)
     pixels = bytes_of(4, seed=6)
     wanted = dlaconv.run(target, {"x": pixels}, as_float=True)["y"]
     assert conversion.report["io"]["inputs"][0]["dtype"] == ("uint8" if unsigned else "int8")
@@ -276,9 +292,7 @@ def test_dark_pictures_cost_no_more_than_with_the_values_of_the_source(net, tmp_
     np.savez(tmp_path / "values.npz", x=dark / np.float32(15))
     images = Preprocessing(preset="raw", std=(15.0,))
     folded, _ = convert(net, tmp_path / "dark.npz", images=images)
-    plain, _ = convert(
-        net, tmp_path / "values.npz", images=Preprocessing(), fold_preprocess=False
-    )
+    plain, _ = convert(net, tmp_path / "values.npz", images=Preprocessing(), fold_preprocess=False)
     maps = [
         {row["name"]: row["accumulated"]["qsnr_db"] for row in item.report["verification"]["maps"]}
         for item in (folded, plain)
@@ -289,13 +303,19 @@ def test_dark_pictures_cost_no_more_than_with_the_values_of_the_source(net, tmp_
 def test_padding_is_refused_with_the_pixels_that_zeros_stand_for(tmp_path, data):
     source = classifier(tmp_path / "net.onnx", pads=1)
     with pytest.raises(ConversionError) as error:
-        convert(source, data)
+        convert(source, data, border_channel=False)
     assert rules(error) == ["DLA337"]
     assert "pixels of 123.675, 116.28, 103.53 in the source and of 128" in str(error.value)
     assert not (tmp_path / "net.dla.onnx").exists()
     centred = Preprocessing(preset="raw", mean=(128,), std=(58.4, 57.1, 57.4))
-    conversion, _ = convert(source, data, images=centred)
+    conversion, _ = convert(source, data, images=centred, border_channel=False)
     assert conversion.report["verification"]["passed"]
+
+
+def test_a_further_channel_wants_what_it_is_for(net, data):
+    with pytest.raises(UsageError) as error:
+        convert(net, data, fold_preprocess=False, images=Preprocessing(), border_channel=True)
+    assert rules(error) == ["DLA423"]
 
 
 def test_what_is_done_to_pixels_must_be_known(net, data):
@@ -307,9 +327,10 @@ def test_what_is_done_to_pixels_must_be_known(net, data):
     assert rules(error) == ["DLA339"]
 
 
-def test_parts_of_a_network_that_is_cut_take_pixels(tmp_path, data):
+@pytest.mark.parametrize("pads", [0, 1])
+def test_parts_of_a_network_that_is_cut_take_pixels(tmp_path, data, pads):
     last = [helper.make_node("Softmax", ["y"], ["z"])]
-    source = classifier(tmp_path / "net.onnx", last=last)
+    source = classifier(tmp_path / "net.onnx", last=last, pads=pads)
     conversion, target = convert(source, data)
     assert len(conversion.parts) == 2
     pixels = bytes_of(5, seed=7)
@@ -338,7 +359,8 @@ def test_what_a_file_says_of_pixels_reads_back():
 @pytest.mark.parametrize("change", [
     {"zero": 127}, {"zero": True}, {"zero": [1]}, {"factors": []}, {"factors": [float("nan")]},
     {"factors": [1.0] * 3}, {"factors": "1"}, {"axis": 0}, {"axis": 9}, {"axis": "1"},
-    {"reverse": 1}, {"more": 1}, {"axis": None}, {"offsets": [10**400]},
+    {"reverse": 1}, {"border": 128}, {"border": -1}, {"border": 1.0}, {"more": 1}, {"axis": None},
+    {"offsets": [10**400]},
 ])  # fmt: skip
 def test_damaged_words_on_pixels_are_not_taken(change):
     for given in (GOOD | change, list(GOOD), None):

@@ -19,6 +19,7 @@ class Port:
         high: largest integer that the host feeds.
         sign: the host feeds ``high`` for what is not negative, else ``low``, and nothing between.
         zero: the real value that is fed as 0.
+        border: axis and integer of a further channel that the host adds, None if there is none.
     """
 
     real_step: float
@@ -26,3 +27,4 @@ class Port:
     high: int
     sign: bool = False
     zero: int = 0
+    border: tuple[int, int] | None = None

@@ -26,9 +26,10 @@ from dlaconv.backends.access.twin.operators import (
 )
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import consumers, drop_unread, insert_after, unique_name
+from dlaconv.ir.graph import consumers, drop_unread, insert_after, shape_of, unique_name
 from dlaconv.ir.layers import MOVING
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
+from dlaconv.ir.pixels import one_more, resized
 from dlaconv.ir.target import Target
 
 OPSET, IR_VERSION = 14, 7
@@ -97,7 +98,9 @@ class _Twin:
         """What the host does: real values to integers."""
         name, uses = value.name or "", readers_of(value)
         stored = self.formats[name] = self._stated(original)
-        port, result = self.ports[name], value
+        port, result, shape = self.ports[name], value, shape_of(value)
+        if port.border is not None and shape is not None:
+            value.shape = ir.Shape(resized(shape, port.border[0], -1))
         low = number(f"{name}/low", port.low * stored.step)
         high = number(f"{name}/high", port.high * stored.step)
         if port.sign:
@@ -114,6 +117,11 @@ class _Twin:
             if port.real_step != stored.step:
                 ratio = number(f"{name}/ratio", port.real_step / stored.step)
                 result = _behind(result, "Div", ratio, name=f"{name}/scale")
+            if port.border is not None and shape is not None:
+                pads = dialect.constant(f"{name}/pads", one_more(port.border[0], len(shape)))
+                border = number(f"{name}/border", port.border[1] * stored.step)
+                result = _behind(result, "Pad", pads, border, name=f"{name}/further")
+                result.shape = ir.Shape(shape)
             if (port.low, port.high) != (stored.low, stored.high):
                 result = _behind(result, "Clip", low, high, name=f"{name}/clip")
         result = self._quantised(result, name, stored)

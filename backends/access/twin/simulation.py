@@ -15,6 +15,7 @@ from dlaconv.backends.access.semantics.layer import ActivationOrder
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.layers import Map, Network
+from dlaconv.ir.pixels import one_more, resized
 from dlaconv.ir.rounding import Rounding
 
 
@@ -67,7 +68,10 @@ def simulation(
 def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Value:
     """What the host makes of a real input: clip(round(x / step)), or its sign."""
     build.layer = stored.name
-    x = build.input(stored.name, stored.shape)
+    shape = stored.shape
+    if port.border is not None:
+        shape = resized(shape, port.border[0], -1)
+    x = build.input(stored.name, shape)
     if port.sign:
         ends = [build.constant(end) for end in (port.high, port.low)]
         integers = build.op("Where", build.op("GreaterOrEqual", x, build.constant(0)), *ends)
@@ -80,4 +84,7 @@ def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Valu
         rounded = emit_rounding(build, units, rounding, double=True, add_half=False)
         ends = [build.constant(end, double=True) for end in (port.low, port.high)]
         integers = build.to_single(build.op("Clip", rounded, *ends))
+    if port.border is not None:
+        pads = build.tensor(one_more(port.border[0], len(shape)))
+        integers = build.op("Pad", integers, pads, build.constant(port.border[1]))
     return build.publish(integers, replace(stored, name=f"{stored.name}{INTEGERS}"))

@@ -18,7 +18,7 @@ from dlaconv.ir.execution import run
 from dlaconv.ir.passes import CANONICAL
 from dlaconv.ir.passes.fold_preprocess import fold_preprocess
 from dlaconv.ir.pipeline import Context, Pipeline
-from dlaconv.ir.pixels import let_take_pixels
+from dlaconv.ir.pixels import let_take_fed, let_take_pixels
 from dlaconv.ir.stages import Stage
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
@@ -88,11 +88,16 @@ def preprocessed(pixels, how, axis):
     return ((wide * scale - mean) / std).astype(np.float32)
 
 
-def folded(net, folder, how=None, *, unsigned=False):
+def folded(net, folder, how=None, *, unsigned=False, border=False):
     """The network at stage CANONICAL that takes pixels, what it takes, and the context."""
     imported = dlaconv.load(net.save(folder))
     assert not imported.diagnostics.errors
-    options = Options(fold_preprocess=True, images=how or Preprocessing(), unsigned_maps=unsigned)
+    options = Options(
+        fold_preprocess=True,
+        images=how or Preprocessing(),
+        unsigned_maps=unsigned,
+        border_channel=border,
+    )
     pixels = folded_pixels(options, imported.model)
     context = Context(load_target(None))
     Pipeline([(Stage.CANONICAL, [*CANONICAL, fold_preprocess(pixels)])]).run(
@@ -101,9 +106,9 @@ def folded(net, folder, how=None, *, unsigned=False):
     return imported.model, pixels["x"], context
 
 
-def require_same(net, folder, how=None, axis=1, *, unsigned=False, seed=0):
+def require_same(net, folder, how=None, axis=1, *, unsigned=False, border=False, seed=0):
     """Compares pixel by pixel, and the reference for proofs too."""
-    model, taken, _ = folded(net, folder, how, unsigned=unsigned)
+    model, taken, _ = folded(net, folder, how, unsigned=unsigned, border=border)
     reference = dlaconv.load(folder / "net.onnx").model
     let_take_pixels(reference, {"x": taken})
     for picture in pictures(np.random.default_rng(seed), net.shape):
@@ -172,6 +177,83 @@ def test_padding_folds_where_its_zeros_are_those_of_the_hardware(
     how = Preprocessing(mean=(0.0 if unsigned else 128 / 255,), std=tuple(std), scale=1 / 255,
                         bgr=bgr)  # fmt: skip
     require_same(net, tmp_path_factory.mktemp("net"), how, unsigned=unsigned, seed=seed)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    mean=st.lists(NUMBER, min_size=3, max_size=3) | st.lists(NUMBER, min_size=1, max_size=1),
+    std=st.lists(DEVIATION, min_size=3, max_size=3) | st.lists(DEVIATION, min_size=1, max_size=1),
+    bgr=st.booleans(),
+    stride=st.sampled_from([1, 2]),
+    pads=st.tuples(*[st.integers(0, 2)] * 4).filter(any),
+    unsigned=st.booleans(),
+)
+def test_a_further_channel_tells_what_is_padded(
+    tmp_path_factory, seed, mean, std, bgr, stride, pads, unsigned
+):
+    net = convolution(np.random.default_rng(seed), pads=pads, stride=stride)
+    how = Preprocessing(mean=tuple(mean), std=tuple(std), scale=1 / 255, bgr=bgr)
+    if all(abs((0 if unsigned else 128) - m * 255) < 1e-4 for m in mean):
+        return
+    folder = tmp_path_factory.mktemp("net")
+    model = require_same(net, folder, how, unsigned=unsigned, border=True, seed=seed)
+    assert list(model.graph.inputs[0].shape) == [1, 4, 7, 6]
+    weights = next(item for item in model.graph if item.op_type == "Conv").inputs[1]
+    largest = [np.abs(rows).max() for rows in np.split(weights.const_value.numpy(), [3], axis=1)]
+    shift = sum(abs((0 if unsigned else 128) - m * 255) for m in (*mean, *mean, *mean)[:3])
+    assert largest[1] <= largest[0] * 1.001 or shift > (255 if unsigned else 127)
+
+
+def test_a_further_channel_beside_layers_that_do_not_pad_and_behind_a_transpose(tmp_path):
+    rng = np.random.default_rng(12)
+    constants = {name: rng.normal(size=(4, 3, 3, 3)).astype("f") for name in "vw"}
+    constants["k"] = np.ones((4, 4, 3, 3), "f")
+    nodes = [
+        node("Transpose", "x", out="h", perm=[0, 3, 1, 2]),
+        node("Sub", "h", "m", out="g"),
+        node("Conv", "g", "v", out="p", pads=[1] * 4),
+        node("Conv", "g", "w", out="q", kernel_shape=[3, 3]),
+        node("Conv", "p", "k", out="r", kernel_shape=[3, 3]),
+        node("Add", "q", "r"),
+    ]
+    net = Net(nodes, {**constants, "m": np.float32(3)}, (1, 7, 6, 3))
+    model = require_same(net, tmp_path, Preprocessing(preset="caffe"), axis=3, border=True)
+    assert list(model.graph.inputs[0].shape) == [1, 7, 6, 4]
+    assert len(model.graph.inputs[0].uses()) == 1
+
+
+def test_a_further_channel_where_it_is_of_no_use_is_refused(tmp_path):
+    torchvision = Preprocessing(preset="torchvision")
+    rng = np.random.default_rng(13)
+    flat = Net([node("Flatten", "x", out="f"), node("MatMul", "f", "w")],
+               {"w": rng.normal(size=(126, 5)).astype("f")})  # fmt: skip
+    grouped = convolution(rng, group=3, pads=[1] * 4)
+    for net, words in (
+        (convolution(rng), "no first layer pads"),
+        (flat, "cannot go into this Gemm"),
+        (grouped, "cannot go into this Conv"),
+    ):
+        with pytest.raises(ConversionError) as error:
+            folded(net, tmp_path, torchvision, border=True)
+        assert words in reasons(error)
+    net, _ = quantised(rng, step=1, zero=0)
+    del net.nodes[:2]
+    net.nodes[-1].input[0] = "x"
+    net.nodes[-1].attribute[1].ints[:] = [1] * 4
+    with pytest.raises(ConversionError) as error:
+        folded(net, tmp_path, Preprocessing(preset="unit"), border=True)
+    assert "those for a further channel leave their grid" in reasons(error)
+
+
+@pytest.mark.parametrize("border", [False, True])
+def test_a_network_that_takes_what_is_fed_can_take_pixels_again(tmp_path, border):
+    net = convolution(np.random.default_rng(14), pads=[int(border)] * 4)
+    model, taken, _ = folded(net, tmp_path, Preprocessing(preset="caffe"), border=border)
+    pixels = pictures(np.random.default_rng(0), net.shape)[:1]
+    wanted = run(model, {"x": taken.fed("x", pixels).astype("f")})["y"]
+    let_take_fed(model, {"x": taken})
+    assert np.array_equal(run(model, {"x": pixels.astype("f")})["y"], wanted)
 
 
 @pytest.mark.parametrize("preset", ["torchvision", "tf", "caffe", "unit", "raw"])
