@@ -176,7 +176,8 @@ class Overrides:
             return None
         place = provenance.location(node)
         made = [item for item in self.source.values() if item.layer == place.layer]
-        return self._last(made or [SourceLayer("", place.layer, place.op)], "weights")
+        made = made or [SourceLayer("", place.layer, place.op)]
+        return self._last([*made, SourceLayer(f"{node.name}/weights")], "weights")
 
     def _last(self, layers: Iterable[SourceLayer], part: str) -> Entry | None:
         if not self.entries:
@@ -245,25 +246,39 @@ class Overrides:
         ]
 
     def unmatched(self) -> list[Diagnostic]:
-        """A diagnostic for each entry that means nothing in the source."""
-        names = sorted({name for item in self.source.values() for name in item.names})
-        ops = sorted({item.op for item in self.source.values()} - {""})
+        """A diagnostic for each entry that means nothing in the source nor in rewrites of it.
+
+        Maps that rewrites make are called after a layer or tensor, with a word behind a slash.
+        """
+        names = {name for item in self.source.values() for name in item.names}
         found: list[Diagnostic] = []
         for entry in self.entries:
-            if any(map(entry.matches, self.source.values())):
-                continue
-            near = _near(entry, names, ops) if len(found) < _LISTED else []
-            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-            found.append(
-                Diagnostic(
-                    "DLA342",
-                    "override-unmatched",
-                    f"{_who(entry)} matches no layer, tensor or input of the network",
-                    location=Location(self.file, entry.line),
-                    help=f"{hint}`dlaconv show` lists the layers; * and ? stand for characters",
-                )
+            parts = entry.match.split("/")
+            made = not entry.op and (
+                entry.broad or any("/".join(parts[:n]) in names for n in range(1, len(parts)))
             )
+            if not made and not self._means(entry):
+                found.append(self._unknown(entry, suggest=len(found) < _LISTED))
         return found
+
+    def _means(self, entry: Entry) -> bool:
+        return any(map(entry.matches, self.source.values()))
+
+    def _unknown(self, entry: Entry, *, suggest: bool) -> Diagnostic:
+        near: list[str] = []
+        if suggest:
+            names = {name for item in self.source.values() for name in item.names}
+            ops = {item.op for item in self.source.values()} - {""}
+            near = difflib.get_close_matches(entry.match, sorted(names), 2) if entry.match else []
+            near = near or (difflib.get_close_matches(entry.op, sorted(ops), 2) if entry.op else [])
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        return Diagnostic(
+            "DLA342",
+            "override-unmatched",
+            f"{_who(entry)} matches no layer, tensor or input of the network",
+            location=Location(self.file, entry.line),
+            help=f"{hint}`dlaconv show` lists the layers; * and ? stand for characters",
+        )
 
     def outcome(self) -> list[Diagnostic]:
         """What is to be said of entries that changed less than they say, after a conversion."""
@@ -275,8 +290,10 @@ class Overrides:
                 closed = self._closed.get((entry, part), {})
                 if closed:
                     found.append(self._left(entry, part, closed))
-                elif (entry, part) not in self._matched:
+                elif (entry, part) not in self._matched and self._means(entry):
                     found.append(self._nothing(entry, part))
+                elif (entry, part) not in self._matched:
+                    found.append(self._unknown(entry, suggest=len(found) < _LISTED))
         return found
 
     def _left(self, entry: Entry, part: str, closed: Mapping[str, str]) -> Diagnostic:
@@ -288,7 +305,7 @@ class Overrides:
             return Diagnostic(
                 "DLA344",
                 "override-skipped",
-                f"{_who(entry)} leaves the {part} of {listed}{more} as it is: {reason}",
+                f"{_who(entry)} does not change the {part} of {listed}{more}: {reason}",
                 severity=Severity.NOTE,
                 location=Location(self.file, entry.line),
             )
@@ -338,12 +355,6 @@ def _before(node: ir.Node, inputs: Sequence[ir.Value]) -> str:
         return ""
     read = len(inputs[0].uses()) + inputs[0].is_graph_output()
     return (inputs[0].name or "") if read == 1 else ""
-
-
-def _near(entry: Entry, names: Sequence[str], ops: Sequence[str]) -> list[str]:
-    """Names that could have been meant."""
-    found = difflib.get_close_matches(entry.match, names, 2) if entry.match else []
-    return found or (difflib.get_close_matches(entry.op, ops, 2) if entry.op else [])
 
 
 def _who(entry: Entry) -> str:

@@ -19,13 +19,15 @@ def refuse_impossible_steps(grouping: Grouping, context: Context) -> None:
         context: knows what the user gives; receives the diagnostics.
     """
     for group in grouping.groups:
+        refused: set[MapVariable] = set()
         for item in group.classes:
             exact = [variable for variable in item.maps if variable.exact]
             limits = hardware_range(item, context.target)
             for variable in item.maps:
                 if variable.held and exact and not _agree(variable, exact[0], limits):
                     _refuse(variable, exact[0], "one step for both", context)
-        exact = [variable for variable in group.maps if variable.exact]
+                    refused.add(variable)
+        exact = [v for v in group.maps if v.exact and v not in refused]
         for variable in exact:
             if (why := _pinned(group, context)) and not _power(variable.source.scalar_step):
                 _add(variable, f"it is no power of two, as {why}", _FREE, context)

@@ -410,6 +410,30 @@ def test_names_that_match_nothing_are_all_listed_before_anything_is_run(convert,
     ]  # fmt: skip
 
 
+def test_patterns_that_match_nothing_are_errors_too(convert, tmp_path):
+    entries = [
+        {"match": "nix*", "output": {"threshold": 1}},
+        {"match": "conv1/nix", "output": {"threshold": 1}},
+        {"match": "stem", "output": {"threshold": 1}},
+    ]
+    found = refused(convert, entries)
+    assert [(rule, line) for rule, line, _ in found] == [("DLA342", 4), ("DLA342", 10)]
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_names_of_the_report_are_names(convert):
+    rows = convert([{"match": "x", "output": {"threshold": 1}}], verify=False)
+    entries = [
+        {"match": name, "output": {"threshold": 1}} for name in rows if rows[name]["kind"] == "map"
+    ]
+    entries += [
+        {"match": name, "weights": {"bits": 8}} for name in rows if rows[name]["kind"] == "weight"
+    ]
+    rows = convert(entries, verify=False)
+    assert [name for name, row in rows.items() if not row.get("override")] == []
+    assert len({row["override"]["line"] for row in rows.values()}) == len(rows)
+
+
 def quantised(source, tmp_path):
     """The network with QuantizeLinear and DequantizeLinear behind conv1 and around its weights."""
     model = onnx.load(source)
@@ -452,7 +476,7 @@ def test_a_pattern_leaves_what_the_source_quantises_with_a_note(convert, source,
     rows = convert(entries, file=quantised(source, tmp_path))
     notes = [item for item in convert.diagnostics if item.rule == "DLA344"]
     assert [str(item.severity) for item in notes] == ["note", "note"]
-    assert "leaves the weights of 'conv1' as it is" in notes[1].message
+    assert "does not change the weights of 'conv1'" in notes[1].message
     assert not rows["conv1/weights"].get("override")
     assert rows["block.conv2/weights"]["override"]["text"] == "ranges mse"
     assert rows["r2"]["override"]["text"] == "ranges minmax"
@@ -585,6 +609,16 @@ def test_a_layer_whose_map_has_another_name_is_found(convert, tmp_path):
         [row] = [row for row in rows.values() if "override" in row]
         assert row["name"] not in {"x/derived/out", "y"}
         assert row["target"]["real_step"] * 127 == pytest.approx(5.0)
+        name = row["name"]
+    assert name not in {"m", "r"}
+    entries = [{"match": name, "output": {"threshold": 4.0}}]
+    rows = convert(
+        entries,
+        file=tmp_path / "rows.onnx",
+        calibrate=tmp_path / "rows.npz",
+        allow_violations=True,
+    )
+    assert rows[name]["override"]["text"] == "threshold 4.0"
 
 
 def test_a_network_that_is_quantised_throughout_leaves_nothing_to_override(convert, tmp_path):

@@ -74,7 +74,14 @@ def _layers(
         if alone[layer] == 1 and layer and layer not in known:
             made = [name for name, item in overrides.source.items() if item.layer == layer]
             found[value] += [item for name in made for item in overrides.layers_of(name, ends)]
+    for value, layers in found.items():
+        layers.append(SourceLayer(_stored(value)))
     return found
+
+
+def _stored(value: ir.Value) -> str:
+    """What reports call the map."""
+    return f"{value.name}/derived/out" if value.is_graph_input() else value.name or ""
 
 
 def _original(value: ir.Value, context: Context) -> str:
