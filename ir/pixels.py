@@ -15,13 +15,15 @@ from dlaconv.errors import UsageError
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.execution import Arrays
-from dlaconv.ir.graph import insert_before, is_op, shape_of, unique_name
+from dlaconv.ir.graph import insert_before, ints_attribute, is_op, shape_of, unique_name
 
 MARK = "/pixels"
 """Ends the name of what the host feeds in place of a graph input."""
 LARGEST = 255
 CENTRE = 128
 """The pixel that is fed as 0 where maps have a sign."""
+TO_FIRST, TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+"""Permutations that put the channels of pictures first, and last."""
 _MOST_CHANNELS = 1 << 16
 _MOVING = ("Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _ARITHMETIC = ("Mul", "Div", "Add", "Sub", "BatchNormalization", "Neg")
@@ -42,6 +44,7 @@ class Pixels:
         axis: where the channels are, None if all are alike.
         reverse: the source takes the channels in the opposite order.
         border: the constant in the further channel, the last one; 0 for none.
+        turn: pictures have their channels last, and the host feeds them first.
     """
 
     zero: int
@@ -50,6 +53,7 @@ class Pixels:
     axis: int | None = None
     reverse: bool = False
     border: int = 0
+    turn: bool = False
 
     @property
     def low(self) -> int:
@@ -71,8 +75,8 @@ class Pixels:
     def fed(self, name: str, values: np.ndarray) -> np.ndarray:
         """The integers that the host feeds for pixels; floats stay floats.
 
-        Where the map has a sign, int8 is what the host feeds, and is returned as it is. The further
-        channel is added, if there is one.
+        Where the map has a sign, int8 is what the host feeds but for its order. Channels are put
+        first, and the further one is added, where that is so.
 
         Args:
             name: the graph input.
@@ -82,33 +86,42 @@ class Pixels:
             UsageError: if a value is no pixel.
         """
         if values.dtype == np.int8 and self.zero:
-            return self._with_border(values)
+            return self._arranged(values)
         bad = (values < 0) | (values > LARGEST)
         if values.dtype.kind == "f":
             bad |= values != np.rint(values)
         if bad.any():
             raise UsageError(_no_pixels(name, values[bad]))
         wide = values if values.dtype.kind == "f" else values.astype(np.int64)
-        return self._with_border(wide - self.zero)
+        return self._arranged(wide - self.zero)
 
     def shown(self, fed: np.ndarray) -> np.ndarray:
         """The pixels of what the host feeds; what lies between two of them is rounded."""
         pixels = np.clip(np.rint(fed), self.low, self.high) + np.float32(self.zero)
+        pixels = pixels.transpose(TO_LAST) if self.turn else pixels
         return np.delete(pixels, -1, self.axis) if self.border else pixels
 
     def picture(self, fed: Sequence[int]) -> tuple[int, ...]:
         """The shape of pictures, from that of what is fed."""
-        return tuple(fed) if not self.border else resized(fed, self.axis, -1)
+        shape = [fed[index] for index in TO_LAST] if self.turn else fed
+        return resized(shape, self.axis, -int(self.border > 0))
 
     def stored(self, picture: Sequence[int]) -> tuple[int, ...]:
         """The shape of what is fed, from that of pictures."""
-        return tuple(picture) if not self.border else resized(picture, self.axis, 1)
+        shape = resized(picture, self.axis, int(self.border > 0))
+        return tuple(shape[index] for index in TO_FIRST) if self.turn else shape
 
-    def _with_border(self, values: np.ndarray) -> np.ndarray:
-        if not self.border:
-            return values
-        widths = [(0, int(index == self.axis)) for index in range(values.ndim)]
-        return np.pad(values, widths, constant_values=self.border)
+    def fits(self, picture: Sequence[int]) -> bool:
+        """False if pictures of this shape cannot be meant."""
+        channels = 1 if self.axis is None else (*picture, *[0] * 8)[self.axis]
+        ranks = self.turn <= (len(picture) == len(TO_FIRST))
+        return ranks and {len(self.factors), len(self.offsets)} <= {1, channels} and channels > 0
+
+    def _arranged(self, values: np.ndarray) -> np.ndarray:
+        if self.border:
+            widths = [(0, int(index == self.axis)) for index in range(values.ndim)]
+            values = np.pad(values, widths, constant_values=self.border)
+        return np.ascontiguousarray(values.transpose(TO_FIRST)) if self.turn else values
 
     def as_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
@@ -119,6 +132,7 @@ class Pixels:
             "axis": self.axis,
             "reverse": self.reverse,
             "border": self.border,
+            "turn": self.turn,
         }
 
     @classmethod
@@ -131,7 +145,7 @@ class Pixels:
         if not isinstance(given, dict) or given.keys() != cls(0).as_json().keys():
             raise ValueError("not what pixels become")
         zero, axis, reverse = given["zero"], given["axis"], given["reverse"]
-        border = given["border"]
+        border, turn = given["border"], given["turn"]
         if zero not in (0, CENTRE) or type(zero) is not int or type(reverse) is not bool:
             raise ValueError("no pixel is fed as 0")
         if axis is not None and (type(axis) is not int or not 0 < axis < 8):
@@ -141,7 +155,9 @@ class Pixels:
             raise ValueError("numbers of channels differ")
         if type(border) is not int or not 0 <= border <= LARGEST - zero or (border and not axis):
             raise ValueError("no further channel of pixels")
-        return cls(zero, factors, offsets, axis, reverse, border)
+        if type(turn) is not bool or (turn and axis not in (None, len(TO_FIRST) - 1)):
+            raise ValueError("no axis is the last one")
+        return cls(zero, factors, offsets, axis, reverse, border, turn)
 
 
 def one_more(axis: int | None, rank: int) -> np.ndarray:
@@ -173,6 +189,16 @@ def _no_pixels(name: str, bad: np.ndarray) -> Diagnostic:
         f"are none, the first is {bad[0]:.6g}",
         help="give pictures as they are, in bytes, without --mean, --std and --scale applied",
         notes=("the network was converted with --fold-preprocess, which does that itself",),
+    )
+
+
+def _unrelated(name: str, shape: Sequence[int]) -> Diagnostic:
+    return Diagnostic(
+        "DLA903",
+        "unrelated-files",
+        f"graph input {name!r} has shape {list(shape)}, and the file says something else of its "
+        "pixels",
+        help="give the file that this one was converted from",
     )
 
 
@@ -230,6 +256,8 @@ def let_take_pixels(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
         shape = shape_of(value)
         if how is None or first is None or shape is None:
             continue
+        if not how.fits(shape):
+            raise UsageError(_unrelated(value.name or "", shape))
         uses, name = list(value.uses()), unique_name(graph, f"{value.name}{MARK}")
         _feed(value, how, name, first)
         result = value
@@ -264,19 +292,41 @@ def let_take_fed(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
 def _feed(value: ir.Value, how: Pixels, name: str, before: ir.Node) -> ir.Value:
     """What the host makes of pixels, under a name."""
     zero = dialect.constant(f"{name}/zero", np.array(how.zero, np.float32))
-    shift = _made("Sub", value, zero, f"{name}/shift" if how.border else name)
-    insert_before(before, shift)
-    result = shift.outputs[0]
+    nodes = [_made("Sub", value, zero, f"{name}/shift")]
+    shape = shape_of(value) or ()
     if how.border:
-        shape = shape_of(value) or ()
         pads = dialect.constant(f"{name}/pads", one_more(how.axis, len(shape)))
         border = dialect.constant(f"{name}/border", np.array(how.border, np.float32))
-        padding = ir.node("Pad", [result, pads, border], name=name)
-        result = padding.outputs[0]
-        result.name, result.dtype = name, ir.DataType.FLOAT
-        result.shape = ir.Shape(how.stored(shape))
-        insert_before(before, padding)
+        nodes.append(ir.node("Pad", [nodes[-1].outputs[0], pads, border], name=f"{name}/further"))
+    if how.turn:
+        turned = {"perm": TO_FIRST}
+        nodes.append(ir.node("Transpose", [nodes[-1].outputs[0]], turned, name=f"{name}/turn"))
+    insert_before(before, *nodes)
+    result = nodes[-1].outputs[0]
+    result.name, result.dtype, result.shape = name, ir.DataType.FLOAT, ir.Shape(how.stored(shape))
     return result
+
+
+def begins_with_turn(value: ir.Value) -> bool:
+    """True if all that reads a graph input puts its last axis behind the first one.
+
+    Arithmetic and quantisers may come first.
+    """
+    queue, found = [value], False
+    for _ in range(64):
+        if not queue:
+            return found
+        for use in queue.pop().uses():
+            node = use.node
+            if is_op(node, "Transpose"):
+                if ints_attribute(node, "perm") != TO_FIRST:
+                    return False
+                found = True
+            elif is_op(node, "Identity", "Cast", *_ARITHMETIC) or dialect.is_quantize(node):
+                queue.append(node.outputs[0])
+            else:
+                return False
+    return False
 
 
 def begins_with_arithmetic(value: ir.Value) -> bool:

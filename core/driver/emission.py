@@ -71,7 +71,9 @@ def ports(network: Network, facts: Facts) -> dict[str, Port]:
         found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign)
         if (how := pixels.get(stored.name)) is not None:
             border = (how.axis, how.border) if how.axis is not None and how.border else None
-            found[stored.name] = replace(found[stored.name], zero=how.zero, border=border)
+            found[stored.name] = replace(
+                found[stored.name], zero=how.zero, border=border, turn=how.turn
+            )
     return found
 
 

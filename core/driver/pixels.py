@@ -36,7 +36,7 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
         UsageError: if it is not known what is done to pixels.
     """
     from dlaconv.driver.reading import input_shapes, load_target
-    from dlaconv.ir.pixels import CENTRE, Pixels, begins_with_arithmetic
+    from dlaconv.ir.pixels import CENTRE, Pixels, begins_with_arithmetic, begins_with_turn
 
     if not options.fold_preprocess:
         if options.border_channel:
@@ -68,9 +68,9 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
     if options.border_channel and axis is None:
         raise _unknown(f"graph input {name!r} takes no pictures that could have a border")
     alike = axis is None or (len(factors) == 1 and not reverse and not options.border_channel)
-    found = Pixels(
-        CENTRE if target.signed_maps else 0, factors, offsets, None if alike else axis, reverse
-    )
+    zero = CENTRE if target.signed_maps else 0
+    turn = axis == len(shape) - 1 and begins_with_turn(inputs[0])
+    found = Pixels(zero, factors, offsets, None if alike else axis, reverse, turn=turn)
     if options.border_channel:
         found = replace(found, border=_border(found, channels, known=how.says_values))
     return {name: found}
@@ -121,12 +121,26 @@ def _unknown(why: str) -> UsageError:
 def picture_shapes(network: Network, facts: Facts) -> dict[str, tuple[int, ...]]:
     """Shapes of what the graph inputs of a converted file are given."""
     pixels = pixels_in(facts)
-    return {
-        stored.name: pixels[stored.name].picture(stored.shape)
-        if stored.name in pixels
-        else stored.shape
-        for stored in network.inputs
-    }
+    found = {}
+    for stored in network.inputs:
+        found[stored.name] = stored.shape
+        if (how := pixels.get(stored.name)) is not None:
+            if (how.turn and len(stored.shape) == 4) or not how.turn:
+                found[stored.name] = how.picture(stored.shape)
+            if not how.fits(found[stored.name]) or how.stored(found[stored.name]) != stored.shape:
+                raise _contradiction(stored.name)
+    return found
+
+
+def _contradiction(name: str) -> ConversionError:
+    return ConversionError(
+        Diagnostic(
+            "DLA305",
+            "not-runnable",
+            f"what the file says of the pixels of graph input {name!r} does not fit its shape",
+            help="convert the network again",
+        )
+    )
 
 
 def random_pixels(

@@ -73,7 +73,6 @@ def verify_files(
         raise ConversionError(imported.diagnostics)
     network, facts = read_network(converted, load_target(target))
     pixels = pixels_in(facts)
-    let_take_pixels(imported.model, pixels)
     shapes = picture_shapes(network, facts)
     if problems := list(unrelated(imported.model, shapes)):
         raise UsageError(
@@ -86,6 +85,7 @@ def verify_files(
             )
             for problem in problems
         )
+    let_take_pixels(imported.model, pixels)
     if inputs is not None:
         fed: Dataset = read_samples(inputs, imported.model, shapes)
         described = str(inputs)

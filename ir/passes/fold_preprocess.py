@@ -25,7 +25,7 @@ from dlaconv.ir.graph import (
 from dlaconv.ir.passes.affine import affine_of, one_per_channel
 from dlaconv.ir.passes.linear_ops import Weights, bias_of, scaled, set_bias, set_weights, weights_of
 from dlaconv.ir.pipeline import Context, Pass, Rewrite
-from dlaconv.ir.pixels import MARK, Pixels
+from dlaconv.ir.pixels import MARK, TO_FIRST, TO_LAST, Pixels
 from dlaconv.ir.quantisation import Quantisation
 
 NAME = "fold_preprocess"
@@ -359,8 +359,7 @@ def _note_centre(layer: _Layer, fed: ir.Value, context: Context) -> None:
 def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
     graph, how = plan.model.graph, plan.how
     uses, name = list(value.uses()), f"{value.name}{MARK}"
-    if how.border:
-        value.shape = ir.Shape(how.stored(shape_of(value) or ()))
+    value.shape = ir.Shape(how.stored(shape_of(value) or ()))
     quantiser = dialect.quantize(
         value,
         Quantisation.of(1.0, signed=how.zero > 0),
@@ -369,8 +368,16 @@ def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
     )
     provenance.mark(quantiser, value.name or "", "input")
     insert_after(value, quantiser)
+    fed = read = quantiser.outputs[0]
+    if how.turn:
+        back = ir.node("Transpose", [fed], {"perm": TO_LAST}, name=f"{name}/turn")
+        provenance.mark(back, value.name or "", "input")
+        read = back.outputs[0]
+        read.name, read.dtype = unique_name(graph, f"{name}/turned"), ir.DataType.FLOAT
+        read.shape = ir.Shape([value.shape[index] for index in TO_LAST])
+        insert_after(fed, back)
     for use in uses:
-        use.node.replace_input_with(use.idx, quantiser.outputs[0])
+        use.node.replace_input_with(use.idx, read)
     for node, index in plan.dropped:
         source = node.inputs[index]
         assert source is not None
@@ -380,15 +387,22 @@ def _apply(value: ir.Value, plan: _Plan, context: Context) -> None:
     for node in plan.moving:  # it moves other values than the source's
         node.outputs[0].name = unique_name(graph, f"{node.outputs[0].name}{MARK}")
         source = node.inputs[0]
-        if how.border and source is not None and is_op(node, "Transpose"):
+        if source is read is not fed and ints_attribute(node, "perm") == TO_FIRST:
+            node.outputs[0].replace_all_uses_with(fed)
+            remove(node)
+        elif source is not None and is_op(node, "Transpose"):
             shape = shape_of(source) or ()
             order = ints_attribute(node, "perm", tuple(range(len(shape)))[::-1])
             node.outputs[0].shape = ir.Shape([shape[index] for index in order])
+    if read is not fed and not read.uses():
+        remove(back)
+        detail = "the host feeds channels first, and nothing is transposed"
+        context.rewrites.append(Rewrite(NAME, value.name or "", detail))
     for layer in plan.layers:
         set_weights(layer.node, layer.weights)
         if layer.bias is not None:
             set_bias(layer.node, layer.bias)
-        _note_centre(layer, quantiser.outputs[0], context)
+        _note_centre(layer, fed, context)
         place = provenance.location(layer.node, None).layer
         detail = "takes pixels: what is done to them is in its weights and bias"
         if layer.needs_border:

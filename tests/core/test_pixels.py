@@ -22,7 +22,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION = Preprocessing(preset="torchvision", bgr=True)
 
 
-def classifier(path, *, pads=0, head=(), last=()):
+def classifier(path, *, pads=0, head=(), last=(), shape=(1, 3, 10, 10)):
     """A small float network of 3 x 10 x 10, with further nodes before and behind."""
     rng = np.random.default_rng(1)
     weights = {
@@ -45,7 +45,7 @@ def classifier(path, *, pads=0, head=(), last=()):
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 10, 10])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("z" if last else "y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(a.astype("f"), n) for n, a in weights.items()],
     )
@@ -93,7 +93,8 @@ def either(tmp_path, request):
 
 
 def is_padded(source):
-    return any(list(item.ints) == [1] * 4 for item in onnx.load(source).graph.node[0].attribute)
+    first = next(item for item in onnx.load(source).graph.node if item.op_type == "Conv")
+    return any(list(item.ints) == [1] * 4 for item in first.attribute)
 
 
 def convert(source, data, name="net.dla.onnx", **options):
@@ -310,6 +311,59 @@ def test_padding_is_refused_with_the_pixels_that_zeros_stand_for(tmp_path, data)
     centred = Preprocessing(preset="raw", mean=(128,), std=(58.4, 57.1, 57.4))
     conversion, _ = convert(source, data, images=centred, border_channel=False)
     assert conversion.report["verification"]["passed"]
+
+
+@pytest.mark.parametrize("pads", [0, 1])
+def test_channels_last_are_fed_first_and_the_commands_turn_them(tmp_path, pads):
+    head = [helper.make_node("Transpose", ["x"], ["h"], perm=[0, 3, 1, 2])]
+    source = classifier(tmp_path / "net.onnx", head=head, pads=pads, shape=(1, 10, 10, 3))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    last = np.ascontiguousarray(bytes_of(24).transpose(0, 2, 3, 1))
+    for index, image in enumerate(last):
+        Image.fromarray(image).save(folder / f"{index:02}.png")
+    images = Preprocessing(mean=MEAN, std=STD, scale=1 / 255, bgr=True)
+    options = {"images": images, "border_channel": bool(pads), "emit": ("qdq", "sim")}
+    second, _ = convert(source, list(last), **options)
+    first, target = convert(source, folder, **options)
+    for name in ("io", "tensors", "verification"):
+        assert first.report[name] == second.report[name]
+    assert first.report["io"]["inputs"][0]["shape"] == [1, 3 + pads, 10, 10]
+    assert first.report["io"]["inputs"][0]["layout"] == "NCHW"
+    assert first.report["verification"]["passed"]
+    pixels = bytes_of(6, seed=9)
+    given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    values = prepared(pixels).transpose(0, 2, 3, 1)
+    got = dlaconv.run(target, {"x": given}, as_float=True)["y"]
+    assert decibels(source_outputs(source, values), got) > 28
+    fed = (given ^ 0x80).view(np.int8)
+    assert np.array_equal(dlaconv.run(target, {"x": fed}, as_float=True)["y"], got)
+    np.savez(tmp_path / "in.npz", x=given)
+    found = dlaconv.compare(source, target, tmp_path / "in.npz")
+    assert found.outputs["y"]["qsnr_db"] > 26
+    assert dlaconv.verify(source, target).passed
+    for kind, file in first.emitted.items():
+        session = onnxruntime.InferenceSession(str(file))
+        real = [session.run(["y"], {"x": image[None].astype("f")})[0] for image in given]
+        step = first.report["io"]["outputs"][0]["real_step"]
+        assert np.abs(np.concatenate(real) - got).max() <= (0 if kind == "sim" else step)
+    assert convert(source, None, **options)[0].report["verification"]["passed"]
+
+
+def test_a_damaged_file_that_says_other_pixels_than_its_shape_is_refused(net, data):
+    _, target = convert(net, data)
+    model = onnx.load(target)
+    entry = next(item for item in model.metadata_props if item.key == "dlaconv.maps")
+    table = json.loads(entry.value)
+    for change in ({"axis": 7}, {"turn": True, "axis": 3}, {"border": 3}, {"factors": [1.0] * 4}):
+        table["x"]["pixels"] = Pixels(128, (1.0,) * 4, axis=1).as_json() | change
+        entry.value = json.dumps(table)
+        onnx.save(model, target)
+        for command in (lambda: dlaconv.run(target, {"x": bytes_of(2)}),
+                        lambda: dlaconv.verify(net, target)):  # fmt: skip
+            with pytest.raises(ConversionError) as error:
+                command()
+            assert rules(error) == ["DLA305"]
 
 
 def test_a_further_channel_wants_what_it_is_for(net, data):

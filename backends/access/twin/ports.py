@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from dlaconv.ir.pixels import TO_LAST, resized
 
 INTEGERS = "/integers"
 """Ends the name of a value that holds the integers of the map named before it."""
@@ -20,6 +23,7 @@ class Port:
         sign: the host feeds ``high`` for what is not negative, else ``low``, and nothing between.
         zero: the real value that is fed as 0.
         border: axis and integer of a further channel that the host adds, None if there is none.
+        turn: the host puts the last axis behind the first one.
     """
 
     real_step: float
@@ -28,3 +32,9 @@ class Port:
     sign: bool = False
     zero: int = 0
     border: tuple[int, int] | None = None
+    turn: bool = False
+
+    def taken(self, stored: Sequence[int]) -> tuple[int, ...]:
+        """The shape of what the host is given, from that of the map."""
+        shape = [stored[index] for index in TO_LAST] if self.turn else stored
+        return tuple(shape) if self.border is None else resized(shape, self.border[0], -1)

@@ -29,7 +29,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.graph import consumers, drop_unread, insert_after, shape_of, unique_name
 from dlaconv.ir.layers import MOVING
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
-from dlaconv.ir.pixels import one_more, resized
+from dlaconv.ir.pixels import TO_FIRST, TO_LAST, one_more
 from dlaconv.ir.target import Target
 
 OPSET, IR_VERSION = 14, 7
@@ -99,8 +99,8 @@ class _Twin:
         name, uses = value.name or "", readers_of(value)
         stored = self.formats[name] = self._stated(original)
         port, result, shape = self.ports[name], value, shape_of(value)
-        if port.border is not None and shape is not None:
-            value.shape = ir.Shape(resized(shape, port.border[0], -1))
+        if shape is not None:
+            value.shape = ir.Shape(port.taken(shape))
         low = number(f"{name}/low", port.low * stored.step)
         high = number(f"{name}/high", port.high * stored.step)
         if port.sign:
@@ -121,6 +121,12 @@ class _Twin:
                 pads = dialect.constant(f"{name}/pads", one_more(port.border[0], len(shape)))
                 border = number(f"{name}/border", port.border[1] * stored.step)
                 result = _behind(result, "Pad", pads, border, name=f"{name}/further")
+                result.shape = ir.Shape([shape[i] for i in TO_LAST] if port.turn else shape)
+            if port.turn and shape is not None:
+                turned = ir.node("Transpose", [result], {"perm": TO_FIRST}, name=f"{name}/turn")
+                insert_after(result, turned)
+                result = turned.outputs[0]
+                result.name, result.dtype = f"{name}/turn/out", ir.DataType.FLOAT
                 result.shape = ir.Shape(shape)
             if (port.low, port.high) != (stored.low, stored.high):
                 result = _behind(result, "Clip", low, high, name=f"{name}/clip")

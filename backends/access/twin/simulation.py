@@ -15,7 +15,7 @@ from dlaconv.backends.access.semantics.layer import ActivationOrder
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.layers import Map, Network
-from dlaconv.ir.pixels import one_more, resized
+from dlaconv.ir.pixels import TO_FIRST, one_more
 from dlaconv.ir.rounding import Rounding
 
 
@@ -68,9 +68,7 @@ def simulation(
 def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Value:
     """What the host makes of a real input: clip(round(x / step)), or its sign."""
     build.layer = stored.name
-    shape = stored.shape
-    if port.border is not None:
-        shape = resized(shape, port.border[0], -1)
+    shape = port.taken(stored.shape)
     x = build.input(stored.name, shape)
     if port.sign:
         ends = [build.constant(end) for end in (port.high, port.low)]
@@ -87,4 +85,6 @@ def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Valu
     if port.border is not None:
         pads = build.tensor(one_more(port.border[0], len(shape)))
         integers = build.op("Pad", integers, pads, build.constant(port.border[1]))
+    if port.turn:
+        integers = build.op("Transpose", integers, perm=TO_FIRST)
     return build.publish(integers, replace(stored, name=f"{stored.name}{INTEGERS}"))

@@ -219,8 +219,8 @@ def test_a_further_channel_beside_layers_that_do_not_pad_and_behind_a_transpose(
     ]
     net = Net(nodes, {**constants, "m": np.float32(3)}, (1, 7, 6, 3))
     model = require_same(net, tmp_path, Preprocessing(preset="caffe"), axis=3, border=True)
-    assert list(model.graph.inputs[0].shape) == [1, 7, 6, 4]
-    assert len(model.graph.inputs[0].uses()) == 1
+    assert list(model.graph.inputs[0].shape) == [1, 4, 7, 6]
+    assert all(item.op_type != "Transpose" for item in model.graph)
 
 
 def test_a_further_channel_where_it_is_of_no_use_is_refused(tmp_path):
@@ -304,7 +304,36 @@ def test_channels_last(tmp_path):
     net.shape = (1, 7, 6, 3)
     for bgr in (False, True):
         model = require_same(net, tmp_path, Preprocessing(preset="torchvision", bgr=bgr), axis=3)
-    assert [item.op_type for item in model.graph][1:] == ["Transpose", "Conv"]
+    assert [item.op_type for item in model.graph][1:] == ["Conv"]
+    assert list(model.graph.inputs[0].shape) == [1, 3, 7, 6]
+
+
+@pytest.mark.parametrize("border", [False, True])
+def test_channels_stay_last_where_not_every_reader_wants_them_first(tmp_path, border):
+    rng = np.random.default_rng(15)
+    constants = {"v": rng.normal(size=(4, 3, 3, 3)).astype("f")}
+    nodes = [
+        node("Transpose", "x", out="h", perm=[0, 3, 1, 2]),
+        node("Transpose", "x", out="g", perm=[0, 3, 2, 1]),
+        node("Conv", "h", "v", out="p", pads=[int(border)] * 4),
+        node("Conv", "g", "v", out="q", pads=[int(border)] * 4),
+        node("Transpose", "q", out="r", perm=[0, 1, 3, 2]),
+        node("Add", "p", "r"),
+    ]
+    net = Net(nodes, constants, (1, 7, 6, 3))
+    model = require_same(net, tmp_path, Preprocessing(preset="caffe"), axis=3, border=border)
+    assert list(model.graph.inputs[0].shape) == [1, 7, 6, 3 + border]
+
+
+def test_channels_that_are_put_first_behind_arithmetic(tmp_path):
+    turn = node("Transpose", "g", out="h", perm=[0, 3, 1, 2])
+    before = [node("Div", "x", "s", out="f"), node("Sub", "f", "m", out="g"), turn]
+    constants = {"s": np.float32(255), "m": np.array([0.4, 0.5, 0.6], np.float32)}
+    net = convolution(np.random.default_rng(16), pads=[1] * 4, before=before, constants=constants)
+    net.shape = (1, 7, 6, 3)
+    model = require_same(net, tmp_path, axis=3, border=True)
+    assert list(model.graph.inputs[0].shape) == [1, 4, 7, 6]
+    assert [item.op_type for item in model.graph][1:] == ["Conv"]
 
 
 @pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.UINT8])
