@@ -335,6 +335,10 @@ def _load(
     parameters = inspect.signature(frontend.load).parameters
     if "layers" in parameters:
         arguments = {**arguments, "layers": plugins.layers(frontend.name)}
+    if "read_back" in parameters:
+        from dlaconv.driver.fixed_point_source import read_back
+
+        arguments = {**arguments, "read_back": read_back}
     try:
         inspect.signature(frontend.load).bind(*files, **arguments)
     except TypeError as error:

@@ -29,6 +29,14 @@ class Imported:
     notes: dict[str, str] = field(default_factory=dict)
 
 
+GIVEN = frozenset({"layers", "read_back"})
+"""Parameters that a frontend's ``load`` receives if it has them.
+
+``layers`` are the handlers that plugins give through ``register_layers``, by operator;
+``read_back`` reads a file of the accelerator, see `dlaconv.driver.fixed_point_source.read_back`.
+"""
+
+
 def never(path: Path) -> bool:
     """The sniffer of a frontend that `dlaconv convert` does not choose by itself."""
     return path is None
@@ -42,8 +50,7 @@ class Frontend:
         name: short and lower case; ``dlaconv from-<name>`` becomes its command.
         summary: one line for ``--help``.
         load: reads a file, its first parameter; its annotated parameters become the command's
-            arguments and options. A parameter ``layers`` becomes none: it receives what plugins
-            give through ``register_layers``, a mapping from operator to handler.
+            arguments and options. Parameters of `GIVEN` become none.
         sniff: says whether a file looks like this format, from its first bytes or its ending.
     """
 

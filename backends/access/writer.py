@@ -142,7 +142,6 @@ class _Writer:
                 x.name = name
 
     def _finish(self) -> None:
-        drop_unread(self.graph)
         self.model.functions.clear()
         opset = self.target.opset
         for node in self.graph:
@@ -153,6 +152,7 @@ class _Writer:
         if opset < 13:
             for node in self.graph:
                 _axes_as_attribute(node)
+        drop_unread(self.graph)
         self.graph.opset_imports.clear()
         self.graph.opset_imports[""] = opset
         self.model.ir_version = self.target.ir_version

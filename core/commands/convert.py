@@ -44,7 +44,9 @@ def from_command(frontend: Frontend) -> Command:
         ValueError: if a parameter has the name of a shared option.
         NameError: if an annotation cannot be resolved.
     """
-    own = [p for p in parameters_of(frontend.load) if p.name != "layers"]
+    from dlaconv.frontends import GIVEN
+
+    own = [p for p in parameters_of(frontend.load) if p.name not in GIVEN]
     own = [_file_argument(own[0]), *own[1:]]
     shared = parameters_of(conversion_options)
     names = {parameter.name for parameter in shared}

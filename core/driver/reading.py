@@ -13,6 +13,7 @@ from dlaconv.errors import ConversionError, UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from dlaconv.backends.access.reader import AccessFile
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.target import Target
@@ -94,23 +95,9 @@ def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[st
         UnreadableError: if the file cannot be parsed.
         ConversionError: if it is no network of the hardware, or its integers cannot be told.
     """
-    from dlaconv.backends.access.readable import obstacles
-    from dlaconv.backends.access.reader import read_access
     from dlaconv.ir.layers import network_of
-    from dlaconv.ir.passes.infer_shapes import forget_shapes, propagate_shapes
 
-    model = read_access_model(path, target)
-    model.graph.sort()
-    problems = obstacles(model, target)
-    try:
-        file = read_access(model, target)
-    except ConversionError as error:
-        raise ConversionError([*problems, *error.diagnostics]) from None
-    if problems:
-        raise ConversionError(problems)
-    forget_shapes(file.model)
-    if contradictions := propagate_shapes(file.model):
-        raise ConversionError(contradictions)
+    file = readable_file(read_access_model(path, target), target, path)
     try:
         return network_of(file.model), file.maps
     except ValueError as error:
@@ -123,3 +110,29 @@ def read_network(path: Path, target: Target) -> tuple[Network, dict[str, dict[st
                 help=f"run 'dlaconv check {path.name}'",
             )
         ) from error
+
+
+def readable_file(model: ir.Model, target: Target, path: Path) -> AccessFile:
+    """Tells the integers of an ACCESS file, as read with its private attributes.
+
+    Raises:
+        ConversionError: if that is impossible, with everything that stands in the way.
+    """
+    from dlaconv.backends.access.readable import obstacles
+    from dlaconv.backends.access.reader import read_access
+    from dlaconv.ir.passes.infer_shapes import forget_shapes, propagate_shapes
+    from dlaconv.ir.provenance import name_source
+
+    name_source(model, str(path))
+    model.graph.sort()
+    problems = obstacles(model, target)
+    try:
+        file = read_access(model, target)
+    except ConversionError as error:
+        raise ConversionError([*problems, *error.diagnostics]) from None
+    if problems:
+        raise ConversionError(problems)
+    forget_shapes(file.model)
+    if contradictions := propagate_shapes(file.model):
+        raise ConversionError(contradictions)
+    return file

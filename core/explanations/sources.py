@@ -175,4 +175,14 @@ SOURCES = (
         "The accelerator needs the step of every map.",
         "Put the operator between DequantizeLinear and QuantizeLinear, or use its QLinear form.",
     ),
+    Explanation(
+        "DLA125",
+        "bit-depths-only",
+        "The operators of the file have bit depths (weight_bit and activation_bit, say), but no "
+        "scale.",
+        "Without scales nothing is quantised yet, so the file is a network in floating point; the "
+        "accelerator has 8 bits.",
+        "Give representative inputs with --calibrate.",
+        Severity.NOTE,
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,18 +16,20 @@ def load_onnx(
     path: Annotated[Path, typer.Argument(help="ONNX file, as torch.onnx.export writes it.")],
     *,
     layers: Mapping[str, Any] | None = None,
+    read_back: Callable[..., Imported | None] | None = None,
 ) -> Imported:
     """Reads a plain ONNX file, in floating point or quantised.
 
-    Quantised networks (QuantizeLinear and DequantizeLinear, or QLinear operators) keep their
-    integers. What is in floating point is quantised here: give representative inputs with
-    --calibrate.
+    Quantised networks (QuantizeLinear and DequantizeLinear, QLinear operators, or attributes of
+    the accelerator) keep their integers. What is in floating point is quantised here: give
+    representative inputs with --calibrate.
     What the accelerator has no operator for is rewritten where that is exact (--legalise), or runs
     on the host (--partition).
 
     Args:
         path: the file.
         layers: handlers of plugins by operator, for operators that ONNX does not define.
+        read_back: reads files of the accelerator.
 
     Returns:
         The network at stage IMPORTED.
@@ -37,7 +39,7 @@ def load_onnx(
     """
     from dlaconv.frontends.onnx.importer import import_file
 
-    return import_file(path, layers or {})
+    return import_file(path, layers or {}, read_back)
 
 
 def looks_like_onnx(path: Path) -> bool:

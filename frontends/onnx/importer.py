@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -26,9 +26,20 @@ from dlaconv.ir.passes.infer_shapes import propagate_shapes
 _NAMED = 5
 
 
-def import_file(path: Path, layers: Mapping[str, Handler]) -> Imported:
+def import_file(
+    path: Path,
+    layers: Mapping[str, Handler],
+    read_back: Callable[..., Imported | None] | None = None,
+) -> Imported:
     """Reads a plain ONNX file; see `dlaconv.frontends.onnx.load_onnx`."""
-    model = read_onnx(path)
+    if read_back is not None:
+        found = read_back(path, lambda model: _import_model(model, path, layers))
+        if found is not None:
+            return found
+    return _import_model(read_onnx(path), path, layers)
+
+
+def _import_model(model: ir.Model, path: Path, layers: Mapping[str, Handler]) -> Imported:
     producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
     notes = {"producer": producer}
     provenance.mark_all(model, str(path))

@@ -13,7 +13,13 @@ from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import UnreadableError
 from dlaconv.frontends.onnx import problems, validate
 from dlaconv.frontends.onnx.weights import Weights, mapped
-from dlaconv.frontends.onnx.wire import Span, WireError, operators, without_weights
+from dlaconv.frontends.onnx.wire import (
+    Span,
+    WireError,
+    attribute_names,
+    operators,
+    without_weights,
+)
 from dlaconv.ir import provenance
 
 if TYPE_CHECKING:
@@ -75,6 +81,21 @@ def operators_of(path: Path) -> Iterator[tuple[str, str]]:
         yield from operators(data)
     except WireError:
         return
+
+
+def attributes_of(path: Path) -> set[str]:
+    """The names of the attributes of all nodes of an ONNX file, without loading it.
+
+    Those of a file that is none, or up to where it is damaged.
+    """
+    data, found = mapped(path), set[str]()
+    if data is None or _foreign(data):
+        return found
+    try:
+        found.update(attribute_names(data))
+    except WireError:
+        return found
+    return found
 
 
 def _bytes_of(path: Path) -> memoryview:

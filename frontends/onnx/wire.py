@@ -16,6 +16,7 @@ Buffer = memoryview
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER = 7, 1, 5
 _NODE_OP_TYPE, _NODE_DOMAIN, _TENSOR_RAW_DATA = 4, 7, 9
+_NODE_ATTRIBUTE, _ATTRIBUTE_NAME = 5, 1
 _MAX_VARINT_BYTES = 10
 _KEEP_INLINE = 4096
 
@@ -99,6 +100,19 @@ def operators(data: Buffer) -> Iterator[tuple[str, str]]:
                 elif item.is_message and item.number == _NODE_DOMAIN:
                     domain = _text(data, item)
             yield domain, op_type
+
+
+def attribute_names(data: Buffer) -> Iterator[str]:
+    """Yields the names of the attributes of the nodes of a model's graph.
+
+    Raises:
+        WireError: if the bytes are no ONNX model.
+    """
+    for graph in _messages(data, 0, len(data), _MODEL_GRAPH):
+        for node in _messages(data, graph.begin, graph.end, _GRAPH_NODE):
+            for attribute in _messages(data, node.begin, node.end, _NODE_ATTRIBUTE):
+                for name in _messages(data, attribute.begin, attribute.end, _ATTRIBUTE_NAME):
+                    yield _text(data, name)
 
 
 def without_weights(data: Buffer) -> tuple[bytes, dict[int, Span]]:

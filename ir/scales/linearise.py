@@ -37,6 +37,7 @@ from dlaconv.ir.graph import (
     shape_of,
     sole_consumer,
 )
+from dlaconv.ir.passes.legal.grouped_conv import block_diagonal
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.scales.cost import SAME
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
@@ -194,7 +195,10 @@ def _pool_to_convolution(node: ir.Node, context: Context) -> None:
     kernel = _kernel(node)
     shape = shape_of(source) or ()
     channels, rank = shape[1], len(kernel)
+    limits, group = context.target, channels
     weights = np.ones((channels, 1, *kernel), np.int8)
+    if min(shape[2:]) < limits.depthwise.map_size[0] and channels <= limits.conv.channels[1]:
+        weights, group = block_diagonal(weights, channels), 1
     pads = ints_attribute(node, "pads", (0,) * (2 * rank))
     strides = ints_attribute(node, "strides", (1,) * rank)
     if set((shape_of(node.outputs[0]) or ())[2:]) == {1}:
@@ -203,9 +207,10 @@ def _pool_to_convolution(node: ir.Node, context: Context) -> None:
         strides = (1 + max(n - k for n, k in zip(padded, kernel, strict=True)),) * rank
     window = {"strides": strides, "pads": pads}
     gain = 1 / math.prod(kernel)
-    _replace_by_linear(node, context, source, weights, gain, group=channels, **window)
+    _replace_by_linear(node, context, source, weights, gain, group=group, **window)
     size = "x".join(map(str, kernel))
-    _report(node, context, f"average as a depth-wise {size} convolution: its steps are unrelated")
+    words = "a dense" if group == 1 < channels else "a depth-wise"
+    _report(node, context, f"average as {words} {size} convolution: its steps are unrelated")
 
 
 def _replace_by_linear(

@@ -20,6 +20,9 @@ import numpy as np
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.target import Target
 
+_SPACING = 1 + 1 / 128
+"""Largest ratio of neighbours on the grid."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearScaling:
@@ -109,6 +112,9 @@ def scale_integers(
     """
     low, high = target.weight_range
     ideal, needed, dead = natural_steps(integers, steps, scaling, target)
+    own = steps.astype(np.float64) * scaling.ratio
+    kept = dead & _good_as_any(own, ideal, bias, scaling, target)
+    ideal, needed = np.where(kept, own, ideal), np.where(kept, own, needed)
     needed, too_small = raised_steps(needed, bias, scaling, target)
     changed = (needed > ideal) & ~dead
     chosen = np.where(needed > ideal, grid.at_least(needed), grid.nearest(ideal))
@@ -311,6 +317,20 @@ def raised_steps(
     fit = np.where(scaled < 0, scaled / low, scaled / high)
     guarded = fit > steps * (1 + 0.5 / high)
     return np.where(guarded, fit, steps), guarded
+
+
+def _good_as_any(
+    own: np.ndarray,
+    usual: np.ndarray,
+    bias: np.ndarray | None,
+    scaling: LinearScaling,
+    target: Target,
+) -> np.ndarray:
+    """Where a step of a dead channel holds its bias, as finely as the usual step would."""
+    fits = raised_steps(own, bias, scaling, target)[0] <= own
+    coarsest = raised_steps(usual, bias, scaling, target)[0] * _SPACING
+    good: np.ndarray = fits & (own <= coarsest)
+    return good
 
 
 def _revive(ideal: np.ndarray, dead: np.ndarray, scaling: LinearScaling) -> np.ndarray:
