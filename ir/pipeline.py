@@ -160,19 +160,23 @@ class Pass:
 
     Attributes:
         name: what error messages and dumps call it.
-        apply: changes the model in place.
+        apply: changes the model in place; returns False if it has changed nothing.
         tolerance: largest difference of the model's outputs, relative to their largest
             magnitude, that the pass may cause; None if it changes values on purpose.
     """
 
     name: str
-    apply: Callable[[ir.Model, Context], None]
+    apply: Callable[[ir.Model, Context], bool | None]
     tolerance: float | None = 0.0
 
-    def __call__(self, model: ir.Model, context: Context) -> None:
-        """Runs the pass; anything that is not the user's fault becomes an `InternalError`."""
+    def __call__(self, model: ir.Model, context: Context) -> bool:
+        """Runs the pass; anything that is not the user's fault becomes an `InternalError`.
+
+        Returns:
+            False if it says that it has changed nothing.
+        """
         try:
-            self.apply(model, context)
+            return self.apply(model, context) is not False
         except (DlaconvError, MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -233,8 +237,8 @@ class Pipeline:
             for step in passes:
                 start = time.perf_counter()
                 _LOG.info("%s", step.name.replace("_", " "))
-                step(model, context)
-                self._verify(model, reached, step.name)
+                if step(model, context):
+                    self._verify(model, reached, step.name)
                 seconds = time.perf_counter() - start
                 self.timings[step.name] = self.timings.get(step.name, 0.0) + seconds
                 self._dump(model, step.name)

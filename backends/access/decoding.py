@@ -350,5 +350,5 @@ def _fits(facts: WeightFacts, integer_range: Interval) -> np.ndarray:
 @lru_cache
 def _grid_mantissas(low: int, high: int) -> np.ndarray:
     mantissas, _ = np.frexp(1.0 / np.arange(low, high + 1))
-    distinct = np.unique(mantissas)  # in [0.5, 1)
+    distinct = np.array(sorted(set(mantissas.tolist())))  # in [0.5, 1)
     return np.concatenate(([distinct[-1] / 2], distinct, [distinct[0] * 2]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlaconv.ir.blocks import row_blocks
+from dlaconv.ir.blocks import in_parallel, row_blocks
 from dlaconv.ir.layers import Layer, Network, Weights
 
 
@@ -18,9 +18,10 @@ def difference(one: Network, other: Network) -> str:
         return f"{len(one.layers)} and {len(other.layers)} layers"
     # By name: a file has an operator where it computes, a model where the result is quantised.
     by_output = {layer.output.name: layer for layer in other.layers}
-    for layer in one.layers:
-        if found := _layer(layer, by_output.get(layer.output.name)):
-            return f"layer {layer.node.name!r}: {found}"
+    found = in_parallel(lambda layer: _layer(layer, by_output.get(layer.output.name)), one.layers)
+    for layer, words in zip(one.layers, found, strict=True):
+        if words:
+            return f"layer {layer.node.name!r}: {words}"
     return ""
 
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.blocks import shape_tuple
 from dlaconv.ir.graph import shape_of
 from dlaconv.ir.passes.misfits import misfits
 from dlaconv.ir.pipeline import Context, ir_pass
@@ -122,7 +123,7 @@ def _skeleton(model: ir.Model, transparent: Predicate | None) -> onnx.ModelProto
             sent.name = value.name or ""
             proto.graph.initializer.append(sent)
         else:
-            dims = tensor.numpy().shape
+            dims = shape_tuple(tensor)
             info = onnx.helper.make_tensor_value_info(value.name or "", int(tensor.dtype), dims)
             proto.graph.input.append(info)
     outputs = {value.name for value in graph.outputs}

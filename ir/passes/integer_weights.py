@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.blocks import row_blocks
+from dlaconv.ir.blocks import in_parallel, row_blocks
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
 from dlaconv.ir.passes.fold_constants import fold
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
@@ -36,8 +36,8 @@ def integer_weights(model: ir.Model, context: Context) -> None:
     done: dict[ir.Node, ir.Value | None] = {}
     while nodes := [node for node in graph if node not in done and _quantises_constant(node)]:
         done |= {node: node.inputs[0] for node in nodes}
-        for node in nodes:
-            _replace(node, _integers(node), graph, context)
+        for node, made in zip(nodes, in_parallel(_integers, nodes), strict=True):
+            _replace(node, made, graph, context)
         fold(model)
     for value in dict.fromkeys(done.values()):
         if value is not None:

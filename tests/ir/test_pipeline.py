@@ -12,7 +12,7 @@ from harness import Net, context
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError, InternalError
 from dlaconv.ir.graph import unique_name
-from dlaconv.ir.pipeline import Pipeline, ir_pass, with_extra
+from dlaconv.ir.pipeline import Pass, Pipeline, ir_pass, with_extra
 from dlaconv.ir.stages import Stage
 
 
@@ -58,6 +58,17 @@ def test_our_own_exceptions_name_the_pass(model):
 def test_a_users_mistake_passes_through(model):
     with pytest.raises(ConversionError, match="DLA399"):
         Pipeline([(Stage.CANONICAL, [refuses])]).run(model, context())
+
+
+def test_only_what_has_changed_is_checked_before_the_end_of_a_stage(model, monkeypatch):
+    checked = []
+    monkeypatch.setattr(
+        "dlaconv.ir.pipeline.broken_invariants",
+        lambda model, stage: iter(checked.append(stage) or ()),
+    )
+    idle = Pass("idle", lambda model, context: False)
+    Pipeline([(Stage.CANONICAL, [idle, nothing, idle])]).run(model, context())
+    assert checked == [Stage.IMPORTED, Stage.CANONICAL]
 
 
 def test_a_broken_invariant_of_the_stage_names_pass_and_node():

@@ -107,11 +107,13 @@ class Legalisation:
         """The pass that applies it to every node, as far as `Context.legalise` allows."""
         return Pass(self.name, self._run, self.tolerance)
 
-    def _run(self, model: ir.Model, context: Context) -> None:
+    def _run(self, model: ir.Model, context: Context) -> bool:
         if context.legalise == "off":
-            return
-        if self._run_whole(model, context) or self._run_each(model, context):
+            return False
+        changed = self._run_whole(model, context) or self._run_each(model, context)
+        if changed:
             drop_unread(model.graph)
+        return changed
 
     def _run_each(self, model: ir.Model, context: Context) -> bool:
         changed = False

@@ -117,15 +117,18 @@ def signature(values):
 def run_pass(pass_, model, context_=None, feeds=None, *, stage=None, seed=0, tolerance=None):
     """Runs a pass (or several) on a clone of ``model`` and returns the clone.
 
-    The interface must stay, the results must be equal (bit for bit, or within the passes'
-    tolerance unless another one is given), and so must every value whose name is in both graphs.
+    What a pass says it has not changed must be as it was. The interface must stay, the results
+    must be equal (bit for bit, or within the passes' tolerance unless another one is given), and
+    so must every value whose name is in both graphs.
     """
     passes = pass_ if isinstance(pass_, (list, tuple)) else [pass_]
     after = model.clone()
     context_ = context_ or context()
     feeds = feeds or random_feeds(model, seed)
     for step in passes:
-        step(after, context_)
+        before = ir.to_proto(after.graph).SerializeToString()
+        if not step(after, context_):
+            assert ir.to_proto(after.graph).SerializeToString() == before, step.name
         dialect.install(after)
         onnx.checker.check_model(ir.to_proto(after))
     assert signature(after.graph.inputs) == signature(model.graph.inputs)
