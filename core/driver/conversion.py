@@ -15,9 +15,10 @@ from dlaconv.driver.accelerator import AcceleratorPart
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
 from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator
+from dlaconv.driver.qconfig import overrides_for, require_overridden
 from dlaconv.driver.reading import load_target
 from dlaconv.driver.source_file import Digest, require_unchanged, states
-from dlaconv.errors import ConversionError, UsageError
+from dlaconv.errors import ConversionError
 from dlaconv.files import emitted_at, part_files
 from dlaconv.options import EMITTED, Options
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.calibration.observe import Store
-    from dlaconv.ir.overrides import Overrides
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context, Pipeline
     from dlaconv.ir.pixels import Pixels
@@ -139,7 +139,7 @@ class _Driver:
             if part in network.accelerator
         ]
         self._note(pipeline)
-        self._require_overrides()
+        require_overridden(self.context)
         place = staging(self.output.parent) if self.output is not None else nullcontext()
         with place as folder:
             self._timed("write", lambda: self._write(parts, folder))
@@ -189,7 +189,7 @@ class _Driver:
         from dlaconv.ir.rounding import Rounding
 
         options = self.options
-        overrides = self._overrides()
+        overrides = overrides_for(self.imported.model, options)
         calibration = self._calibration()
         return Context(
             target=target,
@@ -227,29 +227,6 @@ class _Driver:
             return None
         self.imported.diagnostics.extend(self.calibration.diagnostics)
         return self.calibration.data
-
-    def _overrides(self) -> Overrides:
-        """What the user wants for single maps and layers, all of which are there."""
-        from dlaconv.driver.qconfig import read_overrides
-        from dlaconv.ir.overrides import Overrides, source_layers
-
-        if self.options.qconfig is None:
-            return Overrides()
-        found = read_overrides(Path(self.options.qconfig))
-        found.source = source_layers(self.imported.model)
-        problems = found.unmatched()
-        if self.options.calibrate is None:
-            problems += found.unmeasured()
-        if problems:
-            raise UsageError(problems)
-        return found
-
-    def _require_overrides(self) -> None:
-        """Sees to it that every override did what it says."""
-        context = self.context
-        context.diagnostics.extend(context.overrides.outcome())
-        if context.overrides.entries and context.diagnostics.errors:
-            raise UsageError(context.diagnostics)
 
     def _store(self) -> Store | None:
         from dlaconv.driver.calibration_cache import CalibrationCache

@@ -14,12 +14,47 @@ from dlaconv.schema_check import violations
 from dlaconv.yaml_tree import Tree, parse_yaml
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from dlaconv.ir.overrides import Entry, Overrides
+    from dlaconv.ir.pipeline import Context
+    from dlaconv.options import Options
 
 _LARGEST = 1 << 18
 """Bytes of a file."""
 _MOST = 100
 """Problems of a file that are listed."""
+
+
+def overrides_for(model: ir.Model, options: Options) -> Overrides:
+    """What the user wants for single maps and layers of a freshly imported network.
+
+    Raises:
+        UserError: as `read_overrides`, and naming all that the network or the data lack.
+    """
+    from dlaconv.ir.overrides import Overrides, source_layers
+
+    if options.qconfig is None:
+        return Overrides()
+    found = read_overrides(Path(options.qconfig))
+    found.source = source_layers(model)
+    problems = found.unmatched()
+    if options.calibrate is None:
+        problems += found.unmeasured()
+    if problems:
+        raise UsageError(problems)
+    return found
+
+
+def require_overridden(context: Context) -> None:
+    """Sees to it that every override did what it says, once all scales are assigned.
+
+    Raises:
+        UsageError: naming those that did not.
+    """
+    context.diagnostics.extend(context.overrides.outcome())
+    if context.overrides.entries and context.diagnostics.errors:
+        raise UsageError(context.diagnostics)
 
 
 def read_overrides(path: Path) -> Overrides:
