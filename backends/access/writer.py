@@ -17,7 +17,7 @@ import onnx_ir as ir
 from dlaconv.backends.access.decoding import CONVENTION_KEY, GUIDE
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import BlockTensor, rows_of
-from dlaconv.ir.graph import drop_unread, is_op, producer
+from dlaconv.ir.graph import drop_unread, is_op, producer, unique_name
 from dlaconv.ir.layers import Layer, Network, Weights, network_of
 from dlaconv.ir.target import Target
 
@@ -73,6 +73,8 @@ class _Writer:
     def __init__(self, model: ir.Model, target: Target, convention: str) -> None:
         self.model, self.target, self.convention = model, target, convention
         self.graph = model.graph
+        self.names = {value.name for node in model.graph for value in node.outputs}
+        self.names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
 
     def write(self, network: Network) -> None:
         nodes = {node.name: node for node in self.graph}
@@ -115,12 +117,15 @@ class _Writer:
     def _constants(self, node: ir.Node, layer: Layer) -> None:
         weights = layer.weights
         assert weights is not None
-        name = f"{node.name}.weight"
+        name = self._free(f"{node.name}.weight")
         self._replace(node, 1, dialect.constant(name, _grid_tensor(name, weights)))
         if weights.bias is not None:
             unit = weights.scales * float(layer.inputs[0].step)
             bias = (weights.bias * unit).astype(np.float32)
-            self._replace(node, 2, dialect.constant(f"{node.name}.bias", bias))
+            self._replace(node, 2, dialect.constant(self._free(f"{node.name}.bias"), bias))
+
+    def _free(self, name: str) -> str:
+        return unique_name(self.graph, name) if name in self.names else name
 
     def _replace(self, node: ir.Node, index: int, value: ir.Value) -> None:
         old = producer(node.inputs[index])

@@ -177,3 +177,17 @@ def test_a_damaged_row_of_the_map_table_is_left_out(key, value):
     assert name not in stored_maps(file)
     assert len(stored_maps(file)) == len(table) - 1
     assert read_access(file, TARGET).model is not None
+
+
+def test_a_map_that_is_called_as_weights_will_be_keeps_its_name():
+    net = chain(2, 0)
+    first, second = [node for node in net.model.graph if node.op_type == "Conv"]
+    stored = second.inputs[0]
+    stored.name = f"{second.name}.weight"
+    _, model = written(net)
+    [layer] = [node for node in model.graph if node.name == second.name]
+    assert layer.inputs[0].name == f"{second.name}.weight"
+    names = [value.name for node in model.graph for value in node.outputs]
+    names += [*model.graph.initializers, *(value.name for value in model.graph.inputs)]
+    assert len(set(names)) == len(names)
+    assert f"{first.name}.weight" in names
