@@ -59,7 +59,7 @@ class BlockTensor(ir.LazyTensor):
 
     def blocks(self) -> Iterator[Block]:
         """The rows in order."""
-        for rows in _slices(self.shape.numpy()):
+        for rows in row_slices(self.shape.numpy()):
             yield rows, self.rows(rows)
 
     def _whole(self) -> ir.TensorProtocol:
@@ -82,9 +82,16 @@ def row_blocks(constant: ir.TensorProtocol | np.ndarray) -> Iterator[Block]:
         yield from constant.blocks()
         return
     array = constant if isinstance(constant, np.ndarray) else constant.numpy()
-    for rows in _slices(array.shape):
+    for rows in row_slices(array.shape):
         yield rows, array[rows]
         forget(array[rows])
+
+
+def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Where the blocks of a tensor of a shape begin and end on its first axis."""
+    rows = max(1, _ELEMENTS // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
 
 
 def rows_of(constant: np.ndarray | BlockTensor, rows: slice) -> np.ndarray:
@@ -217,12 +224,6 @@ def forget(array: np.ndarray) -> None:
 def little_endian(array: np.ndarray) -> np.ndarray:
     """The array as ONNX stores it: contiguous, least significant byte first."""
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-
-
-def _slices(shape: tuple[int, ...]) -> Iterator[slice]:
-    rows = max(1, _ELEMENTS // max(1, math.prod(shape[1:])))
-    for start in range(0, shape[0], rows):
-        yield slice(start, min(start + rows, shape[0]))
 
 
 def _address(array: np.ndarray) -> int:

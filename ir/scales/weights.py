@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlaconv.ir.blocks import in_parallel, row_slices
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.target import Target
 
@@ -159,10 +160,17 @@ def scale_reals(
     needed, guarded = raised_steps(needed, bias, scaling, target)
     steps = grid.at_least(needed)
     shape = (-1,) + (1,) * (weights.ndim - 1)
-    integers = np.rint(weights * (scaling.ratio / steps).reshape(shape))
+    factors = (scaling.ratio / steps).reshape(shape)
+    integers = np.empty(weights.shape, np.int8)
+
+    def quantise(rows: slice) -> None:
+        block = weights[rows] * factors[rows]
+        integers[rows] = np.clip(np.rint(block, out=block), low, high, out=block)
+
+    in_parallel(quantise, list(row_slices(weights.shape)))
     bias_integers, error = round_bias(bias, steps, scaling, target)
     return ScaledWeights(
-        np.clip(integers, low, high).astype(np.int8),
+        integers,
         steps,
         steps,
         bias_integers,
@@ -239,7 +247,7 @@ def scale_row_gains(
         grid: the grid of weight steps.
     """
     parts = []
-    for gain in np.unique(gains):
+    for gain in sorted(set(gains.tolist())):
         rows = gains == gain
         offsets = None if bias is None else bias[rows]
         one = np.array([gain])

@@ -125,3 +125,12 @@ def test_a_bias_beyond_all_gains_decides_the_step():
     assert got.bias[0] * got.steps[0] * PLAIN.step_in == pytest.approx(1e6, rel=1e-3)
     assert got.integers[0] == 0
     assert got.integers[1] * got.steps[1] == 0.25
+
+
+def test_weights_of_many_blocks_are_rounded_as_one():
+    weights = np.random.default_rng(2).normal(size=(37, 4001)).astype(np.float32)
+    scaling = LinearScaling(2.0**-5, 2.0**-3, gamma_in=1.25, gamma_out=0.8)
+    got = scale_reals(weights, None, scaling, TARGET, GRID)
+    wanted = np.rint(weights * (scaling.ratio / got.steps)[:, None])
+    assert np.array_equal(got.integers, np.clip(wanted, -128, 127))
+    assert got.integers.dtype == np.int8
