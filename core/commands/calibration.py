@@ -128,7 +128,8 @@ BorderChannel = Annotated[
     typer.Option(
         "--border-channel",
         help="With --fold-preprocess: one more channel of a constant, which makes folding exact "
-        "for a convolution that pads with the source's zeros.",
+        "for a convolution that pads with the source's zeros; one for each channel of the picture "
+        "where the source quantises its weights.",
         rich_help_panel=CALIBRATION,
     ),
 ]

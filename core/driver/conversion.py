@@ -110,7 +110,7 @@ class _Driver:
     def run(self) -> Conversion:
         from dlaconv.files import require_conversion_output, staging
         from dlaconv.ir import provenance
-        from dlaconv.ir.pixels import let_take_pixels
+        from dlaconv.ir.pixel_graphs import let_take_pixels
 
         weights = provenance.weight_files(self.imported.model)
         if self.output is not None:
@@ -317,7 +317,8 @@ class _Driver:
         reference: ir.Model,
         inputs: Dataset | None,
     ) -> None:
-        from dlaconv.ir.pixels import Shown, let_take_fed
+        from dlaconv.ir.pixel_graphs import let_take_fed
+        from dlaconv.ir.pixels import Shown
 
         described = "calibration data" if self.context.calibration is not None else "random inputs"
         inputs = inputs or self.context.inputs

@@ -70,7 +70,9 @@ def ports(network: Network, facts: Facts) -> dict[str, Port]:
         sign = facts.get(stored.name, {}).get("sign") is True
         found[stored.name] = Port(real_step(facts, stored), *fed_range(facts, stored), sign)
         if (how := pixels.get(stored.name)) is not None:
-            border = (how.axis, how.border) if how.axis is not None and how.border else None
+            border = None
+            if how.axis is not None and how.further:
+                border = (how.axis, how.border, how.further)
             found[stored.name] = replace(
                 found[stored.name], zero=how.zero, border=border, turn=how.turn
             )

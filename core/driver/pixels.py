@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dlaconv.ir.pixels import Pixels
     from dlaconv.options import Options
 
+_WHOLE = 1e-4
+"""Of a pixel: what lies nearer to a whole number is one."""
 KEY = "pixels"
 """What the map table of a file calls what a graph input takes."""
 
@@ -36,7 +38,9 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
         UsageError: if it is not known what is done to pixels.
     """
     from dlaconv.driver.reading import input_shapes, load_target
-    from dlaconv.ir.pixels import CENTRE, Pixels, begins_with_arithmetic, begins_with_turn
+    from dlaconv.ir.calibration.samples import quantised_range
+    from dlaconv.ir.pixel_graphs import begins_with_arithmetic, begins_with_turn
+    from dlaconv.ir.pixels import CENTRE, Pixels
 
     if not options.fold_preprocess:
         if options.border_channel:
@@ -72,27 +76,35 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
     turn = axis == len(shape) - 1 and begins_with_turn(inputs[0])
     found = Pixels(zero, factors, offsets, None if alike else axis, reverse, turn=turn)
     if options.border_channel:
-        found = replace(found, border=_border(found, channels, known=how.says_values))
+        quantised = quantised_range(inputs[0]) is not None
+        border, further = _border(found, channels, known=how.says_values, quantised=quantised)
+        found = replace(found, border=border, further=further)
     return {name: found}
 
 
-def _border(how: Pixels, channels: int, *, known: bool) -> int:
-    """The constant of the further channel.
+def _border(how: Pixels, channels: int, *, known: bool, quantised: bool) -> tuple[int, int]:
+    """The constant of further channels, and how many there are.
 
-    The smallest one with which its weights are never larger than all others: errors of rounding
-    them are multiplied by it. The largest one where the network itself shifts pixels.
+    One channel with the smallest constant with which its weights are never larger than all others:
+    errors of rounding them are multiplied by it. The largest one where the network itself shifts
+    pixels. Where the source is quantised, and its zeros stand for a whole pixel, the difference to
+    the hardware's, once for each channel: weights are the source's then.
     """
     from dlaconv.ir.pixels import LARGEST
 
     largest = LARGEST - how.zero
     if not known or 0 in how.factors:
-        return largest
+        return largest, 1
     counts = len(how.factors), len(how.offsets)
     pairs = zip(
         how.factors * (channels // counts[0]), how.offsets * (channels // counts[1]), strict=True
     )
-    shifts = sum(abs(how.zero + offset / factor) for factor, offset in pairs)
-    return min(max(math.ceil(shifts), 1), largest)
+    shifts = [how.zero + offset / factor for factor, offset in pairs]
+    whole = round(shifts[0])
+    same = all(abs(shift - whole) < _WHOLE for shift in shifts)
+    if quantised and same and whole and -how.zero <= whole <= largest:
+        return whole, channels
+    return min(max(math.ceil(sum(map(abs, shifts))), 1), largest), 1
 
 
 def _conflict() -> UsageError:
@@ -184,7 +196,7 @@ def pixels_in(*facts: Facts) -> dict[str, Pixels]:
 
 def let_take_pixels(model: ir.Model, facts: Iterable[Facts]) -> None:
     """Makes the source of converted files take what they take."""
-    from dlaconv.ir.pixels import let_take_pixels as let_take
+    from dlaconv.ir.pixel_graphs import let_take_pixels as let_take
 
     let_take(model, pixels_in(*facts))
 
@@ -215,6 +227,9 @@ def as_words(how: Mapping[str, Any], port: Mapping[str, Any]) -> str:
     less = f" - {how['zero']}" if how["zero"] else ""
     axis = 3 if port["layout"] == "NHWC" else 1
     channels = port["shape"][axis] if len(port["shape"]) == 4 else 0
-    further = f"; {how['border']} in channel {channels - 1}" if how["border"] else ""
-    order = ", red first" if channels - bool(how["border"]) == 3 else ""
+    own, further = channels - how["further"], ""
+    if how["further"]:
+        listed = ", ".join(str(index) for index in range(own, channels))
+        further = f"; {how['border']} in channel {listed}"
+    order = ", red first" if own == 3 else ""
     return f"{port['dtype']} = pixel{less}, of 0..255{order}{further}"

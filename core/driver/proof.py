@@ -66,7 +66,8 @@ def verify_files(
     from dlaconv import api
     from dlaconv.ir.calibration.dataset import Stacked
     from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
-    from dlaconv.ir.pixels import LARGEST, let_take_pixels
+    from dlaconv.ir.pixel_graphs import let_take_pixels
+    from dlaconv.ir.pixels import LARGEST
 
     imported = api.load(source, frontend, plugins=plugins)
     if imported.diagnostics.errors:

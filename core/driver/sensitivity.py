@@ -112,7 +112,8 @@ def rank_layers(
     from dlaconv import api
     from dlaconv.driver.calibration import open_calibration
     from dlaconv.driver.pixels import folded_pixels
-    from dlaconv.ir.pixels import Shown, let_take_pixels
+    from dlaconv.ir.pixel_graphs import let_take_pixels
+    from dlaconv.ir.pixels import Shown
 
     model = read_source(source, frontend, plugins).model
     pixels = folded_pixels(options, model)

@@ -355,7 +355,7 @@ def test_a_damaged_file_that_says_other_pixels_than_its_shape_is_refused(net, da
     model = onnx.load(target)
     entry = next(item for item in model.metadata_props if item.key == "dlaconv.maps")
     table = json.loads(entry.value)
-    for change in ({"axis": 7}, {"turn": True, "axis": 3}, {"border": 3}, {"factors": [1.0] * 4}):
+    for change in ({"axis": 7}, {"turn": True, "axis": 3}, {"further": 3}, {"factors": [1.0] * 4}):
         table["x"]["pixels"] = Pixels(128, (1.0,) * 4, axis=1).as_json() | change
         entry.value = json.dumps(table)
         onnx.save(model, target)
@@ -410,12 +410,16 @@ def test_what_a_file_says_of_pixels_reads_back():
     assert Pixels.from_json(json.loads(json.dumps(GOOD))).as_json() == GOOD
 
 
-@pytest.mark.parametrize("change", [
+CHANGES = [
     {"zero": 127}, {"zero": True}, {"zero": [1]}, {"factors": []}, {"factors": [float("nan")]},
     {"factors": [1.0] * 3}, {"factors": "1"}, {"axis": 0}, {"axis": 9}, {"axis": "1"},
-    {"reverse": 1}, {"border": 128}, {"border": -1}, {"border": 1.0}, {"more": 1}, {"axis": None},
-    {"offsets": [10**400]},
-])  # fmt: skip
+    {"reverse": 1}, {"border": 128}, {"border": -129}, {"border": 1.0}, {"further": -1},
+    {"further": 1, "axis": None, "factors": [1.0], "offsets": [0.0]}, {"further": 1 << 20},
+    {"turn": 1}, {"turn": True}, {"more": 1}, {"axis": None}, {"offsets": [10**400]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_damaged_words_on_pixels_are_not_taken(change):
     for given in (GOOD | change, list(GOOD), None):
         with pytest.raises(ValueError, match=r"pixel|axis|number"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlaconv.ir.pixels import TO_LAST, resized
+import numpy as np
+
+from dlaconv.ir.pixels import TO_LAST, pads_behind, resized
 
 INTEGERS = "/integers"
 """Ends the name of a value that holds the integers of the map named before it."""
@@ -22,7 +24,7 @@ class Port:
         high: largest integer that the host feeds.
         sign: the host feeds ``high`` for what is not negative, else ``low``, and nothing between.
         zero: the real value that is fed as 0.
-        border: axis and integer of a further channel that the host adds, None if there is none.
+        border: axis, integer and number of further channels that the host adds, None for none.
         turn: the host puts the last axis behind the first one.
     """
 
@@ -31,10 +33,18 @@ class Port:
     high: int
     sign: bool = False
     zero: int = 0
-    border: tuple[int, int] | None = None
+    border: tuple[int, int, int] | None = None
     turn: bool = False
 
     def taken(self, stored: Sequence[int]) -> tuple[int, ...]:
         """The shape of what the host is given, from that of the map."""
         shape = [stored[index] for index in TO_LAST] if self.turn else stored
-        return tuple(shape) if self.border is None else resized(shape, self.border[0], -1)
+        if self.border is None:
+            return tuple(shape)
+        axis, _, count = self.border
+        return resized(shape, axis, -count)
+
+    def pads(self, rank: int) -> np.ndarray:
+        """The further channels as the ``pads`` of ONNX's Pad, int64."""
+        axis, _, count = self.border or (None, 0, 0)
+        return pads_behind(axis, rank, count)

@@ -29,7 +29,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.graph import consumers, drop_unread, insert_after, shape_of, unique_name
 from dlaconv.ir.layers import MOVING
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
-from dlaconv.ir.pixels import TO_FIRST, TO_LAST, one_more
+from dlaconv.ir.pixels import TO_FIRST, TO_LAST
 from dlaconv.ir.target import Target
 
 OPSET, IR_VERSION = 14, 7
@@ -118,7 +118,7 @@ class _Twin:
                 ratio = number(f"{name}/ratio", port.real_step / stored.step)
                 result = _behind(result, "Div", ratio, name=f"{name}/scale")
             if port.border is not None and shape is not None:
-                pads = dialect.constant(f"{name}/pads", one_more(port.border[0], len(shape)))
+                pads = dialect.constant(f"{name}/pads", port.pads(len(shape)))
                 border = number(f"{name}/border", port.border[1] * stored.step)
                 result = _behind(result, "Pad", pads, border, name=f"{name}/further")
                 result.shape = ir.Shape([shape[i] for i in TO_LAST] if port.turn else shape)

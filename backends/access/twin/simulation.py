@@ -15,7 +15,7 @@ from dlaconv.backends.access.semantics.layer import ActivationOrder
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.ir.graph import drop_unread
 from dlaconv.ir.layers import Map, Network
-from dlaconv.ir.pixels import TO_FIRST, one_more
+from dlaconv.ir.pixels import TO_FIRST
 from dlaconv.ir.rounding import Rounding
 
 
@@ -83,7 +83,7 @@ def _fed(build: Builder, stored: Map, port: Port, rounding: Rounding) -> ir.Valu
         ends = [build.constant(end, double=True) for end in (port.low, port.high)]
         integers = build.to_single(build.op("Clip", rounded, *ends))
     if port.border is not None:
-        pads = build.tensor(one_more(port.border[0], len(shape)))
+        pads = build.tensor(port.pads(len(shape)))
         integers = build.op("Pad", integers, pads, build.constant(port.border[1]))
     if port.turn:
         integers = build.op("Transpose", integers, perm=TO_FIRST)

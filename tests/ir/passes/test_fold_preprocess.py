@@ -18,7 +18,7 @@ from dlaconv.ir.execution import run
 from dlaconv.ir.passes import CANONICAL
 from dlaconv.ir.passes.fold_preprocess import fold_preprocess
 from dlaconv.ir.pipeline import Context, Pipeline
-from dlaconv.ir.pixels import let_take_fed, let_take_pixels
+from dlaconv.ir.pixel_graphs import let_take_fed, let_take_pixels
 from dlaconv.ir.stages import Stage
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
@@ -433,6 +433,24 @@ def test_quantisers_that_keep_every_pixel_go_and_weights_keep_their_integers(
     kept = [v.const_value.numpy() for v in model.graph.initializers.values() if v.dtype == 3]
     wanted = integers[:, ::-1] if how.bgr else integers
     assert any(np.array_equal(array, wanted) for array in kept)
+
+
+@pytest.mark.parametrize("mean", [127, 130])
+@pytest.mark.parametrize("bgr", [False, True])
+def test_quantised_weights_are_those_of_further_channels_where_zeros_are_whole_pixels(
+    tmp_path, mean, bgr
+):
+    net, integers = quantised(np.random.default_rng(10), step=1 / 128, zero=mean)
+    net.nodes[-1].attribute[1].ints[:] = [1] * 4
+    how = Preprocessing(mean=(float(mean),), std=(128.0,), bgr=bgr)
+    model = require_same(net, tmp_path, how, border=True)
+    assert list(model.graph.inputs[0].shape) == [1, 6, 7, 6]
+    kept = [v.const_value.numpy() for v in model.graph.initializers.values() if v.dtype == 3]
+    assert any(
+        array.shape[1] == 6 and np.array_equal(array[:, :3], array[:, 3:])
+        and np.array_equal(array[:, :3], integers[:, ::-1] if bgr else integers)
+        for array in kept
+    )  # fmt: skip
 
 
 def test_quantisers_that_move_pixels_are_refused(tmp_path):
