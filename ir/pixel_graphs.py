@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,9 @@ from dlaconv.ir.graph import insert_before, ints_attribute, is_op, shape_of, uni
 from dlaconv.ir.pixels import MARK, TO_FIRST, Pixels, pads_behind
 
 _MOVING = ("Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PICTURE = 4
+"""Axes of an input with channels."""
+_FAR = 1 << 31
 _ARITHMETIC = ("Mul", "Div", "Add", "Sub", "BatchNormalization", "Neg")
 
 
@@ -25,20 +28,21 @@ def let_take_pixels(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
     graph = model.graph
     for value in graph.inputs:
         how, first = pixels.get(value.name or ""), next(iter(graph), None)
-        shape = shape_of(value)
-        if how is None or first is None or shape is None:
+        if how is None or first is None:
             continue
-        if not how.fits(shape):
-            raise UsageError(_unrelated(value.name or "", shape))
+        if value.shape is not None and not how.fits(_sizes(value.shape)):
+            raise UsageError(_unrelated(value.name or "", value.shape))
         uses, name = list(value.uses()), unique_name(graph, f"{value.name}{MARK}")
         _feed(value, how, name, first)
         result = value
         if how.reverse and how.axis is not None:
-            index = dialect.constant(f"{name}/order", np.arange(shape[how.axis])[::-1].copy())
-            turned = _made("Gather", result, index, f"{name}/reversed", axis=how.axis)
+            ends = zip(("start", "end", "axis", "step"), (-1, -_FAR, how.axis, -1), strict=True)
+            where = [dialect.constant(f"{name}/{end}", np.array([at])) for end, at in ends]
+            turned = _made("Slice", result, where[0], f"{name}/reversed", *where[1:])
             insert_before(first, turned)
             result = turned.outputs[0]
-        for op_type, array in zip(("Mul", "Add"), how.affine(len(shape)), strict=True):
+        rank = _PICTURE if how.axis is not None else 0
+        for op_type, array in zip(("Mul", "Add"), how.affine(rank), strict=True):
             constant = dialect.constant(f"{name}/{op_type}", array.astype(np.float32))
             node = _made(op_type, result, constant, f"{name}/{op_type.lower()}")
             insert_before(first, node)
@@ -62,12 +66,11 @@ def let_take_fed(model: ir.Model, pixels: Mapping[str, Pixels]) -> None:
 
 
 def _feed(value: ir.Value, how: Pixels, name: str, before: ir.Node) -> ir.Value:
-    """What the host makes of pixels, under a name."""
+    """What the host makes of pixels, under a name; sizes of the input may be unknown."""
     zero = dialect.constant(f"{name}/zero", np.array(how.zero, np.float32))
     nodes = [_made("Sub", value, zero, f"{name}/shift")]
-    shape = shape_of(value) or ()
     if how.further:
-        pads = dialect.constant(f"{name}/pads", pads_behind(how.axis, len(shape), how.further))
+        pads = dialect.constant(f"{name}/pads", pads_behind(how.axis, _PICTURE, how.further))
         border = dialect.constant(f"{name}/border", np.array(how.border, np.float32))
         nodes.append(ir.node("Pad", [nodes[-1].outputs[0], pads, border], name=f"{name}/further"))
     if how.turn:
@@ -75,8 +78,14 @@ def _feed(value: ir.Value, how: Pixels, name: str, before: ir.Node) -> ir.Value:
         nodes.append(ir.node("Transpose", [nodes[-1].outputs[0]], turned, name=f"{name}/turn"))
     insert_before(before, *nodes)
     result = nodes[-1].outputs[0]
-    result.name, result.dtype, result.shape = name, ir.DataType.FLOAT, ir.Shape(how.stored(shape))
+    shape = shape_of(value)
+    result.name, result.dtype = name, ir.DataType.FLOAT
+    result.shape = None if shape is None else ir.Shape(how.stored(shape))
     return result
+
+
+def _sizes(shape: ir.Shape) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def begins_with_turn(value: ir.Value) -> bool:
@@ -124,19 +133,18 @@ def _keeps_integers(node: ir.Node) -> bool:
     return quantisation.per_tensor and quantisation.scalar_step == 1
 
 
-def _made(op_type: str, x: ir.Value, y: ir.Value, name: str, **attributes: int) -> ir.Node:
-    node = ir.node(op_type, [x, y], attributes, name=name)
+def _made(op_type: str, x: ir.Value, y: ir.Value, name: str, *more: ir.Value) -> ir.Node:
+    node = ir.node(op_type, [x, y, *more], name=name)
     node.outputs[0].name = name
     node.outputs[0].shape = x.shape
     node.outputs[0].dtype = ir.DataType.FLOAT
     return node
 
 
-def _unrelated(name: str, shape: Sequence[int]) -> Diagnostic:
+def _unrelated(name: str, shape: ir.Shape) -> Diagnostic:
     return Diagnostic(
         "DLA903",
         "unrelated-files",
-        f"graph input {name!r} has shape {list(shape)}, and the file says something else of its "
-        "pixels",
+        f"graph input {name!r} has shape {shape}, and the file says something else of its pixels",
         help="give the file that this one was converted from",
     )

@@ -109,11 +109,15 @@ class Pixels:
         shape = resized(picture, self.axis, self.further)
         return tuple(shape[index] for index in TO_FIRST) if self.turn else shape
 
-    def fits(self, picture: Sequence[int]) -> bool:
-        """False if pictures of this shape cannot be meant."""
-        channels = 1 if self.axis is None else (*picture, *[0] * 8)[self.axis]
-        ranks = self.turn <= (len(picture) == len(TO_FIRST))
-        return ranks and {len(self.factors), len(self.offsets)} <= {1, channels} and channels > 0
+    def fits(self, picture: Sequence[int | None]) -> bool:
+        """False if pictures of this shape cannot be meant; None stands for an unknown size."""
+        if self.axis is None and not self.turn:
+            return True
+        if len(picture) != len(TO_FIRST):
+            return False
+        channels = None if self.axis is None else picture[self.axis]
+        counts = {len(self.factors), len(self.offsets)}
+        return channels is None or (channels > 0 and counts <= {1, channels})
 
     def _arranged(self, values: np.ndarray) -> np.ndarray:
         if self.further:
@@ -147,7 +151,7 @@ class Pixels:
         border, further, turn = given["border"], given["further"], given["turn"]
         if zero not in (0, CENTRE) or type(zero) is not int or type(reverse) is not bool:
             raise ValueError("no pixel is fed as 0")
-        if axis is not None and (type(axis) is not int or not 0 < axis < 8):
+        if axis is not None and (type(axis) is not int or not 0 < axis < len(TO_FIRST)):
             raise ValueError("there is no such axis")
         factors, offsets = (_numbers(given[name]) for name in ("factors", "offsets"))
         if {len(factors), len(offsets)} - ({1} if axis is None else {1, max(len(factors), 1)}):

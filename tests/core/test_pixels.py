@@ -17,6 +17,7 @@ from dlaconv.errors import ConversionError, UsageError
 from dlaconv.ir.pixels import Pixels
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
+from tests.core.test_schemas import validate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION = Preprocessing(preset="torchvision", bgr=True)
@@ -257,6 +258,19 @@ def test_layers_are_ranked_on_pixels(either, data):
     assert {row["name"] for row in folded.layers} >= {"r", "e"}
 
 
+def test_sources_of_open_batch_and_their_reports(tmp_path, data, capsys):
+    source = classifier(tmp_path / "net.onnx", pads=1, shape=("n", 3, 10, 10))
+    page = tmp_path / "net.html"
+    conversion, target = convert(source, data, html=page)
+    validate("report", conversion.report)
+    assert conversion.report["verification"]["passed"]
+    assert "41 in channel 3" in page.read_text("utf-8")
+    assert dlaconv.verify(source, target, inputs=data).passed
+    assert dlaconv.compare(source, target, data).outputs["y"]["qsnr_db"] > 26
+    assert run(["dump", str(target), "--input", str(data), "-o", str(tmp_path / "m.npz")]) == 0
+    assert run(["show", str(target), "-q"]) == 0
+
+
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_twins_take_pixels(either, data, unsigned):
     conversion, target = convert(either, data, emit=("qdq", "sim"), unsigned_maps=unsigned)
@@ -355,7 +369,7 @@ def test_a_damaged_file_that_says_other_pixels_than_its_shape_is_refused(net, da
     model = onnx.load(target)
     entry = next(item for item in model.metadata_props if item.key == "dlaconv.maps")
     table = json.loads(entry.value)
-    for change in ({"axis": 7}, {"turn": True, "axis": 3}, {"further": 3}, {"factors": [1.0] * 4}):
+    for change in ({"axis": 2}, {"turn": True, "axis": 3}, {"further": 3}, {"factors": [1.0] * 4}):
         table["x"]["pixels"] = Pixels(128, (1.0,) * 4, axis=1).as_json() | change
         entry.value = json.dumps(table)
         onnx.save(model, target)

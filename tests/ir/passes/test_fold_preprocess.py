@@ -246,6 +246,22 @@ def test_a_further_channel_where_it_is_of_no_use_is_refused(tmp_path):
     assert "those for a further channel leave their grid" in reasons(error)
 
 
+@pytest.mark.parametrize("shape", [("n", 3, 7, 6), ("n", "c", "h", "w")])
+@pytest.mark.parametrize("how", [
+    Preprocessing(preset="caffe"), Preprocessing(preset="raw", bgr=True), Preprocessing(scale=0.5),
+])  # fmt: skip
+def test_a_source_of_open_shape_can_take_pixels(tmp_path, shape, how):
+    net = convolution(np.random.default_rng(17), pads=[1] * 4)
+    _, taken, _ = folded(net, tmp_path, how, border=True)
+    net.shape = shape
+    reference = dlaconv.load(net.save(tmp_path)).model
+    let_take_pixels(reference, {"x": taken})
+    pixels = pictures(np.random.default_rng(0), (1, 3, 7, 6))
+    wanted = net.run(preprocessed(pixels, how, 1))
+    got = run(reference, {"x": pixels.astype("f")})["y"]
+    assert np.abs(got - wanted).max() <= 3e-5 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("border", [False, True])
 def test_a_network_that_takes_what_is_fed_can_take_pixels_again(tmp_path, border):
     net = convolution(np.random.default_rng(14), pads=[int(border)] * 4)
