@@ -173,7 +173,8 @@ def run(
     Args:
         path: a fixed-point ONNX file.
         inputs: stacked samples ``[N, ...]`` by graph input; integers are taken as they are,
-            floats as real values.
+            floats as real values. An input that takes pixels (see ``docs/preprocessing.md``) is
+            given them in any type.
         rounding: how the hardware rounds.
         activation_order: ``mac`` or ``after-clamp``.
         fetch_all: returns every map instead of the graph outputs.

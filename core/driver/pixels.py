@@ -40,7 +40,7 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
     from dlaconv.driver.reading import input_shapes, load_target
     from dlaconv.ir.calibration.samples import quantised_range
     from dlaconv.ir.pixel_graphs import begins_with_arithmetic, begins_with_turn
-    from dlaconv.ir.pixels import CENTRE, Pixels
+    from dlaconv.ir.pixels import CENTRE, LARGEST, Pixels
 
     if not options.fold_preprocess:
         if options.border_channel:
@@ -69,6 +69,9 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
         raise _unknown(f"graph input {name!r} {error}") from None
     reverse = how.with_preset().bgr and channels > 1
     target = load_target(options.target, unsigned_maps=options.unsigned_maps)
+    low, high = target.map_range
+    if high - low < LARGEST:
+        raise _unknown(f"maps of {target.name} hold {low} to {high}, and no bytes")
     if options.border_channel and axis is None:
         raise _unknown(f"graph input {name!r} takes no pictures that could have a border")
     alike = axis is None or (len(factors) == 1 and not reverse and not options.border_channel)

@@ -1,6 +1,7 @@
 """Networks that take pixels: conversion, and every command that feeds them."""
 
 import json
+from importlib import resources
 
 import numpy as np
 import onnx
@@ -378,6 +379,14 @@ def test_a_damaged_file_that_says_other_pixels_than_its_shape_is_refused(net, da
             with pytest.raises(ConversionError) as error:
                 command()
             assert rules(error) == ["DLA305"]
+
+
+def test_maps_that_hold_no_bytes_take_no_pixels(net, data, tmp_path):
+    described = json.loads((resources.files("dlaconv.schemas") / "access-1.2.0.json").read_text())
+    described["map_bits"] = 7
+    (tmp_path / "target.json").write_text(json.dumps(described))
+    with pytest.raises(UsageError, match="maps of ACCESS hold -64 to 63, and no bytes"):
+        convert(net, data, target=tmp_path / "target.json")
 
 
 def test_a_further_channel_wants_what_it_is_for(net, data):
