@@ -9,7 +9,7 @@ import numpy as np
 BINS = 2048
 _COUNTED = 1 << 15
 _BLOCK = 1 << 17
-"""Values that stay in a processor's cache while their smallest and their largest are looked for."""
+"""Values that stay in a processor's cache while they are looked at in several ways."""
 
 
 class Histogram:
@@ -50,11 +50,9 @@ class Histogram:
         """
         if not values.size:
             return
-        flat = values.reshape(-1)
-        low, high = _ends(flat)
+        low, high, some = _looked_at(values.reshape(-1), counted)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover(self.largest)
-        some = np.abs(flat[:: stride(flat.size, counted)])
         if not self.limit:
             self.zeros += some.size
             return
@@ -90,12 +88,21 @@ class Histogram:
             self.limit *= 2
 
 
-def _ends(flat: np.ndarray) -> tuple[float, float]:
-    """Smallest and largest value; infinite ones if something is not a number."""
-    blocks = [flat[begin : begin + _BLOCK] for begin in range(0, flat.size, _BLOCK)]
-    low = float(np.min([block.min() for block in blocks]))
-    high = float(np.max([block.max() for block in blocks]))
-    return (-math.inf, math.inf) if math.isnan(low) else (low, high)
+def _looked_at(flat: np.ndarray, wanted: int) -> tuple[float, float, np.ndarray]:
+    """Smallest and largest value, and the magnitudes of about ``wanted`` of them.
+
+    The ends are infinite if something is not a number.
+    """
+    step = stride(flat.size, wanted)
+    lows, highs, parts = [], [], []
+    for begin in range(0, flat.size, _BLOCK):
+        block = flat[begin : begin + _BLOCK]
+        lows.append(block.min())
+        highs.append(block.max())
+        parts.append(np.abs(block[-begin % step :: step]))
+    low, high = float(np.min(lows)), float(np.max(highs))
+    ends = (-math.inf, math.inf) if math.isnan(low) else (low, high)
+    return *ends, np.concatenate(parts)
 
 
 def stride(size: int, wanted: int) -> int:

@@ -93,6 +93,19 @@ def test_fewer_values_are_counted_if_so_asked_but_all_have_a_part_in_the_ends():
     assert (found.low, found.high) == (values.min(), values.max())
 
 
+@pytest.mark.parametrize("block", [1, 7, 64, 10_007])
+def test_what_is_counted_does_not_depend_on_blocks(block, monkeypatch):
+    values = RNG.normal(size=10_007).astype(np.float32)
+    step = stride(values.size, 100)
+    wanted, _ = np.histogram(
+        np.abs(values[::step]), BINS, (0, 2.0 ** np.ceil(np.log2(abs(values).max())))
+    )
+    monkeypatch.setattr("dlaconv.ir.calibration.histogram._BLOCK", block)
+    found = Histogram()
+    found.add(values, 100)
+    assert np.array_equal(found.counts, wanted)
+
+
 def test_zeros_are_counted_apart():
     found = histogram(np.zeros(5), [0.0, 1.0])
     assert (found.zeros, found.counts.sum()) == (6, 1)
