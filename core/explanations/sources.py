@@ -155,8 +155,10 @@ SOURCES = (
         "dynamic-quantisation",
         "The network quantises its maps by what they hold at run time (DynamicQuantizeLinear, "
         "ConvInteger, MatMulInteger).",
-        "Such a file has no scales of maps; the accelerator's steps are constants.",
-        "Quantise the network statically, or convert the float original with --calibrate.",
+        "Such a file has no scales of maps, and the accelerator's steps are constants: weights "
+        "keep their integers, maps are quantised anew.",
+        "Give representative inputs with --calibrate.",
+        Severity.WARNING,
     ),
     Explanation(
         "DLA123",

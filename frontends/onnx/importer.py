@@ -51,6 +51,7 @@ def _import_model(model: ir.Model, path: Path, layers: Mapping[str, Handler]) ->
     provenance.mark_all(model, str(path))
     fold(model)
     report_control_flow(model, state.diagnostics)
+    _note_dynamic(state)
     nodes = list(model.graph)
     adopt_inputs(state)
     for node in nodes:
@@ -75,18 +76,22 @@ def _refuse_other_styles(state: OnnxImport, layers: Mapping[str, Handler]) -> bo
             f"the file holds QONNX operators: {_counted(qonnx)}",
             remedy="use dlaconv from-qonnx",
         )
-    dynamic = [node for node in nodes if node.op_type in DYNAMIC]
-    if dynamic and not qonnx:
-        state.refuse(
-            dynamic[0],
+    return bool(qonnx)
+
+
+def _note_dynamic(state: OnnxImport) -> None:
+    """Says, once, that the scales of maps are not in the file."""
+    nodes = [node for node in state.model.graph if node.op_type in DYNAMIC.get(node.domain, {})]
+    if nodes:
+        state.diagnostics.warning(
             "DLA122",
             "dynamic-quantisation",
-            f"maps are quantised by what they hold at run time: {_counted(dynamic)}",
-            remedy="quantise the network statically (onnxruntime's quantize_static), or convert "
-            "the float original with --calibrate",
+            f"maps are quantised by what they hold at run time: {_counted(nodes)}; here their "
+            "weights keep their integers, and maps are quantised anew",
+            location=provenance.location(nodes[0], state.model),
+            help="give representative inputs with --calibrate",
             notes=("such a file has no scales of maps; the accelerator's steps are constants",),
         )
-    return bool(qonnx or dynamic)
 
 
 def _counted(nodes: list[ir.Node]) -> str:

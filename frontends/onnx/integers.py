@@ -125,7 +125,7 @@ class OnnxImport(Import):
 
 def grid_of(
     node: ir.Node,
-    scale_index: int,
+    scale_index: int | None,
     zero_index: int,
     state: OnnxImport,
     *,
@@ -138,7 +138,7 @@ def grid_of(
 
     Args:
         node: the node that has them as constant inputs.
-        scale_index: input of the scale.
+        scale_index: input of the scale; None if an integer is worth 1.
         zero_index: input of the zero point, which may be absent.
         state: takes the diagnostics.
         kind: element type of the tensor; that of the zero point if None, else uint8.
@@ -147,7 +147,9 @@ def grid_of(
         what: the tensor in words, for messages.
     """
     what = f" of {what}" if what else ""
-    scale = parameters.scale(node, scale_index, state, f"scale{what}")
+    scale: np.ndarray | None = np.ones((), np.float32)
+    if scale_index is not None:
+        scale = parameters.scale(node, scale_index, state, f"scale{what}")
     zero = np.zeros((), np.int64)
     if not is_optional_input_absent(node, zero_index):
         found = parameters.numbers(node, zero_index, f"zero point{what}", state)

@@ -6,6 +6,13 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from dlaconv.frontends.onnx.dynamic import (
+    conv_integer,
+    dynamic_quantize_linear,
+    dynamic_quantize_mat_mul,
+    mat_mul_integer,
+    mat_mul_integer_to_float,
+)
 from dlaconv.frontends.onnx.integers import OnnxImport
 from dlaconv.frontends.onnx.qdq import dequantize_linear, quantize_linear
 from dlaconv.frontends.onnx.qoperator import CONTRIBUTED, STANDARD
@@ -16,19 +23,23 @@ _QDQ: dict[str, Handler] = {
     "QuantizeLinear": quantize_linear,
     "DequantizeLinear": dequantize_linear,
 }
+DYNAMIC: dict[str, dict[str, Handler]] = {
+    "": {
+        "DynamicQuantizeLinear": dynamic_quantize_linear,
+        "ConvInteger": conv_integer,
+        "MatMulInteger": mat_mul_integer,
+    },
+    CONTRIB: {
+        "DynamicQuantizeMatMul": dynamic_quantize_mat_mul,
+        "MatMulIntegerToFloat": mat_mul_integer_to_float,
+    },
+}
+"""Operators of networks whose maps are quantised by what they happen to hold at run time."""
 HANDLERS: dict[str, dict[str, Handler]] = {
-    "": {**_QDQ, **STANDARD},
-    CONTRIB: {**_QDQ, **CONTRIBUTED},
+    "": {**_QDQ, **STANDARD, **DYNAMIC[""]},
+    CONTRIB: {**_QDQ, **CONTRIBUTED, **DYNAMIC[CONTRIB]},
 }
 """The handlers by domain and operator."""
-
-DYNAMIC = frozenset(
-    {
-        "ConvInteger", "ConvIntegerToFloat", "DynamicQuantizeLinear", "DynamicQuantizeLSTM",
-        "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulInteger16",
-    }
-)  # fmt: skip
-"""Operators of networks whose maps are quantised by what they happen to hold at run time."""
 
 _FUSED = (
     "is a layer that onnxruntime has fused",
@@ -38,6 +49,10 @@ _KNOWN: dict[tuple[str, str], tuple[str, str]] = {
     (CONTRIB, "MatMulNBits"): (
         "has weights in blocks that each have their own scale",
         "quantise the weights per output channel, or convert the float original with --calibrate",
+    ),
+    (CONTRIB, "DynamicQuantizeLSTM"): (
+        "is a recurrent layer, quantised by what its maps hold at run time",
+        "the accelerator has no recurrent layers; convert the part before it",
     ),
     (CONTRIB, "QAttention"): (
         "computes attention on quantised maps",

@@ -13,6 +13,8 @@ from dlaconv.ir.layers import Layer, Map, Network
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.records import Fidelity, TensorRecord
 
+_NEW_INTEGERS = (Fidelity.REQUANTISED, Fidelity.DERIVED)
+"""Classes of weights that were rounded here."""
 _SAME = 1e-7
 """Relative; smaller errors of a step are those of float32."""
 
@@ -33,7 +35,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid, or
       a gain was not met;
     * ``bias_error``: half a unit of the bias, in units of the result;
-    * ``requantised``: true where weight integers were rounded anew, or a sign may be another;
+    * ``requantised``: true where weights were rounded here, or a sign may be another;
     * ``sign``: true for a graph input of which the host takes the sign;
     * ``gain_errors``: where a convolution sums two maps, by operand, how much its gain is off, in
       units of the result per unit of the operand.
@@ -91,7 +93,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             facts[name]["step_errors"] = errors
         if layer.weights is not None and layer.weights.bias is not None:
             facts[name]["bias_error"] = _largest_multiplier(layer) / 2
-        if weight is not None and weight.fidelity is Fidelity.REQUANTISED:
+        if weight is not None and weight.fidelity in _NEW_INTEGERS:
             facts[name]["requantised"] = True
         if record is None and any("requantised" in facts[item.name] for item in layer.inputs):
             facts[name]["requantised"] = True  # it moves what may be off

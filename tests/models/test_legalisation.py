@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dlaconv.diagnostics import Severity
+from dlaconv.errors import UserError
 from tests.models.collection import needs_models
 from tests.models.legality import convert, files, page, row_of
 
@@ -20,11 +21,14 @@ ROUNDED_OTHERWISE = {
 }
 """Quantised networks with float scales in which sums in another order cross a tie somewhere."""
 REFUSED = {
-    "onnx/mobilenetv3_dynquant_wild": {"DLA122"},
     "qonnx/real/finn_cybsec_PE_SIMD": {"DLA102"},
     "qonnx/real/qonnx_floatquant_act_weight_fp8": {"DLA102"},
 }
-"""Sources that cannot be read, and why: run-time quantisation, FPGA blocks, small floats."""
+"""Sources that cannot be read, and why: FPGA blocks, small floats."""
+LESS = {"onnx/mobilenetv3_dynquant_wild": 0.9}
+"""Networks of which more is for the host: products of maps, and wide maps behind them."""
+UNCONVERTED = {"onnx/mobilenetv3_dynquant_wild": {"SC-9"}}
+"""Networks with layers whose results are nothing but noise, finer than their sums, and the rule."""
 _ROWS = {}
 
 
@@ -41,7 +45,7 @@ def test_no_error_is_left_and_nearly_all_products_stay(name):
     if row.refused:
         return
     assert not row.after
-    assert row.share >= LEAST_SHARE
+    assert row.share >= LESS.get(name, LEAST_SHARE)
     assert all(reason for _, reason in row.host)
 
 
@@ -59,6 +63,11 @@ def test_the_legalised_chain_computes_what_the_source_computes(name):
 
 @pytest.mark.parametrize("name", [name for name in files() if name not in REFUSED])
 def test_every_part_converts_and_keeps_every_rule(name, tmp_path):
+    if name in UNCONVERTED:
+        with pytest.raises(UserError) as caught:
+            convert(name, tmp_path)
+        assert {error.rule for error in caught.value.diagnostics.errors} == UNCONVERTED[name]
+        return
     report = convert(name, tmp_path)
     errors = [item for item in report["diagnostics"] if item["severity"] == str(Severity.ERROR)]
     assert errors == []

@@ -26,8 +26,9 @@ STORED_TOLERANCE = 1e-5
 QUANTISED_TOLERANCE = 0.02
 """To those of quantised files: fused integer kernels round some values otherwise."""
 
-REFUSED = {"mobilenetv3_dynquant_wild.onnx": {"DLA122"}}
-"""Files that cannot be imported, and the ids of what is said about them."""
+RUN_TIME = "mobilenetv3_dynquant_wild.onnx"
+"""A file that rounds its maps by what they hold, which is not imported."""
+ROUNDED_AT_RUN_TIME = 0.3
 
 OPEN_SIZES = {"mtcnn_pnet.onnx"}
 """Files whose height and width are open."""
@@ -65,17 +66,16 @@ def is_quantised(name):
 @pytest.mark.parametrize("name", names(ONNX, "*.onnx"))
 def test_an_imported_network_computes_what_the_file_computes(name):
     imported = load_onnx(ONNX / name)
-    said = {error.rule for error in imported.diagnostics.errors}
-    assert said == REFUSED.get(name, set())
-    if said:
-        assert all(error.location.layer and error.help for error in imported.diagnostics.errors)
-        return
+    assert not imported.diagnostics.errors
+    assert ("DLA122" in {found.rule for found in imported.diagnostics}) == (name == RUN_TIME)
     assert list(broken_invariants(imported.model, Stage.IMPORTED)) == []
     value, samples, _ = reference(name)
     x = {value: samples[:1]}
     file = onnx.load(ONNX / name)
     # the integer kernels round sums that float32 puts on the other side of a tie
     tolerance = QUANTISED_TOLERANCE if "_qop_" in name else TOLERANCE
+    if name == RUN_TIME:
+        tolerance = ROUNDED_AT_RUN_TIME
     for got, wanted in zip(
         run(imported.model, x).values(), onnxruntime_outputs(file, **x), strict=True
     ):
@@ -83,10 +83,12 @@ def test_an_imported_network_computes_what_the_file_computes(name):
         assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("name", sorted(set(names(ONNX, "*.onnx")) - set(REFUSED)))
+@pytest.mark.parametrize("name", names(ONNX, "*.onnx"))
 def test_every_stage_computes_the_stored_outputs(name):
     imported = load_onnx(ONNX / name)
     tolerance = QUANTISED_TOLERANCE if is_quantised(name) else STORED_TOLERANCE
+    if name == RUN_TIME:
+        tolerance = ROUNDED_AT_RUN_TIME
     assert largest_difference(imported.model, name) <= tolerance
     value, samples, _ = reference(name)
     shapes = {value: samples[:1].shape} if name in OPEN_SIZES else {}

@@ -36,6 +36,7 @@ def input_operand(node: ir.Node, context: Context) -> Plan | Blocked | None:
         if isinstance(layer, Blocked):
             return layer
         copies[value] = builder.stored_like(layer, value)
+        builder.multiples[copies[value].name or ""] = value.name or "", 1.0
     operands = [copies.get(value, value) if value is not None else None for value in node.inputs]
     builder.op(node.op_type, operands, shape_of(node.outputs[0]) or ())
     return builder.plan("an identity layer on a graph input")

@@ -336,28 +336,6 @@ def test_a_qonnx_file_is_sent_to_from_qonnx(tmp_path):
     assert "Quant (2)" in found.errors[0].message
 
 
-DYNAMIC = {
-    "conv": ("ConvInteger", ["q", "w", "z"], {}),
-    "matmul": ("MatMulInteger", ["q", "w", "z"], {}),
-}
-
-
-@pytest.mark.parametrize("case", DYNAMIC)
-def test_a_dynamically_quantised_file_is_one_finding(tmp_path, case):
-    op, inputs, attributes = DYNAMIC[case]
-    nodes = [
-        ("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
-        (op, inputs, ["i"], attributes),
-        ("Cast", ["i"], ["f"], {"to": TensorProto.FLOAT}),
-        ("Mul", ["f", "s"], ["y"]),
-    ]
-    shape = (2, 3, 1, 1) if case == "conv" else (4, 4)
-    found = load(tmp_path, plain(nodes, {"w": np.ones(shape, np.int8)})).diagnostics
-    assert rules(found) == ["DLA122"]
-    assert "--calibrate" in found.errors[0].help
-    assert f"DynamicQuantizeLinear (1), {op} (1)" in found.errors[0].message
-
-
 FILES = {
     "float": (lambda: plain([("Relu", ["x"], ["y"])]), "onnx"),
     "float with an operator of somebody": (
