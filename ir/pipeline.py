@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,22 @@ class Context:
     rereads: dict[str, Reread] = field(default_factory=dict)
     records: list[TensorRecord] = field(default_factory=list)
     gammas: dict[str, float] = field(default_factory=dict)
+
+    def branch(self) -> Context:
+        """A context that goes on from here by itself; `merge` brings back what it found."""
+        found = {item.name: copy(getattr(self, item.name)) for item in fields(self)}
+        return Context(**found | {"diagnostics": Diagnostics(self.diagnostics)})
+
+    def merge(self, branch: Context) -> None:
+        """Takes over what a branch found; containers stay the same, others may share them."""
+        self.diagnostics.extend(branch.diagnostics)
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(branch, item.name)
+            if isinstance(mine, dict | set):
+                mine.clear()
+                mine.update(theirs)
+            elif isinstance(mine, list):
+                mine[:] = theirs
 
 
 @dataclass(frozen=True)

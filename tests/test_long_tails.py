@@ -96,7 +96,6 @@ def test_ranges_that_cover_everything_lose_ten_points_and_others_need_not(data):
     assert accuracy(run(with_steps(clipping), images)["logits"], labels) > floats - POINTS / 100
 
 
-@pytest.mark.xfail(strict=False, reason="the automatic choice of ranges still loses two points")
 def test_the_default_calibration_stays_near_the_floats(data, tmp_path):
     calibration, images, labels = data
     floats = accuracy(run(onnx.load(NETWORK), images)["logits"], labels)

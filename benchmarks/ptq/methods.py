@@ -44,4 +44,11 @@ METHODS = (
         _FLOAT_SCALES,
         {"method": "Percentile"},
     ),
+    Method(
+        "ORT Percentile symmetric",
+        "onnxruntime",
+        "run_onnxruntime",
+        "float scales, no zero points, weights per channel",
+        {"method": "Percentile", "symmetric": True},
+    ),
 )  # fmt: skip

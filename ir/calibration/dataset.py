@@ -45,6 +45,10 @@ class Dataset(ABC):
         """The first samples, as many as there are."""
         return self if count >= len(self) else _First(self, count)
 
+    def part(self, first: int, of: int) -> Dataset:
+        """Every so many-th sample, from ``first`` on."""
+        return _Part(self, first, of)
+
     def digest(self) -> str:
         """A hash of every value, which tells data sets apart wherever they come from."""
         digest = hashlib.blake2b(digest_size=20)
@@ -141,3 +145,15 @@ class _First(Dataset):
 
     def samples(self) -> Iterator[Arrays]:
         return islice(self._data.samples(), self._count)
+
+
+class _Part(Dataset):
+    def __init__(self, data: Dataset, first: int, of: int) -> None:
+        self._data, self._first, self._of = data, first, of
+        self.names = data.names
+
+    def __len__(self) -> int:
+        return len(range(self._first, len(self._data), self._of))
+
+    def samples(self) -> Iterator[Arrays]:
+        return islice(self._data.samples(), self._first, None, self._of)

@@ -1,9 +1,10 @@
 """Which part of a map's values its integers should cover, from their histogram.
 
 Methods: ``minmax`` covers all; ``percentile`` 99.99 % of them; ``mse`` what gives the least squared
-error; ``kl`` what keeps the histogram's information best (Migacz, GTC 2017). What is best for each
-map by itself need not be best for the network, whose large values often matter most; so ``auto``
-leaves the choice to what they do to the network's output, see `dlaconv.ir.scales.policy`.
+error, on data that were not seen as well (`dlaconv.ir.calibration.tail`); ``kl`` what keeps the
+histogram's information best (Migacz, GTC 2017). What is best for each map by itself need not be
+best for the network, whose large values often matter most; so ``auto`` leaves the choice to what
+they do to the network's output, see `dlaconv.ir.scales.policy`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from dlaconv.ir.calibration.histogram import BINS, Histogram
+from dlaconv.ir.calibration.tail import Tail
 
 METHODS = ("auto", "minmax", "percentile", "mse", "kl")
 _CHOICE = ("mse", "minmax", "percentile")
 """What ``auto`` chooses from; the first where nothing can be tried."""
 _SHARE = 0.9999
-_TRIED = 2.0 ** -(np.arange(97) / 16)
-"""Shares of the largest magnitude that are tried, down to 1/64."""
+_TRIED = 2.0 ** ((16 - np.arange(113)) / 16)
+"""Shares of the largest magnitude that are tried, from 2 down to 1/64."""
 _FINE = 4
 """Units that have at least so many bins are rounded bin by bin; smaller ones are taken as noise."""
 
@@ -57,13 +59,20 @@ def _squared_error(histogram: Histogram, largest: int) -> float:
     width = histogram.limit / BINS
     ends = histogram.largest * _TRIED
     errors = np.empty(ends.size)
+    everything = counts.sum() + histogram.zeros
+    tail = Tail.of(
+        np.concatenate([[0.0], values]),
+        np.concatenate([[histogram.zeros], histogram.counts[used]]),
+    )
     for index, end in enumerate(ends):
         step = end / largest
         off = np.minimum(np.rint(values / step), largest) * step - values
         squared = np.square(off)
         if step < _FINE * width:
             squared = np.where(values <= end, step**2 / 12, squared)
-        errors[index] = np.dot(counts, squared)
+        clipped = np.dot(counts, np.square(np.maximum(values - end, 0)))
+        unseen = max(0.0, tail.clipped_power(end) * everything - clipped)
+        errors[index] = np.dot(counts, squared) + unseen
     return float(ends[np.argmin(errors)])
 
 

@@ -65,4 +65,3 @@ def _centre(value: ir.Value, context: Context) -> np.ndarray | None:
     source = node.inputs[0]
     before = _centre(source, context) if source is not None else None
     return None if before is None else moved(node, before)
-

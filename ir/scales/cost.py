@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
+from dlaconv.ir.calibration.tail import Tail
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.groups import MapVariable, StepClass
 from dlaconv.ir.target import Target
 
-Samples = Mapping[str, np.ndarray]
-"""Unrounded values of maps as seen on data, by name of the value."""
+
+class Samples(dict[str, np.ndarray]):
+    """Unrounded values of maps as seen on data, by name of the value."""
+
+    def tail(self, name: str) -> Tail:
+        """What the values of a map do not show."""
+        if name not in self._tails:
+            self._tails[name] = Tail.of(self[name])
+        return self._tails[name]
+
+    @cached_property
+    def _tails(self) -> dict[str, Tail]:
+        return {}
+
 
 SAME = 1e-6
 """Two steps closer than this (relative) are the same step; float32 products differ by less."""
@@ -102,8 +115,18 @@ def error(
         largest = max(float(off.max()), -float(off.min())) * step
         far = largest > max(step, source.scalar_step) * _ONE_UNIT
     noise = float(np.square(off, out=off).mean())
+    if variable.derived and variable.clip is None:
+        noise += _unseen(units, samples.tail(variable.unrounded), step, limits[1])
     power = float(np.square(units).mean()) + (source.scalar_step / step / 4) ** 2
     return noise / power + (FAR if far else 0.0)
+
+
+def _unseen(units: np.ndarray, tail: Tail, step: float, largest: int) -> float:
+    """Noise that clipping adds on other data, in units: the tail's less what these data show."""
+    expected = tail.clipped_power(largest * step) / step**2
+    if not expected:
+        return 0.0
+    return max(0.0, expected - float(np.square(np.maximum(np.abs(units) - largest, 0)).mean()))
 
 
 def _estimate(variable: MapVariable, step: float, limits: tuple[int, int]) -> float:

@@ -22,6 +22,8 @@ def cover(grouping: Grouping, context: Context, method: str) -> bool:
     """
     changed = False
     for group in grouping.groups:
+        if group.pinned:  # little clips there on data that were seen, much on others
+            continue
         for item in group.classes:
             for index, variable in enumerate(item.maps):
                 magnitude = context.covers.get(variable.unrounded, {}).get(method)

@@ -39,7 +39,7 @@ from dlaconv.ir.graph import (
 )
 from dlaconv.ir.passes.legal.grouped_conv import block_diagonal
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
-from dlaconv.ir.scales.cost import SAME
+from dlaconv.ir.scales.cost import SAME, Samples
 from dlaconv.ir.scales.groups import Constraints, Group, Grouping, group_maps, stored_result
 from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.solver import Plan, solve
@@ -80,7 +80,7 @@ def linearise(model: ir.Model, context: Context) -> None:
     free = constraints_of(context)
     cut = {node for node in nodes if _convertible(node, context)}
     grouping = group_maps(model, Constraints(**{**vars(free), "cut": cut}))
-    plan = solve(grouping, context.target, {})
+    plan = solve(grouping, context.target, Samples())
     wanted = [
         node
         for node in nodes

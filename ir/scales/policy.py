@@ -84,7 +84,7 @@ def _solved(
 ) -> tuple[Plan, list[Group], Samples]:
     """The plan by the errors of maps, the groups that cannot stay exact, and what was seen."""
     needy = needs_samples(grouping, context.target, calibrated=context.calibration is not None)
-    observed = _observed(model, needy, context) if needy else {}
+    observed = _observed(model, needy, context) if needy else Samples()
     plan = solve(grouping, context.target, observed)
     return plan, [group for group in needy if shared(group)], observed
 
@@ -107,7 +107,8 @@ def _observed(model: ir.Model, groups: list[Group], context: Context) -> Samples
     assert context.inputs is not None
     data = context.inputs if context.calibration else affordable(model, context.inputs)
     known = {name: context.observed[name] for name in names if name in context.observed}
-    return known | observed_values(model, data, [name for name in names if name not in known])
+    rest = observed_values(model, data, [name for name in names if name not in known])
+    return Samples(known | rest)
 
 
 POLICIES = {

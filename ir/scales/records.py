@@ -65,7 +65,8 @@ def map_record(
         note = "a sign, +1 or -1"
     if (ratio := context.channel_ratios.get(variable.name)) is not None:
         ends = f"{real / float(ratio.max()):.6g} to {real / float(ratio.min()):.6g}"
-        notes.insert(0, f"a step per channel in the source: one unit is worth {ends}")
+        whose = "channels are equalised" if variable.derived else "a step per channel in the source"
+        notes.insert(0, f"{whose}: one unit is worth {ends}")
         note = "; ".join(filter(None, notes))
     if variable.name in context.bounded:
         note = "the step is an interval bound; --calibrate makes it finer"

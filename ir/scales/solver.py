@@ -74,7 +74,7 @@ def solve(grouping: Grouping, target: Target, samples: Samples) -> Plan:
 
 def solve_signs(grouping: Grouping, target: Target) -> Plan:
     """The natural steps of groups of signs, which every policy keeps."""
-    nothing: Samples = {}
+    nothing = Samples()
     return {
         group: solve_group(group, target, nothing) for group in grouping.groups if group.natural
     }
@@ -177,12 +177,12 @@ def allowed(plan: GroupPlan, group: Group, target: Target) -> bool:
         limits = hardware_range(item, target)
         step = plan.step(item)
         if any(variable.held for variable in item.maps) and (
-            plan.exponents[item] not in _exponents(plan.base, item, limits, {})
+            plan.exponents[item] not in _exponents(plan.base, item, limits, Samples())
         ):
             return False
         for variable in item.maps:
             natural = natural_step(variable.source, limits)
-            finest = _finest(variable, natural, limits, {})
+            finest = _finest(variable, natural, limits, Samples())
             if not finest * (1 - SAME) <= step <= 4 * natural:
                 return False
     return True
@@ -210,7 +210,7 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
     clipping range, unsigned ones have the step that calibration data ask for. A lone 8-bit map has
     no choice without calibration data.
     """
-    nothing: Samples = {}
+    nothing = Samples()
     needy = []
     for group in grouping.groups:
         plan = solve_group(group, target, nothing)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.effort import affordable, multiplications
 from dlaconv.ir.execution import Arrays, Executor
-from dlaconv.ir.graph import bypass
+from dlaconv.ir.graph import bypass, register_constants, replace_node
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.quantisation import Quantisation
 from dlaconv.ir.scales.cost import hardware_range
@@ -27,6 +27,37 @@ _ON_DATA, _ON_RANDOM_INPUTS = {0: 0.0, 1: 2e11, 2: 4e12}, 2e10
 _FLOAT_SHARE = 0.2
 """Of the samples and multiplications of level 1, where the source is in floating point: then all
 maps are tried together before one is, and calibration itself should take the longest."""
+
+
+def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Noise over signal of one output for one sample.
+
+    Each sample counts alike, however large its values are: what a network answers to one input does
+    not depend on its answers to others.
+    """
+    off = (got - wanted).astype(np.float64)
+    signal = float(np.vdot(wanted, wanted))
+    return float(np.vdot(off, off)) / (signal or 1.0)
+
+
+def without_derived(model: ir.Model, context: Context) -> ir.Model:
+    """A copy of a MAPPED model as its source computes it: no roundings but the source's own."""
+    copy = model.clone()
+    for node in list(copy.graph):
+        name = node.outputs[0].name or ""
+        if not dialect.is_quantize(node) or name not in context.derived:
+            continue
+        if name in context.clips:
+            ends = [
+                dialect.constant(f"{name}/{end}", np.asarray(limit, np.float32))
+                for end, limit in zip(("low", "high"), context.clips[name], strict=True)
+            ]
+            clip = ir.node("Clip", [node.inputs[0], *ends], name=f"{node.name}/clip")
+            register_constants(copy.graph, [clip])
+            replace_node(node, clip)
+        else:
+            bypass(node)
+    return copy
 
 
 class Trial:
@@ -58,7 +89,7 @@ class Trial:
         self._samples: list[tuple[Arrays, Arrays]] = []
 
     def error(self, plan: Plan) -> float:
-        """Noise over signal of the outputs, summed over outputs."""
+        """Noise over signal of the outputs, the mean over samples; see `relative_error`."""
         if self._run is None:
             self._prepare()
         assert self._run is not None
@@ -69,29 +100,16 @@ class Trial:
             for item in group.classes
             for variable in item.maps
         }
-        noise: dict[str, float] = {}
-        signal: dict[str, float] = {}
+        total = 0.0
         for feeds, wanted in self._samples:
             for name, got in self._run(feeds | steps).items():
-                off = (got - wanted[name]).astype(np.float64)
-                noise[name] = noise.get(name, 0.0) + float(np.vdot(off, off))
-                power = float(np.vdot(wanted[name], wanted[name]))
-                signal[name] = signal.get(name, 0.0) + power
-        return sum(noise[name] / (signal[name] or 1.0) for name in noise)
+                total += relative_error(got, wanted[name])
+        return total / len(self._samples)
 
     def _prepare(self) -> None:
-        reference = Executor(self._source())
+        reference = Executor(without_derived(self._model, self._context))
         self._samples = [(feeds, reference.run(feeds)) for feeds in self._data]
         self._run = Executor(self._parametrised()).run
-
-    def _source(self) -> ir.Model:
-        """The network without the quantisers that the source does not have, but for its clips."""
-        copy = self._model.clone()
-        ours = self._context.derived - self._context.clips.keys()
-        for node in list(copy.graph):
-            if dialect.is_quantize(node) and node.outputs[0].name in ours:
-                bypass(node)
-        return copy
 
     def _parametrised(self) -> ir.Model:
         copy = self._model.clone()

@@ -132,15 +132,18 @@ def test_percentile_leaves_out_a_ten_thousandth():
     assert 1 <= end < 1.1
 
 
-@pytest.mark.parametrize("values", [
-    RNG.normal(size=30_000), RNG.uniform(-1, 1, 30_000), RNG.laplace(size=30_000),
-    RNG.standard_t(3, 30_000),
+@pytest.mark.parametrize("draw", [
+    lambda count: RNG.normal(size=count),
+    lambda count: RNG.uniform(-1, 1, count),
+    lambda count: RNG.laplace(size=count),
+    lambda count: RNG.standard_t(5, count),
 ], ids=["normal", "uniform", "laplace", "student"])  # fmt: skip
-def test_mse_is_next_to_the_best_end(values):
+def test_mse_is_next_to_the_best_end_for_other_values_too(draw):
+    values, others = draw(30_000), draw(1_000_000)
     end = covered(histogram(values), "mse", 127)
     largest = np.abs(values).max()
-    least = min(squared_error(values, largest * 2 ** -(k / 24)) for k in range(120))
-    assert squared_error(values, end) <= 1.03 * least
+    least = min(squared_error(others, largest * 2 ** ((24 - k) / 24)) for k in range(120))
+    assert squared_error(others, end) <= 1.05 * least
 
 
 def test_mse_does_not_clip_what_is_evenly_spread():
@@ -157,7 +160,7 @@ def test_long_tails_are_clipped_by_all_but_minmax():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_covers_more_than_there_is_or_nothing(method):
+def test_no_method_covers_nothing_or_much_more_than_there_is(method):
     for values in (
         RNG.normal(size=300),
         np.full(10, 0.3),
@@ -165,7 +168,8 @@ def test_no_method_covers_more_than_there_is_or_nothing(method):
         np.maximum(RNG.normal(size=99), 0),
     ):
         found = histogram(values)
-        assert 0 < covered(found, method, 127) <= found.largest
+        most = 2 if method in {"mse", "auto"} else 1  # few values say little about others
+        assert 0 < covered(found, method, 127) <= most * found.largest
     assert covered(histogram(np.zeros(4)), method, 127) == 0
 
 

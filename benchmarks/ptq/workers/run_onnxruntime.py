@@ -1,7 +1,7 @@
 """onnxruntime.quantization: QDQ with float scales, signed, weights per channel.
 
-``method`` is MinMax, Percentile or Entropy. ``quant_pre_process`` comes first, as its documentation
-advises; its time counts.
+``method`` is MinMax, Percentile or Entropy; maps that are ``symmetric`` have no zero points, as
+those of ACCESS. ``quant_pre_process`` comes first, as its documentation advises; its time counts.
 """
 
 from collections.abc import Iterator
@@ -44,6 +44,7 @@ def main() -> None:
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod[job.options["method"]],
+        extra_options={"ActivationSymmetric": job.options.get("symmetric", False)},
     )
     job.quantised()
     job.evaluate(onnxruntime_runner(quantised, job.input))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,7 +79,7 @@ def find_ratios(model: ir.Model, target: Target) -> Ratios:
     between: at quantisers of stored maps, and at averages, which are convolutions as well. A sign
     has the same result whatever its input is multiplied by.
     """
-    walk = _Walk(model, target)
+    walk = RatioWalk(model, target)
     for node in model.graph:
         if (dialect.is_quantize(node) or dialect.is_bipolar(node)) and steps_of(node).size > 1:
             steps = steps_of(node)
@@ -106,15 +107,37 @@ def channel_vector(ratio: Ratio, channels: int) -> np.ndarray | None:
     return np.broadcast_to(ratio.reshape(-1), (channels,)).copy()
 
 
-class _Walk:
-    def __init__(self, model: ir.Model, target: Target) -> None:
-        self.graph, self.target = model.graph, target
+class RatioWalk:
+    """Spreads ratios from values to all that are tied to them.
+
+    Quantisers in ``free`` take whatever step their ratio asks for. With some, ratios also go
+    through averages, and no layer is put in between anywhere.
+    """
+
+    def __init__(
+        self, model: ir.Model, target: Target, free: Collection[ir.Node] = frozenset()
+    ) -> None:
+        self.target, self.free = target, free
         self.found = Ratios()
         self.stored = set(stored_quantisers(model))
+        self.concats = [node for node in model.graph if is_op(node, "Concat")]
         self.queue: list[ir.Value] = []
         self.joined: set[ir.Node] = set()
 
+    def spread(self, start: ir.Node, ratio: Ratio) -> Ratios:
+        """The ratios of all values that are tied to one map, if that map has a given ratio.
+
+        Args:
+            start: the quantiser of the map.
+            ratio: positive, with the rank of the map.
+        """
+        self.found, self.joined = Ratios(), set()
+        self.assign(start.outputs[0], ratio, start)
+        self.run()
+        return self.found
+
     def assign(self, value: ir.Value, ratio: Ratio, origin: ir.Node) -> None:
+        """Gives a value a ratio, on behalf of a quantiser; `run` spreads it."""
         ratio = _reduced(ratio)
         known = self.found.of.get(value)
         if known is not None:
@@ -128,14 +151,16 @@ class _Walk:
         self.queue.append(value)
 
     def refuse(self, origin: ir.Node, reason: str) -> None:
+        """Notes what stands in the way of a quantiser's ratio."""
         if (origin, reason) not in self.found.problems:
             self.found.problems.append((origin, reason))
 
     def run(self) -> None:
+        """Spreads all ratios as far as they go."""
         while True:
             while self.queue:
                 self._spread(self.queue.pop())
-            node = next((node for node in self.graph if self._open(node)), None)
+            node = next((node for node in self.concats if self._open(node)), None)
             if node is None:
                 return
             parts = [_full(self.found.get(value), value) for value in node.inputs if value]
@@ -146,7 +171,7 @@ class _Walk:
 
     def _open(self, node: ir.Node) -> bool:
         """True for a Concat of whose ratio only an operand is known."""
-        if not is_op(node, "Concat") or node in self.joined:
+        if node in self.joined:
             return False
         known = any(value in self.found.of for value in node.inputs if value is not None)
         return known and node.outputs[0] not in self.found.of
@@ -172,7 +197,7 @@ class _Walk:
             if dialect.is_quantize(node) and node not in self.stored:
                 assert node.inputs[0] is not None
                 self.assign(node.inputs[0], ratio, origin)
-        elif is_average(node):
+        elif is_average(node) and not self.free:
             self._needs_channels(node, ratio, origin)
         elif is_op(node, "Conv", "Gemm"):
             self._into_rows(node, ratio, origin)
@@ -183,11 +208,13 @@ class _Walk:
         if dialect.is_bipolar(node):
             return
         if dialect.is_quantize(node):
-            if node in self.stored:
-                self._needs_channels(node, ratio, origin)
-            else:
+            if node not in self.stored:
                 self.assign(node.outputs[0], ratio, origin)
-        elif is_average(node):
+            elif self.free:
+                self.refuse(origin, f"{_words(node)} is a step of its own")
+            else:
+                self._needs_channels(node, ratio, origin)
+        elif is_average(node) and not self.free:
             self._needs_channels(node, ratio, origin)
         elif is_op(node, "Conv", "Gemm") and node.inputs[0] is value:
             self._into_columns(node, ratio, origin)
@@ -195,6 +222,8 @@ class _Walk:
             self._through(node, value, ratio, origin)
 
     def _one_step(self, node: ir.Node, ratio: Ratio, origin: ir.Node) -> bool:
+        if node in self.free:
+            return True
         steps = steps_of(node) * ratio
         if steps.max() > steps.min() * (1 + SAME):
             other = "its own steps" if steps_of(node).size > 1 else "one step"

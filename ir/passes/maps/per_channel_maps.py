@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -59,11 +61,11 @@ def per_channel_maps(model: ir.Model, context: Context) -> None:
             context.diagnostics.add(_refusal(node, reason, model))
         return
     ranges = [_range(node) for node in seeds]
-    _rewrite(model, ratios, context)
+    apply_ratios(model, ratios, context)
     for node, steps in zip(seeds, ranges, strict=True):
         _report(node, steps, ratios, model, context)
     hoist_quantise(model, context)
-    _note_ratios(model, ratios, context)
+    _note_hoisted(model, ratios, context)
 
 
 def _per_channel(node: ir.Node) -> bool:
@@ -98,7 +100,11 @@ def _own_layer(quantiser: ir.Node) -> None:
         reader, maker = maker, producer(maker.inputs[0])
 
 
-def _rewrite(model: ir.Model, ratios: Ratios, context: Context) -> None:
+def apply_ratios(model: ir.Model, ratios: Ratios, context: Context) -> None:
+    """Puts ratios into the weights around the maps that have them.
+
+    Maps become the source's times ``context.channel_ratios``; each has the largest of its steps.
+    """
     stored = set(stored_quantisers(model))
     averages = [
         (node, ratios.get(node.inputs[0]), ratios.get(node.outputs[0]))
@@ -114,16 +120,20 @@ def _rewrite(model: ir.Model, ratios: Ratios, context: Context) -> None:
             _one_step(node, ratios)
     for node, before, after in averages:
         _average_to_convolution(node, before, after)
+    _note(ratios.of, context)
 
 
-def _note_ratios(model: ir.Model, ratios: Ratios, context: Context) -> None:
-    values = list(ratios.of.items())
-    values += [  # quantisers that were hoisted are new
-        (node.outputs[0], ratios.get(node.inputs[0]))
-        for node in model.graph
-        if dialect.is_quantize(node) and node.inputs[0] in ratios.of
-    ]
-    for value, ratio in values:
+def _note_hoisted(model: ir.Model, ratios: Ratios, context: Context) -> None:
+    """Quantisers that were hoisted are new, but have the ratio of what they round."""
+    quantisers = [node for node in model.graph if dialect.is_quantize(node)]
+    _note(
+        {n.outputs[0]: ratios.get(n.inputs[0]) for n in quantisers if n.inputs[0] in ratios.of},
+        context,
+    )
+
+
+def _note(of: Mapping[ir.Value, Ratio], context: Context) -> None:
+    for value, ratio in of.items():
         if (ratio != 1).any():
             context.channel_ratios[value.name or ""] = ratio
 

@@ -82,6 +82,21 @@ class Net:
             kernel_shape=[3, 3], strides=[1, 1], dilations=[1, 1], pads=[1, 1, 1, 1], group=1,
         )  # fmt: skip
 
+    def float_conv(self, x: ir.Value, rows=1.0, columns=1.0, group: int = 1) -> ir.Value:
+        """A convolution with real weights, multiplied per output and per input channel."""
+        channels, name = self.channels, self.name("weights")
+        weights = self.random.normal(size=(channels, channels // group, 3, 3))
+        weights *= np.sqrt(2 * group / 9 / channels) * np.reshape(rows, (-1, 1, 1, 1))
+        weights *= np.reshape(columns, (1, -1, 1, 1))
+        bias = self.random.normal(size=channels) * 0.1
+        constants = [
+            dialect.constant(name, weights.astype(np.float32)),
+            dialect.constant(f"{name}/bias", bias.astype(np.float32)),
+        ]
+        shape = tuple(x.shape)
+        window = {"pads": [1] * 4, "kernel_shape": [3, 3], "strides": [1, 1], "dilations": [1, 1]}
+        return self.op("Conv", x, *constants, shape=shape, group=group, **window)
+
     def relu(self, x: ir.Value) -> ir.Value:
         return self.op("Relu", x)
 

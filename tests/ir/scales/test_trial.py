@@ -4,6 +4,7 @@ import pytest
 from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context, Pipeline
+from dlaconv.ir.scales.cost import Samples
 from dlaconv.ir.scales.coverage import cover
 from dlaconv.ir.scales.groups import group_maps
 from dlaconv.ir.scales.linearise import constraints_of
@@ -28,7 +29,7 @@ def mapped(**settings):
 
 def test_the_reference_of_a_float_network_is_not_rounded():
     model, grouping, context = mapped(ranges="minmax")
-    plan = solve(grouping, context.target, context.observed)
+    plan = solve(grouping, context.target, Samples(context.observed))
     error = Trial(model, grouping, context).error(plan)
     assert 0 < error < 1e-2  # against its own 8-bit maps it would be zero
 
@@ -39,11 +40,13 @@ def test_coarser_maps_make_a_larger_error():
     errors = []
     for method in ("minmax", "percentile"):
         cover(grouping, context, method)
-        errors.append(trial.error(solve(grouping, context.target, context.observed)))
+        errors.append(trial.error(solve(grouping, context.target, Samples(context.observed))))
     for known in context.covers.values():
         known["minmax"] *= 8
     cover(grouping, context, "minmax")
-    assert trial.error(solve(grouping, context.target, context.observed)) > 10 * max(errors)
+    assert trial.error(solve(grouping, context.target, Samples(context.observed))) > 10 * max(
+        errors
+    )
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

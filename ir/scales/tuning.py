@@ -1,0 +1,149 @@
+"""What is tried on whole networks that the source leaves in floating point.
+
+Equalisation (`dlaconv.ir.scales.equalise`) and bias correction
+(`dlaconv.ir.scales.bias_correction`) help most networks and harm some. So each is applied to a
+copy, which is scaled to the end, weights and biases included; it stays if the outputs of the copy
+are nearer to the source's on calibration data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.ir import dialect
+from dlaconv.ir.calibration.channels import ChannelValues, channel_values
+from dlaconv.ir.calibration.dataset import Dataset
+from dlaconv.ir.calibration.effort import multiplications
+from dlaconv.ir.execution import Arrays, Executor
+from dlaconv.ir.graph import is_op
+from dlaconv.ir.pipeline import Context, Rewrite
+from dlaconv.ir.scales.bias_correction import correct_biases
+from dlaconv.ir.scales.equalise import equalise
+from dlaconv.ir.scales.policy import policy_of
+from dlaconv.ir.scales.trial import relative_error, without_derived
+
+_WORK = {0: 0.0, 1: 1e10, 2: 2e11}
+"""Multiplications of one run over the samples, by level."""
+_SAMPLES = {0: 0, 1: 128, 2: 256}
+_FEWEST = 16
+"""Half of the samples say what channels are, the other half whether a change helps."""
+_GAIN = 0.98
+"""A change is kept if it brings the error below this share of what it was."""
+
+
+@dataclass
+class Attempt:
+    """A network that was scaled in one way.
+
+    Attributes:
+        model: at stage SCALED.
+        context: what was found on the way.
+        gammas: hardware value over real value of the graph inputs and outputs.
+    """
+
+    model: ir.Model
+    context: Context
+    gammas: Mapping[str, float]
+
+    def error(self, samples: Sequence[tuple[Arrays, Arrays]]) -> float:
+        """Noise over signal of the outputs, for inputs and what the source makes of them."""
+        run = Executor(self.model).run
+        total = 0.0
+        for feeds, wanted in samples:
+            fed = {value.name: feeds[value.name] for value in self.model.graph.inputs if value.name}
+            fed = {name: array * np.float32(self.gammas.get(name, 1.0)) for name, array in fed.items()}
+            for name, got in run(fed).items():
+                total += relative_error(got / self.gammas[name], wanted[name])
+        return total / len(samples)
+
+    def corrected(self, mapped: ir.Model, seen: Mapping[str, ChannelValues]) -> Attempt | None:
+        """The same with corrected biases, None if there are none to correct."""
+        other = Attempt(self.model.clone(), self.context.branch(), self.gammas)
+        changed = correct_biases(other.model, mapped, other.context, seen)
+        detail = f"biases of {changed} layers make up for the mean error of their roundings"
+        other.context.rewrites.append(Rewrite("bias_correction", "", detail))
+        return other if changed else None
+
+
+Scale = Callable[[ir.Model, Context], Attempt]
+
+
+def tune(model: ir.Model, context: Context, scale: Scale) -> None:
+    """Scales a model in the best of the ways that are tried.
+
+    Args:
+        model: a MAPPED model; becomes SCALED.
+        context: gets what was found on the best way.
+        scale: from MAPPED to SCALED, in place.
+    """
+    data = _affordable(model, context)
+    if data is None:
+        scale(model, context)
+        return
+    source = without_derived(model, context)
+    inputs = _layer_inputs(source)
+    made = {value.name or "" for node in source.graph for value in node.outputs}
+    derived = made.intersection(_derived(model, context))  # the network's results are renamed
+    seen = channel_values(source, data.part(0, 2), [*sorted(derived), *inputs.values()])
+    of_layers = {layer: seen[name] for layer, name in inputs.items()}
+    reference = Executor(source)
+    samples = [(feeds, reference.run(feeds)) for feeds in data.part(1, 2)]
+    best: Attempt | None = None
+    least = np.inf
+    for mapped, branch in _variants(model, context, seen):
+        attempt = scale(mapped.clone(), branch)
+        for candidate in (attempt, attempt.corrected(mapped, of_layers)):
+            if candidate is not None and (error := candidate.error(samples)) < least * _GAIN:
+                best, least = candidate, error
+    assert best is not None
+    model.graph = best.model.graph
+    context.merge(best.context)
+
+
+def _variants(
+    model: ir.Model, context: Context, seen: Mapping[str, ChannelValues]
+) -> Iterator[tuple[ir.Model, Context]]:
+    """MAPPED models to scale, each with a context that says how long to search."""
+    equal, changed = model.clone(), context.branch()
+    levels = range(1, context.optimise + 1)
+    mapped = [(model, context)]
+    if equalise(equal, changed, seen):
+        mapped.append((equal, changed))
+    for variant, found in mapped:
+        for level in levels:
+            branch = found.branch()
+            branch.optimise = level
+            yield variant, branch
+
+
+def _affordable(model: ir.Model, context: Context) -> Dataset | None:
+    """The samples on which whole networks are compared, None if that is not worth the time."""
+    if context.calibration is None or not context.covers or not policy_of(context).keeps_integers:
+        return None
+    level = context.optimise
+    affordable = int(_WORK[level] // max(multiplications(model), 1))
+    data = context.calibration.first(min(_SAMPLES[level], affordable))
+    return data if len(data) >= _FEWEST else None
+
+
+def _derived(model: ir.Model, context: Context) -> list[str]:
+    """Names of the unrounded values of maps that the source does not quantise."""
+    quantisers = [node for node in model.graph if dialect.is_quantize(node)]
+    return [
+        node.inputs[0].name or ""
+        for node in quantisers
+        if node.inputs[0] is not None and node.outputs[0].name in context.derived
+    ]
+
+
+def _layer_inputs(source: ir.Model) -> dict[str, str]:
+    """The value that each linear layer reads, by name of the layer."""
+    return {
+        node.name or "": node.inputs[0].name or ""
+        for node in source.graph
+        if is_op(node, "Conv", "Gemm") and node.inputs[0] is not None
+    }
