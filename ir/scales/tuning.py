@@ -54,8 +54,8 @@ class Attempt:
         run = Executor(self.model).run
         total = 0.0
         for feeds, wanted in samples:
-            fed = {value.name: feeds[value.name] for value in self.model.graph.inputs if value.name}
-            fed = {name: array * np.float32(self.gammas.get(name, 1.0)) for name, array in fed.items()}
+            names = [value.name or "" for value in self.model.graph.inputs]
+            fed = {name: feeds[name] * np.float32(self.gammas.get(name, 1.0)) for name in names}
             for name, got in run(fed).items():
                 total += relative_error(got / self.gammas[name], wanted[name])
         return total / len(samples)
