@@ -382,4 +382,4 @@ def _used(variable: MapVariable, limits: tuple[int, int], samples: Samples) -> f
     if not variable.loose:
         return None
     natural = natural_step(source, limits)
-    return own if used <= _USED * own else min(max(used, _COVER * natural), natural)
+    return own if used <= _USED * own else min(max(used, _COVER * natural, own), natural)
