@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlaconv.analysis import compare, dump, sensitivity, show, validate
     from dlaconv.api import check, convert, load, run, run_chain, strip, verify
     from dlaconv.hookspecs import hookimpl
-    from dlaconv.options import Options
+    from dlaconv.options import Hardware, Options
     from dlaconv.plugins import Plugins
 
     __version__: str
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 lazy_imports.install()
 
 __all__ = [
+    "Hardware",
     "Options",
     "Plugins",
     "__version__",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Hardware": "dlaconv.options",
     "Options": "dlaconv.options",
     "Plugins": "dlaconv.plugins",
     "check": "dlaconv.api",

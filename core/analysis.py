@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlaconv.api import PathLike, no_numeric_warnings, require_hardware
+from dlaconv.api import PathLike, no_numeric_warnings
 from dlaconv.files import require_file, require_output
+from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def show(
     return show_file(
         require_file(Path(path)),
         frontend=frontend,
-        target=_path(target),
+        target=None if target is None else Path(target),
         shapes=shapes or {},
         plugins=plugins or Plugins(),
     )
@@ -65,9 +66,7 @@ def dump(
     *,
     as_float: bool = False,
     frontend: str | None = None,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
 ) -> Dumped:
     """Writes every map of a network to an ``.npz``: integers of the hardware, or real values.
@@ -81,9 +80,7 @@ def dump(
         as_float: writes real values of a converted file, by the names that the source has for
             them.
         frontend: format of a source; recognised if None.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
-        target: the description that the file was made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -91,17 +88,14 @@ def dump(
     """
     from dlaconv.driver.dumping import dump_file
 
-    require_hardware(rounding, activation_order)
     require_output(Path(output), [Path(path)])
     return dump_file(
         require_file(Path(path)),
         inputs,
         Path(output),
+        hardware,
         as_float=as_float,
         frontend=frontend,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=_path(target),
         plugins=plugins or Plugins(),
     )
 
@@ -115,9 +109,7 @@ def compare(
     frontend: str | None = None,
     limit: int | None = None,
     min_qsnr_db: float | None = None,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
 ) -> Compared:
     """Tells how far every layer is from its source, by itself and within the network.
@@ -133,9 +125,7 @@ def compare(
         frontend: format of the source; recognised if None.
         limit: the number of samples, the first ones; all if None.
         min_qsnr_db: what each graph output has to reach to pass.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
-        target: the description that the file was made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -143,17 +133,14 @@ def compare(
     """
     from dlaconv.driver.comparing import compare_files
 
-    require_hardware(rounding, activation_order)
     return compare_files(
         require_file(Path(source)),
         require_file(Path(converted)),
         require_file(Path(inputs)),
+        hardware,
         frontend=frontend,
         limit=limit,
         least_db=min_qsnr_db,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=_path(target),
         plugins=plugins or Plugins(),
     )
 
@@ -168,9 +155,7 @@ def validate(
     frontend: str | None = None,
     output: str | None = None,
     limit: int | None = None,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
 ) -> Validated:
     """Counts how often a converted classifier is right, and its source on the same samples.
@@ -184,9 +169,7 @@ def validate(
         output: the graph output with a value for each class, or with a class index; the only one
             if None.
         limit: the number of samples, the first ones; all if None.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
-        target: the description that the file was made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -194,18 +177,15 @@ def validate(
     """
     from dlaconv.driver.validating import validate_files
 
-    require_hardware(rounding, activation_order)
     return validate_files(
         require_file(Path(converted)),
         require_file(Path(inputs)),
         require_file(Path(labels)),
+        hardware,
         source=None if source is None else require_file(Path(source)),
         frontend=frontend,
         output=output,
         limit=limit,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=_path(target),
         plugins=plugins or Plugins(),
     )
 
@@ -238,7 +218,3 @@ def sensitivity(
     return rank_layers(
         require_file(Path(source)), options, frontend=frontend, plugins=plugins or Plugins()
     )
-
-
-def _path(given: PathLike | None) -> Path | None:
-    return None if given is None else Path(given)

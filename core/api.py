@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.errors import DlaconvError, InternalError, PluginError, UnreadableError, UsageError
 from dlaconv.files import require_conversion_output, require_file
+from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -162,11 +163,9 @@ def run(
     path: PathLike,
     inputs: Mapping[str, np.ndarray],
     *,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
     fetch_all: bool = False,
     as_float: bool = False,
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
 ) -> Arrays:
     """Runs a fixed-point file as the hardware does, bit by bit.
 
@@ -175,26 +174,17 @@ def run(
         inputs: stacked samples ``[N, ...]`` by graph input; integers are taken as they are,
             floats as real values. An input that takes pixels (see ``docs/preprocessing.md``) is
             given them in any type.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
         fetch_all: returns every map instead of the graph outputs.
         as_float: returns real values instead of integers.
-        target: the description that the file was made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
 
     Raises:
         UserError: if the file cannot be read or the inputs do not fit it.
     """
     from dlaconv.driver.proof import run_file
 
-    require_hardware(rounding, activation_order)
     return run_file(
-        require_file(Path(path)),
-        inputs,
-        rounding=rounding,
-        activation_order=activation_order,
-        fetch_all=fetch_all,
-        as_float=as_float,
-        target=None if target is None else Path(target),
+        require_file(Path(path)), inputs, hardware, fetch_all=fetch_all, as_float=as_float
     )
 
 
@@ -203,9 +193,7 @@ def run_chain(
     report: PathLike,
     inputs: Mapping[str, np.ndarray],
     *,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
 ) -> Arrays:
     """Runs every part of a network that was cut, from its graph inputs to its graph outputs.
 
@@ -215,9 +203,7 @@ def run_chain(
     Args:
         report: the report of the conversion, ``net.dla.json``; the parts lie beside it.
         inputs: stacked samples ``[N, ...]`` of real values by graph input.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
-        target: the description that the parts were made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
 
     Returns:
         Real values by graph output, stacked.
@@ -227,14 +213,7 @@ def run_chain(
     """
     from dlaconv.driver.chain import run_chain as run_links
 
-    require_hardware(rounding, activation_order)
-    return run_links(
-        require_file(Path(report)),
-        inputs,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=None if target is None else Path(target),
-    )
+    return run_links(require_file(Path(report)), inputs, hardware)
 
 
 @no_numeric_warnings()
@@ -246,9 +225,7 @@ def verify(
     inputs: PathLike | None = None,
     samples: int = 4,
     seed: int = 0,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: PathLike | None = None,
+    hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
 ) -> Verification:
     """Compares every map of a converted file with its source.
@@ -260,9 +237,7 @@ def verify(
         inputs: an ``.npz`` of samples; random samples if None.
         samples: number of random samples.
         seed: seed of the random samples.
-        rounding: how the hardware rounds.
-        activation_order: ``mac`` or ``after-clamp``.
-        target: the description that the file was made with; the built-in ACCESS one if None.
+        hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -270,27 +245,16 @@ def verify(
     """
     from dlaconv.driver.proof import verify_files
 
-    require_hardware(rounding, activation_order)
     return verify_files(
         require_file(Path(source)),
         require_file(Path(converted)),
+        hardware,
         frontend=frontend,
         inputs=None if inputs is None else Path(inputs),
         samples=samples,
         seed=seed,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=None if target is None else Path(target),
         plugins=plugins or Plugins(),
     )
-
-
-def require_hardware(rounding: str, activation_order: str) -> None:
-    """Sees to it that the hardware can round and activate like this; see `require_choice`."""
-    from dlaconv.options import ACTIVATION_ORDERS, ROUNDINGS, require_choice
-
-    require_choice("rounding", rounding, ROUNDINGS)
-    require_choice("activation_order", activation_order, ACTIVATION_ORDERS)
 
 
 def _paths(source: Files) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import UsageError
@@ -24,14 +24,14 @@ RANGES = ("auto", "minmax", "percentile", "mse", "kl")
 RANDOM = "random"
 """What ``calibrate`` is for random inputs."""
 
+_SIMULATED = {"rounding": ROUNDINGS, "activation_order": ACTIVATION_ORDERS}
 _CHOICES = {
     "policy": POLICIES,
     "io": IO_MODES,
     "convention": CONVENTIONS,
-    "rounding": ROUNDINGS,
-    "activation_order": ACTIVATION_ORDERS,
     "legalise": LEGALISE,
     "ranges": RANGES,
+    **_SIMULATED,
 }
 
 
@@ -50,6 +50,37 @@ def require_choice(name: str, value: str, allowed: Sequence[str]) -> None:
                 help=f"choose one of {', '.join(allowed)}",
             )
         )
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The hardware that converted files are run on, as far as its guide leaves it open.
+
+    Attributes:
+        rounding: how it rounds, see `dlaconv.ir.rounding.Rounding`.
+        activation_order: ``mac`` (before the rounding) or ``after-clamp``.
+        target: the description that the files were made with; the built-in ACCESS one if None.
+
+    Raises:
+        UsageError: if it cannot round or activate like this.
+    """
+
+    rounding: str = "half-even"
+    activation_order: str = "mac"
+    target: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _SIMULATED.items():
+            require_choice(name, getattr(self, name), allowed)
+
+    @property
+    def order(self) -> Literal["mac", "after-clamp"]:
+        """Where activations act, as the simulator takes it."""
+        return "after-clamp" if self.activation_order == "after-clamp" else "mac"
+
+
+ACCESS = Hardware()
+"""What is simulated unless something else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +133,7 @@ class Options:
         UsageError: if an option has a value that it cannot have.
     """
 
-    target: Path | None = None
+    target: str | Path | None = None
     policy: str = "absorb"
     io: str = "pin"
     convention: str = "guide"
@@ -139,6 +170,11 @@ class Options:
             require_choice("preset", self.images.preset, PRESETS)
         if self.images.layout is not None:
             require_choice("layout", self.images.layout, LAYOUTS)
+
+    @property
+    def hardware(self) -> Hardware:
+        """The hardware that the conversion is for."""
+        return Hardware(self.rounding, self.activation_order, self.target)
 
     @property
     def files(self) -> list[Path]:

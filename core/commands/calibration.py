@@ -6,14 +6,13 @@ import enum
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
+from dlaconv.commands.command import Made
 from dlaconv.diagnostics import Diagnostics
-
-if TYPE_CHECKING:
-    from dlaconv.preprocessing import Preprocessing
+from dlaconv.preprocessing import Preprocessing
 
 CALIBRATION = "Calibration"
 """The group of these options in the help."""
@@ -171,20 +170,19 @@ Optimise = Annotated[
 ]
 
 
-def preprocessing_of(
-    preset: PresetName | None,
-    mean: str | None,
-    std: str | None,
-    scale: str | None,
-    resize: str | None,
-    crop: str | None,
-    layout: LayoutName | None,
+def picture_options(
     problems: Diagnostics,
     *,
-    bgr: bool,
+    preset: Preset = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    bgr: Bgr = False,
+    resize: Resize = None,
+    crop: Crop = None,
+    layout: Layout = None,
 ) -> Preprocessing:
     """Reads the options for pictures; what cannot be read is added to ``problems``."""
-    from dlaconv.preprocessing import Preprocessing
 
     def read(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:
         if text is None:
@@ -211,6 +209,10 @@ def preprocessing_of(
         crop=read("crop", crop, _size),
         layout=None if layout is None else layout.value,
     )
+
+
+Pictures = Annotated[Preprocessing, Made(picture_options)]
+"""How pictures become samples."""
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter
 from types import SimpleNamespace
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
 from dlaconv.console import Console
+from dlaconv.diagnostics import Diagnostics
+from dlaconv.errors import UsageError
 from dlaconv.plugins import Plugins
+
+T = TypeVar("T")
 
 CONVERT, INSPECT, PROVE = "Convert", "Inspect", "Prove"
 """The groups of commands, in the order of ``--help``."""
@@ -93,13 +97,25 @@ Json = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Made:
+    """Annotates a parameter whose value is made of several options, which commands share.
+
+    Attributes:
+        make: called with a `Diagnostics`, for what is wrong with the options, and with the
+            options, its keyword parameters; some of these may be made of options, too.
+    """
+
+    make: Callable[..., Any]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The keyword parameters."""
+        return parameters_of(self.make)[1:]
+
+
 def command(
-    name: str,
-    function: Callable[..., int],
-    *,
-    panel: str,
-    examples: Iterable[str] = (),
-    shared: Sequence[Parameter] = (),
+    name: str, function: Callable[..., int], *, panel: str, examples: Iterable[str] = ()
 ) -> Command:
     """Makes a command of ``function(session, ...)``; its docstring becomes the manual.
 
@@ -108,11 +124,47 @@ def command(
         function: the command.
         panel: the group it is listed in.
         examples: command lines for the end of the help.
-        shared: parameters that ``function`` takes as ``**options``.
     """
     _, *own = parameters_of(function)
+
+    def run(session: Session, **values: Any) -> int:
+        return function(session, **made(own, values))
+
     text = inspect.cleandoc(function.__doc__ or "")
-    return Command(name, function, text, panel, tuple(examples), merged(own, shared))
+    return Command(name, run, text, panel, tuple(examples), options_of(own))
+
+
+def options_of(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """The options that parameters are, or are made of; those about messages come last.
+
+    Raises:
+        ValueError: if two have one name.
+    """
+    found: list[Parameter] = []
+    for parameter in parameters:
+        group = _annotation(parameter, Made)
+        found += [parameter] if group is None else options_of(group.parameters)
+    return merged(found)
+
+
+def made(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of parameters, from those of the options that they are made of.
+
+    Raises:
+        UsageError: if options cannot be read or contradict each other; all of them are named.
+    """
+    problems = Diagnostics()
+
+    def value(parameter: Parameter) -> Any:
+        group = _annotation(parameter, Made)
+        if group is None:
+            return values[parameter.name]
+        return group.make(problems, **{item.name: value(item) for item in group.parameters})
+
+    found = {parameter.name: value(parameter) for parameter in parameters}
+    if problems.errors:
+        raise UsageError(problems)
+    return found
 
 
 def parameters_of(function: Callable[..., Any]) -> list[Parameter]:
@@ -143,9 +195,13 @@ def parameters_of(function: Callable[..., Any]) -> list[Parameter]:
 
 def info_of(parameter: Parameter) -> ParameterInfo | None:
     """The typer annotation of a parameter, None without one."""
+    return _annotation(parameter, ParameterInfo)
+
+
+def _annotation(parameter: Parameter, kind: type[T]) -> T | None:
     if get_origin(parameter.annotation) is Annotated:
         for extra in get_args(parameter.annotation)[1:]:
-            if isinstance(extra, ParameterInfo):
+            if isinstance(extra, kind):
                 return extra
     return None
 

@@ -9,14 +9,7 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import (
-    ActivationOrder,
-    HardwareRounding,
-    Order,
-    Rounding,
-    SourceFormat,
-    Target,
-)
+from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 
 
@@ -49,9 +42,7 @@ def compare(
         typer.Option(metavar="DB", help="End with 1 if a graph output has less than this QSNR."),
     ] = None,
     frontend: SourceFormat = None,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Compare every layer of a converted network with its source: QSNR, cosine, largest error.
@@ -72,9 +63,7 @@ def compare(
             frontend=frontend,
             limit=limit,
             min_qsnr_db=min_qsnr,
-            rounding=rounding.value,
-            activation_order=activation_order.value,
-            target=target,
+            hardware=hardware,
             plugins=session.plugins,
         )
     document = found.as_json()

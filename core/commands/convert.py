@@ -17,11 +17,12 @@ from dlaconv.commands.command import (
     Session,
     command,
     is_argument,
-    merged,
+    made,
+    options_of,
     parameters_of,
 )
 from dlaconv.commands.formats import Format, OutputFormat, chosen_format, print_sarif
-from dlaconv.commands.options import Output, conversion_options
+from dlaconv.commands.options import ConversionOptions, Output
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
@@ -48,22 +49,15 @@ def from_command(frontend: Frontend) -> Command:
 
     own = [p for p in parameters_of(frontend.load) if p.name not in GIVEN]
     own = [_file_argument(own[0]), *own[1:]]
-    shared = parameters_of(conversion_options)
-    names = {parameter.name for parameter in shared}
+    shared = parameters_of(_shared)
 
     def run(session: Session, **values: Any) -> int:
-        output = values.pop("output")
-        chosen = chosen_format(values.pop("output_format"), as_json=values.pop("as_json"))
-        options = conversion_options(**{n: values.pop(n) for n in names})
-        source = values.pop(own[0].name)
+        given = made([*own, *shared], values)
+        source, output = given.pop(own[0].name), given.pop("output")
+        chosen = chosen_format(given.pop("output_format"), as_json=given.pop("as_json"))
         with session.console.working("converting"):
             conversion = api.convert(
-                source,
-                output,
-                frontend=frontend.name,
-                options=options,
-                plugins=session.plugins,
-                **values,
+                source, output, frontend=frontend.name, plugins=session.plugins, **given
             )
         return finish(session, conversion, chosen, source)
 
@@ -78,17 +72,22 @@ def from_command(frontend: Frontend) -> Command:
         (f"dlaconv from-{frontend.name} net.onnx -o net.dla.onnx",)
         if frontend.name in {"qonnx", "onnx"}
         else (),
-        merged(own, parameters_of(_output_options), shared),
+        options_of([*own, *shared]),
     )
 
 
-def _output_options(
-    *, output: Output, output_format: OutputFormat = None, as_json: Json = False
+def _shared(
+    *,
+    output: Output,
+    output_format: OutputFormat = None,
+    as_json: Json = False,
+    options: ConversionOptions,
 ) -> None: ...
 
 
 def convert(
     session: Session,
+    *,
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE", help="The file, or the files of one network."),
@@ -100,7 +99,7 @@ def convert(
     ] = None,
     output_format: OutputFormat = None,
     as_json: Json = False,
-    **options: Any,
+    options: ConversionOptions,
 ) -> int:
     """Convert a network whose format is recognised from the file.
 
@@ -113,7 +112,7 @@ def convert(
             files,
             output,
             frontend=frontend,
-            options=conversion_options(**options),
+            options=options,
             plugins=session.plugins,
         )
     return finish(session, conversion, chosen, files[0])
@@ -145,7 +144,6 @@ def commands() -> list[Command]:
             convert,
             panel=CONVERT,
             examples=("dlaconv convert net.onnx -o net.dla.onnx",),
-            shared=parameters_of(conversion_options),
         )
     ]
 

@@ -9,14 +9,7 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import (
-    ActivationOrder,
-    HardwareRounding,
-    Order,
-    Rounding,
-    SourceFormat,
-    Target,
-)
+from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK
 from dlaconv.files import require_output
 
@@ -52,9 +45,7 @@ def dump(
         ),
     ] = False,
     frontend: SourceFormat = None,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Write every map of a network to a file of arrays.
@@ -76,9 +67,7 @@ def dump(
             output,
             as_float=as_float,
             frontend=frontend,
-            rounding=rounding.value,
-            activation_order=activation_order.value,
-            target=target,
+            hardware=hardware,
             plugins=session.plugins,
         )
     document = found.as_json()

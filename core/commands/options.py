@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dlaconv.commands import calibration
+from dlaconv.commands.command import Made
 from dlaconv.diagnostics import Diagnostic, Diagnostics
-from dlaconv.errors import UsageError
-
-if TYPE_CHECKING:
-    from dlaconv.options import Options
+from dlaconv.options import RANDOM, Hardware, Options
 
 _SCALES, _CHECKS, _HARDWARE = "Scales", "Proof", "Hardware"
 
@@ -82,36 +79,9 @@ Target = Annotated[
         rich_help_panel=_HARDWARE,
     ),
 ]
-Rounding = Annotated[
-    HardwareRounding,
-    typer.Option(
-        "--rounding",
-        metavar="MODE",
-        help=f"How the hardware rounds: {', '.join(HardwareRounding)}.",
-        rich_help_panel=_HARDWARE,
-    ),
-]
-Order = Annotated[
-    ActivationOrder,
-    typer.Option(
-        "--activation-order",
-        help="Whether a pipelined activation acts on the accumulator (mac) or on the stored "
-        "8-bit value (after-clamp).",
-        rich_help_panel=_HARDWARE,
-    ),
-]
 SourceFormat = Annotated[
     str | None,
     typer.Option("--from", metavar="NAME", help="Format of the source, instead of recognising it."),
-]
-SetShape = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set-shape",
-        metavar="NAME=1,3,224,224",
-        help="Shape of a graph input that has none; repeatable.",
-        rich_help_panel=_HARDWARE,
-    ),
 ]
 Output = Annotated[
     Path,
@@ -124,9 +94,77 @@ Output = Annotated[
 ]
 
 
-def conversion_options(
+def given_shapes(
+    problems: Diagnostics,
+    *,
+    set_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=1,3,224,224",
+            help="Shape of a graph input that has none; repeatable.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = None,
+) -> dict[str, tuple[int, ...]]:
+    """Reads ``NAME=1,3,224,224``; what cannot be read is added to ``problems``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in set_shape or ():
+        name, _, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            problems.error(
+                "DLA422",
+                "shape-option",
+                f"--set-shape {text} is no shape",
+                help="write NAME=1,3,224,224: the input's name and positive sizes",
+            )
+        elif name in shapes and shapes[name] != shape:
+            problems.add(conflict(f"--set-shape {name}= twice", "the shapes differ"))
+        else:
+            shapes[name] = shape
+    return shapes
+
+
+Shapes = Annotated[dict[str, tuple[int, ...]], Made(given_shapes)]
+"""Shapes of graph inputs."""
+
+
+def simulated_hardware(
+    problems: Diagnostics,
     *,
     target: Target = None,
+    rounding: Annotated[
+        HardwareRounding,
+        typer.Option(
+            metavar="MODE",
+            help=f"How the hardware rounds: {', '.join(HardwareRounding)}.",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = HardwareRounding.HALF_EVEN,
+    activation_order: Annotated[
+        ActivationOrder,
+        typer.Option(
+            help="Whether a pipelined activation acts on the accumulator (mac) or on the stored "
+            "8-bit value (after-clamp).",
+            rich_help_panel=_HARDWARE,
+        ),
+    ] = ActivationOrder.MAC,
+) -> Hardware:
+    """The hardware that is simulated; typer has found what is wrong already."""
+    return Hardware(rounding.value, activation_order.value, target)
+
+
+SimulatedHardware = Annotated[Hardware, Made(simulated_hardware)]
+"""The hardware that is simulated."""
+
+
+def conversion_options(
+    problems: Diagnostics,
+    *,
+    hardware: SimulatedHardware,
     scale_policy: Annotated[
         Policy,
         typer.Option(
@@ -154,21 +192,14 @@ def conversion_options(
         ),
     ] = Convention.GUIDE,
     calibrate: calibration.Calibrate = None,
-    preset: calibration.Preset = None,
-    mean: calibration.Mean = None,
-    std: calibration.Std = None,
-    scale: calibration.Scale = None,
-    bgr: calibration.Bgr = False,
-    resize: calibration.Resize = None,
-    crop: calibration.Crop = None,
-    layout: calibration.Layout = None,
+    images: calibration.Pictures,
     fold_preprocess: calibration.FoldPreprocess = False,
     border_channel: calibration.BorderChannel = False,
     ranges: calibration.Ranges = calibration.RangeMethod.AUTO,
     qconfig: calibration.Overrides = None,
     calibration_cache: calibration.Cache = None,
     optimise: calibration.Optimise = 1,
-    set_shape: SetShape = None,
+    shapes: Shapes,
     unsigned_maps: Annotated[
         bool,
         typer.Option(
@@ -177,8 +208,6 @@ def conversion_options(
             rich_help_panel=_HARDWARE,
         ),
     ] = False,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
     legalise: Annotated[
         Legalise,
         typer.Option(
@@ -262,14 +291,7 @@ def conversion_options(
         ),
     ] = None,
 ) -> Options:
-    """Makes the options of a conversion of what the command line says.
-
-    Raises:
-        UsageError: if options contradict each other or cannot be read; all of them are named.
-    """
-    from dlaconv.options import RANDOM, Options
-
-    problems = Diagnostics()
+    """The options of a conversion; contradictions are added to ``problems``."""
     if scale_policy is not Policy.ABSORB and io is Io.ABSORB:
         problems.add(
             conflict(
@@ -280,14 +302,8 @@ def conversion_options(
         )
     if no_verify and samples is not None:
         problems.add(conflict("--no-verify and --samples", "nothing is compared"))
-    shapes = parse_shapes(set_shape or (), problems)
-    images = calibration.preprocessing_of(
-        preset, mean, std, scale, resize, crop, layout, problems, bgr=bgr
-    )
-    if problems.errors:
-        raise UsageError(problems)
     return Options(
-        target=target,
+        target=hardware.target,
         policy=scale_policy.value,
         io=io.value,
         convention=scale_convention.value,
@@ -307,8 +323,8 @@ def conversion_options(
         verify=not no_verify,
         samples=4 if samples is None else samples,
         seed=seed,
-        rounding=rounding.value,
-        activation_order=activation_order.value,
+        rounding=hardware.rounding,
+        activation_order=hardware.activation_order,
         unsigned_maps=unsigned_maps,
         dump_stages=dump_stages,
         emit=tuple(dict.fromkeys(kind.value for kind in emit or ())),
@@ -316,27 +332,8 @@ def conversion_options(
     )
 
 
-def parse_shapes(texts: Sequence[str], problems: Diagnostics) -> dict[str, tuple[int, ...]]:
-    """Reads ``NAME=1,3,224,224``; what cannot be read is added to ``problems``."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, _, sizes = text.rpartition("=")
-        try:
-            shape = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            shape = ()
-        if not name or not shape or min(shape) < 1:
-            problems.error(
-                "DLA422",
-                "shape-option",
-                f"--set-shape {text} is no shape",
-                help="write NAME=1,3,224,224: the input's name and positive sizes",
-            )
-        elif name in shapes and shapes[name] != shape:
-            problems.add(conflict(f"--set-shape {name}= twice", "the shapes differ"))
-        else:
-            shapes[name] = shape
-    return shapes
+ConversionOptions = Annotated[Options, Made(conversion_options)]
+"""The options that all conversions share."""
 
 
 def conflict(options: str, why: str) -> Diagnostic:

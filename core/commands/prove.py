@@ -9,15 +9,7 @@ import typer
 
 from dlaconv import api
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import (
-    ActivationOrder,
-    HardwareRounding,
-    Order,
-    Rounding,
-    SourceFormat,
-    Target,
-    conflict,
-)
+from dlaconv.commands.options import SimulatedHardware, SourceFormat, conflict
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from dlaconv.files import require_output
@@ -52,9 +44,7 @@ def run(
     as_float: Annotated[
         bool, typer.Option("--as-float", help="Write real values instead of integers.")
     ] = False,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Run a fixed-point ONNX file bit by bit as the hardware does.
@@ -80,22 +70,8 @@ def run(
     def simulate(*, fetch_all: bool) -> api.Arrays:
         with session.console.working("running"):
             if chained:
-                return api.run_chain(
-                    file,
-                    arrays,
-                    rounding=rounding.value,
-                    activation_order=activation_order.value,
-                    target=target,
-                )
-            return api.run(
-                file,
-                arrays,
-                rounding=rounding.value,
-                activation_order=activation_order.value,
-                fetch_all=fetch_all,
-                as_float=as_float,
-                target=target,
-            )
+                return api.run_chain(file, arrays, hardware=hardware)
+            return api.run(file, arrays, fetch_all=fetch_all, as_float=as_float, hardware=hardware)
 
     results = simulate(fetch_all=False)
     if dump is not None:
@@ -131,9 +107,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the random samples; 0 unless given.")
     ] = None,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Compare every map of a converted network with its source.
@@ -159,9 +133,7 @@ def verify(
             inputs=inputs,
             samples=4 if samples is None else samples,
             seed=seed or 0,
-            rounding=rounding.value,
-            activation_order=activation_order.value,
-            target=target,
+            hardware=hardware,
             plugins=session.plugins,
         )
     document = result.as_json()

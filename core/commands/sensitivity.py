@@ -9,18 +9,9 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import (
-    ActivationOrder,
-    HardwareRounding,
-    Order,
-    Rounding,
-    SetShape,
-    SourceFormat,
-    Target,
-    parse_shapes,
-)
-from dlaconv.diagnostics import Diagnostics
-from dlaconv.errors import EXIT_OK, UsageError
+from dlaconv.commands.options import Shapes, SimulatedHardware, SourceFormat
+from dlaconv.errors import EXIT_OK
+from dlaconv.options import Options
 
 
 def sensitivity(
@@ -43,10 +34,8 @@ def sensitivity(
         ),
     ] = 4,
     frontend: SourceFormat = None,
-    set_shape: SetShape = None,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    shapes: Shapes,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Rank the layers of a network by the error that quantising them causes at its outputs.
@@ -57,20 +46,15 @@ def sensitivity(
     multiplications, or one sample.
     """
     from dlaconv.analysis_text import sensitivity_text
-    from dlaconv.options import Options
 
-    problems = Diagnostics()
-    shapes = parse_shapes(set_shape or (), problems)
-    if problems.errors:
-        raise UsageError(problems)
     options = Options(
-        target=target,
+        target=hardware.target,
         calibrate=calibrate,
         shapes=shapes,
         samples=samples,
         partition=True,
-        rounding=rounding.value,
-        activation_order=activation_order.value,
+        rounding=hardware.rounding,
+        activation_order=hardware.activation_order,
     )
     with session.console.working("trying"):
         found = analysis.sensitivity(

@@ -9,9 +9,8 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import INSPECT, Command, Json, Session, command
-from dlaconv.commands.options import SetShape, SourceFormat, Target, parse_shapes
-from dlaconv.diagnostics import Diagnostics
-from dlaconv.errors import EXIT_OK, UsageError
+from dlaconv.commands.options import Shapes, SourceFormat, Target
+from dlaconv.errors import EXIT_OK
 
 
 def show(
@@ -33,7 +32,7 @@ def show(
         ),
     ] = False,
     frontend: SourceFormat = None,
-    set_shape: SetShape = None,
+    shapes: Shapes,
     target: Target = None,
     as_json: Json = False,
 ) -> int:
@@ -44,10 +43,6 @@ def show(
     """
     from dlaconv.analysis_text import network_text
 
-    problems = Diagnostics()
-    shapes = parse_shapes(set_shape or (), problems)
-    if problems.errors:
-        raise UsageError(problems)
     with session.console.working("reading"):
         found = analysis.show(
             file, frontend=frontend, target=target, shapes=shapes, plugins=session.plugins

@@ -9,14 +9,7 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import (
-    ActivationOrder,
-    HardwareRounding,
-    Order,
-    Rounding,
-    SourceFormat,
-    Target,
-)
+from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK
 
 
@@ -65,9 +58,7 @@ def validate(
         int | None, typer.Option(min=1, help="Use the first samples only, so many.")
     ] = None,
     frontend: SourceFormat = None,
-    target: Target = None,
-    rounding: Rounding = HardwareRounding.HALF_EVEN,
-    activation_order: Order = ActivationOrder.MAC,
+    hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
     """Count how often a converted classifier is right: top-1 and top-5, bit by bit.
@@ -87,9 +78,7 @@ def validate(
             frontend=frontend,
             output=output,
             limit=limit,
-            rounding=rounding.value,
-            activation_order=activation_order.value,
-            target=target,
+            hardware=hardware,
             plugins=session.plugins,
         )
     document = found.as_json()

@@ -147,8 +147,7 @@ class AcceleratorPart:
             self.network,
             self.maps,
             inputs,
-            rounding=self.options.rounding,
-            activation_order=self.options.activation_order,
+            self.options.hardware,
             described=described,
             observe=observe,
         )

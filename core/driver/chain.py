@@ -15,6 +15,8 @@ from dlaconv.files import require_file
 if TYPE_CHECKING:
     import numpy as np
 
+    from dlaconv.options import Hardware
+
 _MOST_BYTES = 1 << 28
 
 
@@ -71,23 +73,14 @@ def read_chain(report: Path) -> Chain:
 def run_chain(
     report: Path,
     inputs: Mapping[str, np.ndarray],
-    *,
-    rounding: str,
-    activation_order: str,
-    target: Path | None,
+    hardware: Hardware,
 ) -> dict[str, np.ndarray]:
     """Runs all parts of a network; see `dlaconv.run_chain`."""
     from dlaconv.arrays import match_inputs
     from dlaconv.driver.running import ChainRunner, stacked
     from dlaconv.ir.execution import split_samples
 
-    runner = ChainRunner(
-        read_chain(report),
-        report,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=target,
-    )
+    runner = ChainRunner(read_chain(report), report, hardware)
     samples = match_inputs(inputs, runner.shapes, str(report))
     return stacked(map(runner.run, split_samples(samples)))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dlaconv.driver.verification import Verification
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.compare import Difference
+    from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
 
 _WORST = 3
@@ -86,26 +87,23 @@ def compare_files(
     source: Path,
     converted: Path,
     inputs: Path,
+    hardware: Hardware,
     *,
     frontend: str | None,
     limit: int | None,
     least_db: float | None,
-    rounding: str,
-    activation_order: str,
-    target: Path | None,
     plugins: Plugins,
 ) -> Compared:
     """Compares layer by layer; see `dlaconv.compare`."""
     model = read_source(source, frontend, plugins).model
-    hardware: dict[str, Any] = {"rounding": rounding, "activation_order": activation_order}
     chain = read_chain(converted) if converted.suffix == ".json" else None
     if chain is None:
         runner = None
-        networks = {converted: read_network(converted, load_target(target))}
+        networks = {converted: read_network(converted, load_target(hardware.target))}
         shapes = picture_shapes(*networks[converted])
         problems = list(unrelated(model, shapes))
     else:
-        runner = ChainRunner(chain, converted, target=target, fetch="seams", **hardware)
+        runner = ChainRunner(chain, converted, hardware, fetch="seams")
         networks = {part.file: (part.network, part.facts) for part in runner.hardware}
         shapes = runner.static_shapes
         problems = _foreign(model, runner)
@@ -127,9 +125,9 @@ def compare_files(
             network,
             facts,
             samples,
+            hardware,
             fed={s.name: handed[s.name] for s in network.inputs if s.name in handed},
             observe=errors.add,
-            **hardware,
         )
         rows = _rows(file, found, errors)
         layers += rows

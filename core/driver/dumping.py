@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlaconv.driver.running import HardwareRunner, Runner
+    from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
 
 
@@ -51,12 +52,10 @@ def dump_file(
     path: Path,
     inputs: Mapping[str, np.ndarray],
     output: Path,
+    hardware: Hardware,
     *,
     as_float: bool,
     frontend: str | None,
-    rounding: str,
-    activation_order: str,
-    target: Path | None,
     plugins: Plugins,
 ) -> Dumped:
     """Writes every map of a network; see `dlaconv.dump`."""
@@ -65,20 +64,13 @@ def dump_file(
     from dlaconv.ir.execution import split_samples
     from dlaconv.npz_writer import npz_writer
 
-    kind = kind_of(path, load_target(target), frontend)
+    kind = kind_of(path, load_target(hardware.target), frontend)
     runner: Runner
     names: dict[str, str] = {}
-    hardware: dict[str, Any] = {
-        "rounding": rounding,
-        "activation_order": activation_order,
-        "target": target,
-        "fetch": "all",
-        "as_float": as_float,
-    }
     if kind is Kind.CHAIN:
-        runner = ChainRunner(read_chain(path), path, **hardware)
+        runner = ChainRunner(read_chain(path), path, hardware, fetch="all", as_float=as_float)
     elif kind is Kind.CONVERTED:
-        runner = converted = HardwareRunner(path, **hardware)
+        runner = converted = HardwareRunner(path, hardware, fetch="all", as_float=as_float)
         names = _source_names(converted) if as_float else {}
     else:
         model = read_source(path, frontend, plugins).model

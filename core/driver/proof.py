@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from dlaconv.driver.verification import Facts, Verification
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Map
+    from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
 
 
 def run_file(
     path: Path,
     inputs: Mapping[str, np.ndarray],
+    hardware: Hardware,
     *,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
     fetch_all: bool = False,
     as_float: bool = False,
-    target: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
     from dlaconv.arrays import match_inputs
@@ -38,12 +37,7 @@ def run_file(
     from dlaconv.ir.execution import split_samples
 
     runner = HardwareRunner(
-        path,
-        rounding=rounding,
-        activation_order=activation_order,
-        target=target,
-        fetch="all" if fetch_all else "outputs",
-        as_float=as_float,
+        path, hardware, fetch="all" if fetch_all else "outputs", as_float=as_float
     )
     samples = match_inputs(inputs, runner.shapes, str(path))
     return stacked(map(runner.run, split_samples(samples)))
@@ -52,14 +46,12 @@ def run_file(
 def verify_files(
     source: Path,
     converted: Path,
+    hardware: Hardware,
     *,
     frontend: str | None = None,
     inputs: Path | None = None,
     samples: int = 4,
     seed: int = 0,
-    rounding: str = "half-even",
-    activation_order: str = "mac",
-    target: Path | None = None,
     plugins: Plugins,
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
@@ -72,7 +64,7 @@ def verify_files(
     imported = api.load(source, frontend, plugins=plugins)
     if imported.diagnostics.errors:
         raise ConversionError(imported.diagnostics)
-    network, facts = read_network(converted, load_target(target))
+    network, facts = read_network(converted, load_target(hardware.target))
     pixels = pixels_in(facts)
     shapes = picture_shapes(network, facts)
     if problems := list(unrelated(imported.model, shapes)):
@@ -109,8 +101,7 @@ def verify_files(
         network,
         facts,
         fed,
-        rounding=rounding,
-        activation_order=activation_order,
+        hardware,
         described=described,
     )
     if not found.rows:

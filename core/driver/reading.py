@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dlaconv.ir.target import Target
 
 
-def load_target(path: Path | None, *, unsigned_maps: bool = False) -> Target:
+def load_target(path: str | Path | None, *, unsigned_maps: bool = False) -> Target:
     """Reads a target description.
 
     Raises:
@@ -28,7 +28,7 @@ def load_target(path: Path | None, *, unsigned_maps: bool = False) -> Target:
     from dlaconv.ir.target import Target
 
     try:
-        target = Target.load(path)
+        target = Target.load(None if path is None else Path(path))
     except (OSError, ValueError) as error:
         raise UsageError(
             Diagnostic(

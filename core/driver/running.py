@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.arrays import Shape
-    from dlaconv.backends.access.semantics.layer import ActivationOrder
     from dlaconv.driver.verification import Facts
+    from dlaconv.options import Hardware
 
 Arrays = dict[str, np.ndarray]
 Fetch = Literal["outputs", "all"]
@@ -53,10 +53,8 @@ class HardwareRunner:
     def __init__(
         self,
         file: Path,
+        hardware: Hardware,
         *,
-        rounding: str,
-        activation_order: str,
-        target: Path | None,
         fetch: Fetch = "outputs",
         as_float: bool = False,
     ) -> None:
@@ -64,9 +62,7 @@ class HardwareRunner:
 
         Args:
             file: the converted file.
-            rounding: how the hardware rounds.
-            activation_order: ``mac`` or ``after-clamp``.
-            target: the description that it was made with; the built-in ACCESS one if None.
+            hardware: how it is simulated.
             fetch: returns the graph outputs, or every map.
             as_float: returns real values instead of integers.
         """
@@ -74,13 +70,12 @@ class HardwareRunner:
         from dlaconv.driver.map_sources import channel_layout
         from dlaconv.ir.rounding import Rounding
 
-        order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
         self.file = file
-        self.network, self.facts = read_network(file, load_target(target))
+        self.network, self.facts = read_network(file, load_target(hardware.target))
         self.shapes: dict[str, Shape | None] = {**picture_shapes(self.network, self.facts)}
-        self._mode, self._as_float = Rounding(rounding), as_float
+        self._mode, self._as_float = Rounding(hardware.rounding), as_float
         self._simulator = Simulator(
-            self.network, rounding=self._mode, activation_order=order, fetch=fetch
+            self.network, rounding=self._mode, activation_order=hardware.order, fetch=fetch
         )
         maps = self.network.maps | dict(self.network.outputs)
         self._steps = {
@@ -167,10 +162,8 @@ class ChainRunner:
         self,
         chain: Chain,
         file: Path,
+        hardware: Hardware,
         *,
-        rounding: str,
-        activation_order: str,
-        target: Path | None,
         fetch: ChainFetch = "outputs",
         as_float: bool = False,
     ) -> None:
@@ -179,9 +172,7 @@ class ChainRunner:
         Args:
             chain: the parts.
             file: the report that names them.
-            rounding: how the hardware rounds.
-            activation_order: ``mac`` or ``after-clamp``.
-            target: the description that they were made with; the built-in ACCESS one if None.
+            hardware: how their accelerator is simulated.
             fetch: returns the graph outputs in real values, with what goes from part to part
                 (``seams``), or every map of every part.
             as_float: returns real values of every map, too, instead of integers.
@@ -197,13 +188,8 @@ class ChainRunner:
                 model = read_onnx(link.file)
                 wanted = computed_values(model) if fetch == "all" else link.outputs
                 return ModelRunner(model, link.file, wanted)
-            return HardwareRunner(
-                link.file,
-                rounding=rounding,
-                activation_order=activation_order,
-                target=target,
-                fetch="all" if fetch == "all" else "outputs",
-            )
+            every: Fetch = "all" if fetch == "all" else "outputs"
+            return HardwareRunner(link.file, hardware, fetch=every)
 
         self._links = [(link, prepared(link)) for link in chain.links]
         self.shapes = self._shapes()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.ir.calibration.dataset import Dataset
-    from dlaconv.options import Options
+    from dlaconv.options import Hardware, Options
     from dlaconv.plugins import Plugins
 
 _LOG = logging.getLogger(__name__)
@@ -126,15 +126,9 @@ def rank_layers(
         report = api.convert(
             source, output, frontend=frontend, options=wanted, plugins=plugins
         ).report
-        hardware: dict[str, Any] = {
-            "rounding": options.rounding,
-            "activation_order": options.activation_order,
-        }
         place = output.with_name(_REPORT)
-        runner = ChainRunner(
-            read_chain(place), place, target=options.target, fetch="seams", **hardware
-        )
-        trial = _Trial(model, runner, hardware)
+        runner = ChainRunner(read_chain(place), place, options.hardware, fetch="seams")
+        trial = _Trial(model, runner, options.hardware)
         each = 2 * max(len(trial.layers), 1) * max(report["summary"]["macs"]["source"], 1)
         count = max(1, min(options.samples, _MOST_MACS // each))
         data = Shown(calibration.data.first(count), pixels)
@@ -156,7 +150,7 @@ class _Ranked:
 class _Trial:
     """A source beside its conversion, with the layers that both have."""
 
-    def __init__(self, model: ir.Model, runner: ChainRunner, hardware: dict[str, Any]) -> None:
+    def __init__(self, model: ir.Model, runner: ChainRunner, hardware: Hardware) -> None:
         self.model, self.runner, self.hardware = model, runner, hardware
         known = value_names(model)
         self.layers: dict[str, _Ranked] = {}
@@ -235,9 +229,9 @@ class _Trial:
                 part.network,
                 part.facts,
                 data,
+                self.hardware,
                 fed=fed,
                 observe=observe,
-                **self.hardware,
             )
         return found
 
@@ -254,9 +248,9 @@ class _Trial:
         from dlaconv.backends.access.simulator import LocalSimulator
 
         part = item.part
-        mode = Rounding(self.hardware["rounding"])
+        mode = Rounding(self.hardware.rounding)
         simulator = LocalSimulator(
-            part.network, rounding=mode, activation_order=self.hardware["activation_order"]
+            part.network, rounding=mode, activation_order=self.hardware.order
         )
         start = self.runner.parts.index(part) + 1
         moved = self._moved_from(item)

@@ -19,6 +19,7 @@ from dlaconv.driver.subjects import read_source
 from dlaconv.errors import UsageError
 
 if TYPE_CHECKING:
+    from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
 
 _FIVE = 5
@@ -126,27 +127,20 @@ def validate_files(
     converted: Path,
     inputs: Path,
     labels: Path,
+    hardware: Hardware,
     *,
     source: Path | None,
     frontend: str | None,
     output: str | None,
     limit: int | None,
-    rounding: str,
-    activation_order: str,
-    target: Path | None,
     plugins: Plugins,
 ) -> Validated:
     """Counts right answers; see `dlaconv.validate`."""
-    hardware: dict[str, Any] = {
-        "rounding": rounding,
-        "activation_order": activation_order,
-        "target": target,
-    }
     runner: HardwareRunner | ChainRunner
     if converted.suffix == ".json":
-        runner = ChainRunner(read_chain(converted), converted, **hardware)
+        runner = ChainRunner(read_chain(converted), converted, hardware)
     else:
-        runner = HardwareRunner(converted, as_float=True, **hardware)
+        runner = HardwareRunner(converted, hardware, as_float=True)
     reference = None
     if source is not None:
         model = read_source(source, frontend, plugins).model

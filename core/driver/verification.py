@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from dlaconv.backends.access.semantics.layer import ActivationOrder
     from dlaconv.driver.map_sources import MapSource
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.compare import MapRow
     from dlaconv.ir.layers import Map, Network
     from dlaconv.ir.rounding import Rounding
+    from dlaconv.options import Hardware
 
 Facts = Mapping[str, Mapping[str, Any]]
 """What is known of each map by name, see `dlaconv.ir.scales.facts.map_facts`."""
@@ -124,9 +124,8 @@ def verify_network(
     network: Network,
     facts: Facts,
     inputs: Dataset,
+    hardware: Hardware,
     *,
-    rounding: str,
-    activation_order: str,
     described: str = "",
     fed: Mapping[str, np.ndarray] | None = None,
     observe: Observer | None = None,
@@ -139,8 +138,7 @@ def verify_network(
         facts: real step and class of each map.
         inputs: samples of the source's graph inputs. Inputs of the network that the
             source computes itself are fed with its values.
-        rounding: how the hardware rounds.
-        activation_order: where activations act, ``mac`` or ``after-clamp``.
+        hardware: how it is simulated.
         described: where the inputs came from, in words.
         fed: what inputs that the source computes itself are fed with instead, stacked real values.
         observe: called for each sample of each map.
@@ -153,7 +151,7 @@ def verify_network(
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
-    mode = Rounding(rounding)
+    mode, order = Rounding(hardware.rounding), hardware.order
     known = value_names(reference)
     rows: dict[str, MapRow] = {}
     sources: dict[str, MapSource] = {}
@@ -182,7 +180,6 @@ def verify_network(
         rows[name] = MapRow(about)
         ratios[name] = source.layout.own_of(channel_ratios(fact, stored.shape), 1)
         sources[name] = source
-    order: ActivationOrder = "after-clamp" if activation_order == "after-clamp" else "mac"
     local = LocalSimulator(network, rounding=mode, activation_order=order)
     accumulated: Simulator | None = None
     fetched = {source.name for source in sources.values()}
@@ -233,7 +230,7 @@ def verify_network(
         list(rows.values()),
         tuple(name for name, _ in network.outputs),
         count,
-        rounding,
+        hardware.rounding,
         described,
         tuple(name for name in network.maps if name not in rows),
     )

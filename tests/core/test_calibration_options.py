@@ -7,7 +7,7 @@ from PIL import Image
 
 import dlaconv
 from dlaconv.cli import run
-from dlaconv.commands.calibration import preprocessing_of
+from dlaconv.commands.calibration import picture_options
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import ConversionError, UnreadableError
 from dlaconv.options import Options
@@ -91,8 +91,7 @@ def test_other_files_have_no_such_mark(source, photos, tmp_path):
 
 def read(**texts):
     problems = Diagnostics()
-    names = ("preset", "mean", "std", "scale", "resize", "crop", "layout")
-    found = preprocessing_of(*(texts.get(name) for name in names), problems, bgr=False)
+    found = picture_options(problems, **texts)
     return found, [item.rule for item in problems]
 
 

@@ -172,7 +172,7 @@ def test_networks_of_signs_keep_every_sign(rounding, first_bits, tmp_path):
     signs = [row for row in conversion.report["rewrites"] if row["name"] == "sign_activations"]
     assert [row["exact"] for row in signs] == [True, True]
     stored = dlaconv.run(target, {"x": np.ones((1, 16, SIZE, SIZE), np.float32)}, fetch_all=True,
-                         rounding=rounding)  # fmt: skip
+                         hardware=options.hardware)  # fmt: skip
     assert set(np.unique(stored["s1"])) <= {-1, 1}
 
 

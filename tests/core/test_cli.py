@@ -13,7 +13,15 @@ from dlaconv.commands.command import is_argument
 from dlaconv.frontends import Frontend, Imported
 from dlaconv.ir.calibration.ranges import METHODS
 from dlaconv.ir.rounding import Rounding
-from dlaconv.options import ACTIVATION_ORDERS, CONVENTIONS, IO_MODES, POLICIES, RANGES, Options
+from dlaconv.options import (
+    ACTIVATION_ORDERS,
+    CONVENTIONS,
+    IO_MODES,
+    POLICIES,
+    RANGES,
+    Hardware,
+    Options,
+)
 from dlaconv.plugins import Plugin, Plugins
 from dlaconv.preprocessing import LAYOUTS, PRESETS, Preprocessing
 from tests.core import samples
@@ -192,27 +200,16 @@ def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
     shown = dlaconv("run", toy, "--input", inputs, "--output", output)
     assert shown.code == 0
     np.testing.assert_array_equal(np.load(output)["y"], driver.arrays["y"])
-    [(_, (path, arrays), more)] = driver.calls
-    assert path == toy
+    [(_, (path, arrays, hardware), more)] = driver.calls
+    assert (path, hardware) == (toy, Hardware())
     np.testing.assert_array_equal(arrays["image"], np.ones((2, 4)))
-    assert more == {
-        "rounding": "half-even",
-        "activation_order": "mac",
-        "fetch_all": False,
-        "as_float": False,
-        "target": None,
-    }
+    assert more == {"fetch_all": False, "as_float": False}
     more = ["--as-float", "--rounding", "floor", "--activation-order", "after-clamp"]
     more += ["--target", "own.json"]
     shown = dlaconv("run", toy, "--input", inputs, "-o", output, "--dump", dump, *more, "--json")
     assert [call[2]["fetch_all"] for call in driver.calls[1:]] == [False, True]
-    assert driver.calls[-1][2] == {
-        "rounding": "floor",
-        "activation_order": "after-clamp",
-        "fetch_all": True,
-        "as_float": True,
-        "target": Path("own.json"),
-    }
+    assert driver.calls[-1][1][2] == Hardware("floor", "after-clamp", Path("own.json"))
+    assert driver.calls[-1][2] == {"fetch_all": True, "as_float": True}
     assert dump.exists()
     document = json.loads(shown.out)
     assert document["outputs"] == {"y": {"shape": [2, 3], "dtype": "int8", "min": 0, "max": 5}}
@@ -225,8 +222,8 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
     shown = dlaconv("verify", toy, converted)
     assert shown.code == 0
     assert "logits" in shown.out
-    [(_, (source, other), more)] = driver.calls
-    assert (source, other) == (toy, converted)
+    [(_, (source, other, hardware), more)] = driver.calls
+    assert (source, other, hardware) == (toy, converted, Hardware())
     plugins = more.pop("plugins")
     assert "toy" in plugins.frontends
     assert more == {
@@ -234,16 +231,13 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
         "inputs": None,
         "samples": 4,
         "seed": 0,
-        "rounding": "half-even",
-        "activation_order": "mac",
-        "target": None,
     }
     validate("verify", json.loads(dlaconv("verify", toy, converted, "--json").out))
     driver.verification.passed = False
     assert dlaconv("verify", toy, converted, "--samples", 9, "--seed", 2).code == 1
     assert (driver.calls[-1][2]["samples"], driver.calls[-1][2]["seed"]) == (9, 2)
     dlaconv("verify", toy, converted, "--input", "x.npz", "--from", "toy", "--target", "own.json")
-    assert driver.calls[-1][2]["target"] == Path("own.json")
+    assert driver.calls[-1][1][2].target == Path("own.json")
     assert driver.calls[-1][2]["inputs"] == Path("x.npz")
     assert driver.calls[-1][2]["frontend"] == "toy"
 

@@ -94,7 +94,7 @@ def test_the_simulation_gives_the_bits_of_a_run(tmp_path, io, rounding, unsigned
     options = {"io": io, "rounding": rounding, "unsigned_maps": unsigned_maps}
     result = Emitted(tmp_path, residual(1, 3, style), **options)
     stacked = {name: array[:3] for name, array in result.samples.items()}
-    wanted = dlaconv.run(result.file, stacked, rounding=rounding, as_float=True)
+    wanted = dlaconv.run(result.file, stacked, hardware=dlaconv.Hardware(rounding), as_float=True)
     path = result.conversion.emitted["sim"]
     onnx.checker.check_model(str(path), full_check=True)
     for level in (twins.PLAIN, twins.FULL):

@@ -1,10 +1,9 @@
 import pytest
 
-from dlaconv import api
 from dlaconv.commands.options import HardwareRounding
 from dlaconv.errors import UsageError
 from dlaconv.ir.rounding import Rounding
-from dlaconv.options import ROUNDINGS, Options
+from dlaconv.options import ACCESS, ROUNDINGS, Hardware, Options
 
 
 @pytest.mark.parametrize("name", ["policy", "io", "convention", "rounding", "activation_order"])
@@ -14,12 +13,16 @@ def test_an_option_cannot_have_any_value(name):
 
 
 @pytest.mark.parametrize("name", ["rounding", "activation_order"])
-def test_neither_can_a_simulation_or_comparison(name, tmp_path):
-    file = tmp_path / "net.onnx"
-    file.touch()
-    for call in (lambda **o: api.run(file, {}, **o), lambda **o: api.verify(file, file, **o)):
-        with pytest.raises(UsageError, match=f"{name} cannot be 'exact'"):
-            call(**{name: "exact"})
+def test_neither_can_hardware(name):
+    with pytest.raises(UsageError, match=f"{name} cannot be 'exact'"):
+        Hardware(**{name: "exact"})
+
+
+def test_a_conversion_is_for_the_hardware_that_its_options_name():
+    assert Options(rounding="floor", target="own.json").hardware == Hardware(
+        "floor", "mac", "own.json"
+    )
+    assert Options().hardware == ACCESS == Hardware()
 
 
 def test_the_roundings_are_those_that_are_defined():

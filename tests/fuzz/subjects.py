@@ -218,8 +218,9 @@ def _run(path: Path, shapes: dict[str, list[int]], random: Random) -> None:
     dlaconv.run(
         path,
         arrays,
-        rounding=random.choice(tuple(HardwareRounding)).value,
-        activation_order=random.choice(options.ACTIVATION_ORDERS),
+        hardware=dlaconv.Hardware(
+            random.choice(tuple(HardwareRounding)).value, random.choice(options.ACTIVATION_ORDERS)
+        ),
         fetch_all=random.random() < 0.5,
         as_float=random.random() < 0.5,
     )

@@ -172,7 +172,7 @@ def test_hardware_that_rounds_like_the_source_has_all_its_integers(tmp_path, mod
     target = tmp_path / "net.dla.onnx"
     options = Options(allow_violations=True, rounding=rounding)
     dlaconv.convert(save(tmp_path, model), target, options=options)
-    maps = dlaconv.run(target, {"x": x}, rounding=rounding, as_float=True, fetch_all=True)
+    maps = dlaconv.run(target, {"x": x}, hardware=options.hardware, as_float=True, fetch_all=True)
     values = (unrounded(constants, x) * STEP).astype(np.float32)
     values = np.maximum(values, 0) if relu else values
     assert np.array_equal(maps["map"], int_quant(values, STEP, 0, 8, mode=mode))
