@@ -64,11 +64,10 @@ def _explicit_window(node: ir.Node) -> bool:
 
 
 def _static(node: ir.Node) -> bool:
-    return all(
-        value.shape is not None and value.shape.is_static()
-        for value in node.outputs
-        if value.uses()
-    )
+    for value in node.outputs:
+        if (value.shape is None or not value.shape.is_static()) and value.uses():
+            return False
+    return True
 
 
 def _fc_form(node: ir.Node) -> bool:

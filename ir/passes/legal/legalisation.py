@@ -117,7 +117,7 @@ class Legalisation:
 
     def _run_each(self, model: ir.Model, context: Context) -> bool:
         changed = False
-        for node in list(model.graph):
+        for node in [node for node in model.graph if node.op_type in self.ops]:
             if self.match is None or node.graph is None or not is_op(node, *self.ops):
                 continue
             outcome = self.match(node, context)
