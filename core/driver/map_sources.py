@@ -40,10 +40,11 @@ class MapSource:
     def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The value with its axes in the map's order, without the map's further channels."""
         value = values[self.name]
+        if self.permutation and sorted(self.permutation) == list(range(value.ndim)):
+            value = value.transpose(self.permutation)
         if self.shape is not None and math.prod(self.shape) == value.size:
-            return value.reshape(self.shape)
-        fits = sorted(self.permutation) == list(range(value.ndim))
-        return value.transpose(self.permutation) if self.permutation and fits else value
+            value = value.reshape(self.shape)
+        return value
 
     def shape_within(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the map without its further channels."""
@@ -64,14 +65,16 @@ def find_source(
         known: names of the source's values.
     """
     wanted, layout = str(fact.get("tensor", name)), channel_layout(fact, shape)
-    if wanted in known:
+    own = None
+    if "tensor" in fact:  # whose values may be in another shape
         own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
-        return MapSource(wanted, layout, shape=own if "tensor" in fact else None)
+    if wanted in known:
+        return MapSource(wanted, layout, shape=own)
     if wanted.removesuffix(FED_MARK) in known:
-        return MapSource(wanted.removesuffix(FED_MARK), layout)
+        return MapSource(wanted.removesuffix(FED_MARK), layout, shape=own)
     stem, mark, axes = wanted.rpartition(LAYOUT_MARK)
     if mark and stem in known and all(axis.isdecimal() for axis in axes.split("_")):
-        return MapSource(stem, layout, tuple(int(axis) for axis in axes.split("_")))
+        return MapSource(stem, layout, tuple(int(axis) for axis in axes.split("_")), own)
     return None
 
 
