@@ -33,6 +33,13 @@ _ESP = "powers of two, weights per channel"
 METHODS = (
     Method("dlaconv", None, "run_dlaconv", _ACCESS),
     Method("dlaconv --optimise 2", None, "run_dlaconv", _ACCESS, {"optimise": 2}),
+    Method(
+        "dlaconv --optimise 2 --io absorb",
+        None,
+        "run_dlaconv",
+        f"{_ACCESS}, inputs and outputs in steps of their own",
+        {"optimise": 2, "io": "absorb"},
+    ),
     Method("esp-ppq kl", "espppq", "run_espppq", _ESP, {"algorithm": "kl"}),
     Method("esp-ppq mse", "espppq", "run_espppq", _ESP, {"algorithm": "mse"}),
     Method("Quark VINT8", "quark", "run_quark", _ESP),
