@@ -16,10 +16,12 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import BlockTensor, forget, rows_of, shape_tuple, tensor_of
-from dlaconv.ir.graph import is_constant, register_constants
+from dlaconv.ir.graph import is_constant, register_constants, shape_of
 from dlaconv.ir.rounding import Rounding
 
 _ONE_OPERATOR = {Rounding.HALF_EVEN: "Round", Rounding.FLOOR: "Floor", Rounding.CEIL: "Ceil"}
+_STORED = {(-128, 127): np.dtype(np.int8), (0, 255): np.dtype(np.uint8)}
+"""Ranges that are those of a type of onnxruntime's QuantizeLinear, which saturates there."""
 _FLOAT32_BITS = 24
 _LARGE = 1 << 16
 """Elements from which on a constant is computed row by row."""
@@ -35,7 +37,7 @@ def lowered(model: ir.Model, keep: Container[str] = ()) -> ir.Model:
         keep: names of constants that must stay results of nodes, since someone asks for them.
     """
     copy = model.clone()
-    limits: dict[int, ir.Value] = {}
+    limits: dict[int | str, ir.Value] = {}
     for node in list(copy.graph):
         if node.domain != dialect.DOMAIN:
             continue
@@ -105,7 +107,7 @@ def _replace_by_constant(node: ir.Node, data: np.ndarray | BlockTensor) -> None:
     graph.remove(node, safe=True)
 
 
-def _write_out(node: ir.Node, limits: dict[int, ir.Value]) -> None:
+def _write_out(node: ir.Node, limits: dict[int | str, ir.Value]) -> None:
     qmin, qmax = (node.attributes[name].as_int() for name in ("qmin", "qmax"))
     rounding = dialect.rounding_of(node)
     wide = max(abs(qmin), abs(qmax)).bit_length() > _FLOAT32_BITS
@@ -114,20 +116,24 @@ def _write_out(node: ir.Node, limits: dict[int, ir.Value]) -> None:
         return
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
-    for limit in (qmin, qmax):
-        if limit not in limits:
-            limits[limit] = dialect.constant(
-                f"{dialect.DOMAIN}/{limit}", np.array(limit, np.float32)
-            )
     shifted = bool(dialect.array_of(zero_point).any())
-    nodes = [ir.node("Div", [x, step])]
-    if shifted:
-        nodes.append(ir.node("Add", [nodes[-1].outputs[0], zero_point]))
-    nodes.append(ir.node(_ONE_OPERATOR[rounding], [nodes[-1].outputs[0]]))
-    nodes.append(ir.node("Clip", [nodes[-1].outputs[0], limits[qmin], limits[qmax]]))
-    if shifted:
-        nodes.append(ir.node("Sub", [nodes[-1].outputs[0], zero_point]))
-    nodes.append(ir.node("Mul", [nodes[-1].outputs[0], step]))
+    stored = _STORED.get((qmin, qmax))
+    fed = not is_constant(step) and shape_of(step) == ()
+    if fed and stored is not None and not shifted and rounding is Rounding.HALF_EVEN:
+        nodes = _through_integers(x, step, stored, limits)
+    else:
+        for limit in (qmin, qmax):
+            if limit not in limits:
+                name = f"{dialect.DOMAIN}/{limit}"
+                limits[limit] = dialect.constant(name, np.array(limit, np.float32))
+        nodes = [ir.node("Div", [x, step])]
+        if shifted:
+            nodes.append(ir.node("Add", [nodes[-1].outputs[0], zero_point]))
+        nodes.append(ir.node(_ONE_OPERATOR[rounding], [nodes[-1].outputs[0]]))
+        nodes.append(ir.node("Clip", [nodes[-1].outputs[0], limits[qmin], limits[qmax]]))
+        if shifted:
+            nodes.append(ir.node("Sub", [nodes[-1].outputs[0], zero_point]))
+        nodes.append(ir.node("Mul", [nodes[-1].outputs[0], step]))
     graph.insert_before(node, nodes)
     register_constants(graph, nodes)
     name = result.name or ""
@@ -138,3 +144,16 @@ def _write_out(node: ir.Node, limits: dict[int, ir.Value]) -> None:
     last.shape, last.type = result.shape, result.type
     result.name, last.name = f"{name}/function", name
     graph.remove(node, safe=True)
+
+
+def _through_integers(
+    x: ir.Value, step: ir.Value, stored: np.dtype[np.generic], zeros: dict[int | str, ir.Value]
+) -> list[ir.Node]:
+    """Two operators that move less memory than four; what is no number becomes one.
+
+    So they only stand for quantisations whose step is yet to be found, which run the most often.
+    """
+    name = f"{dialect.DOMAIN}/{stored.name}"
+    zero = zeros.setdefault(name, dialect.constant(name, np.zeros((), stored)))
+    quantised = ir.node("QuantizeLinear", [x, step, zero])
+    return [quantised, ir.node("DequantizeLinear", [quantised.outputs[0], step, zero])]

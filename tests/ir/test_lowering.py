@@ -51,6 +51,31 @@ def test_written_out_quantiser_equals_its_function_bit_by_bit(
     assert np.array_equal(got, run_bodies(model, values))
 
 
+@pytest.mark.parametrize("rounding", [Rounding.HALF_EVEN, Rounding.FLOOR])
+@pytest.mark.parametrize("ends", [(-128, 127), (0, 255), (-127, 127)])
+@pytest.mark.parametrize("step", [2.0**-6, 0.0173, 3e-38, 1e30])
+def test_a_quantiser_whose_step_is_fed_equals_its_function(rounding, ends, step):
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[2000])
+    one, zero = np.ones((), np.float32), np.zeros((), np.float32)
+    quantise = dialect.quantize(x, Quantisation(one, zero, *ends, rounding), name="q")
+    fed = ir.val("step", dtype=ir.DataType.FLOAT, shape=[])
+    quantise.replace_input_with(1, fed)
+    model = model_of(quantise, x=x)
+    model.graph.inputs.append(fed)
+    ops = {node.op_type for node in lowered(model).graph}
+    compact = rounding is Rounding.HALF_EVEN and ends != (-127, 127)
+    assert ops == ({"QuantizeLinear", "DequantizeLinear"} if compact else ops | {"Div", "Clip"})
+    step = np.array(step, np.float32)
+    values = (np.random.default_rng(0).integers(-1200, 1200, 2000) / 4 * step).astype(np.float32)
+    values[::3] *= np.float32(1.0001)
+    values[:2] = np.inf, -np.inf
+    got = Executor(model).run({"x": values, "step": step})["q/out"]
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[2000])
+    known = dialect.quantize(x, Quantisation(step, zero, *ends, rounding), name="q")
+    wanted = run_bodies(model_of(known, x=x), values)
+    assert np.array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("rounding", Rounding)
 def test_constant_quantiser_is_computed_once_and_equals_its_function(rounding):
     x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[4, 50])
