@@ -235,13 +235,13 @@ def _summary(
     verification: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     classes = Counter(str(record.fidelity) for record in context.records if record.kind == "map")
-    weights = [record for record in context.records if record.kind == "weight"]
-    requantised = sum(record.fidelity == "requantised" for record in weights)
+    weights = Counter(str(record.fidelity) for record in context.records if record.kind == "weight")
+    changed = {name: weights.pop(name, 0) for name in ("requantised", "derived")}
     outputs = verification["outputs"] if verification is not None else {}
     return {
         "layers": sum(len(part.network.layers) for part in parts),
         "macs": {"source": network.source_macs, "host": network.host_macs},
         "maps": {name: classes.get(name, 0) for name in map(str, Fidelity)},
-        "weights": {"kept": len(weights) - requantised, "requantised": requantised},
+        "weights": {"kept": weights.total(), **changed},
         "qsnr_db": {name: row["qsnr_db"] for name, row in outputs.items()},
     }

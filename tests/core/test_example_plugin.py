@@ -40,7 +40,7 @@ def test_the_example_converts_and_every_document_is_valid(tiny, tmp_path, capsys
     assert run(["from-tiny", str(NET), "-o", str(output), "--json", *relu], tiny) == 0
     report = json.loads(capsys.readouterr().out)
     validate("report", report)
-    assert report["summary"]["weights"] == {"kept": 1, "requantised": 0}
+    assert report["summary"]["weights"] == {"kept": 1, "requantised": 0, "derived": 0}
     assert json.loads(output.with_suffix(".json").read_text("utf-8")) == report
     assert run(["check", str(output), "--json"], tiny) == 0
     validate("check", json.loads(capsys.readouterr().out))
