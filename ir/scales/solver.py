@@ -218,8 +218,8 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
             limits = hardware_range(item, target)
             step = plan.step(item)
             if any(
-                _low_bit(_top(variable.source), limits)
-                or _wide(_top(variable.source), limits)
+                _low_bit(_top(variable.source, limits), limits)
+                or _wide(_top(variable.source, limits), limits)
                 or (
                     (calibrated or shared(group))
                     and abs(step / natural_step(variable.source, limits) - 1) > SAME
@@ -232,8 +232,13 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
     return needy
 
 
-def _top(source: Quantisation) -> int:
-    """The largest integer of a format; that of one without positive integers, turned round."""
+def _top(source: Quantisation, limits: tuple[int, int]) -> int:
+    """The largest integer of a format; that of one without positive integers, turned round.
+
+    A range of ours on a map that is never negative has the integers of the hardware.
+    """
+    if source.qmin < 0 and not limits[0]:
+        return limits[1]
     return source.qmax or -source.qmin or 1
 
 
@@ -261,8 +266,8 @@ def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
         limits = hardware_range(item, target)
         for variable in item.maps:
             wanted.append(_fraction(natural_step(variable.source, limits)))
-            if _low_bit(_top(variable.source), limits) and variable.unrounded in samples:
-                clip = _top(variable.source) * variable.source.scalar_step
+            if _low_bit(_top(variable.source, limits), limits) and variable.unrounded in samples:
+                clip = _top(variable.source, limits) * variable.source.scalar_step
                 wanted.append(_fraction(clip / limits[1]))
             if (used := _used(variable, limits, samples)) is not None:
                 wanted.append(_fraction(used))
@@ -358,7 +363,7 @@ def _finest(
     variable: MapVariable, natural: float, limits: tuple[int, int], samples: Samples
 ) -> float:
     source = variable.source
-    top = _top(source)
+    top = _top(source, limits)
     if _low_bit(top, limits):
         return min(natural * _COVER, top * source.scalar_step / limits[1])
     used = _used(variable, limits, samples)
@@ -377,7 +382,7 @@ def _used(variable: MapVariable, limits: tuple[int, int], samples: Samples) -> f
     if values is None or not values.size or not _halved(source, limits):
         return None
     used, own = float(np.abs(values).max()) / limits[1], source.scalar_step
-    if _wide(_top(source), limits):
+    if _wide(_top(source, limits), limits):
         return max(used, own)
     if not variable.loose:
         return None

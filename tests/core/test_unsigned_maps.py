@@ -36,7 +36,8 @@ def network(folder, *, clip=None):
 
 
 def converted(folder, source, **options):
-    settings = {"calibrate": {"x": SAMPLES}, "ranges": "minmax", "samples": 4, **options}
+    settings = {"calibrate": {"x": SAMPLES}, "ranges": "minmax", "samples": 4, "optimise": 0}
+    settings |= options
     if isinstance(settings["calibrate"], dict):
         np.savez(folder / "x.npz", **settings["calibrate"])
         settings["calibrate"] = folder / "x.npz"
