@@ -126,7 +126,7 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(_alike(function), items))
 
 
 def streamed(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
@@ -145,11 +145,12 @@ def streamed(function: Callable[[T], R], items: Iterable[T], workers: int) -> It
         return
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    work = _alike(function)
     with ThreadPoolExecutor(workers) as pool:
         begun: deque[Future[R]] = deque()
         try:
             for item in items:
-                begun.append(pool.submit(function, item))
+                begun.append(pool.submit(work, item))
                 if len(begun) > workers:
                     yield begun.popleft().result()
             while begun:
@@ -157,6 +158,17 @@ def streamed(function: Callable[[T], R], items: Iterable[T], workers: int) -> It
         finally:
             for one in begun:
                 one.cancel()
+
+
+def _alike(function: Callable[[T], R]) -> Callable[[T], R]:
+    """A function that treats overflow and the like in another thread as this one does."""
+    state = np.geterr()
+
+    def work(item: T) -> R:
+        with np.errstate(**state):
+            return function(item)
+
+    return work
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -168,7 +180,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
     room = Semaphore(_AHEAD)
     stopped = False
 
-    def make() -> None:
+    def make(_: None) -> None:
         try:
             for item in items:
                 room.acquire()
@@ -179,7 +191,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         except BaseException as error:  # for the other thread to raise
             ready.put((False, error))
 
-    maker = Thread(target=make, daemon=True)
+    maker = Thread(target=_alike(make), args=(None,), daemon=True)
     maker.start()
     try:
         while True:

@@ -116,3 +116,16 @@ def test_the_first_error_of_streamed_results_is_raised_in_its_turn(workers):
     assert [next(results) for _ in range(3)] == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_threads_are_as_silent_about_numbers_as_the_one_that_asks():
+    def divide(n):
+        return float(np.ones(1)[0] / np.zeros(n)[0])
+
+    with np.errstate(all="ignore"):
+        assert in_parallel(divide, [1, 2]) == [np.inf] * 2
+        assert list(streamed(divide, [1, 2], 2)) == [np.inf] * 2
+        assert list(ahead(map(divide, [1, 2]))) == [np.inf] * 2
+    with pytest.raises(RuntimeWarning):
+        in_parallel(divide, [1, 2])
