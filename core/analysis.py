@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlaconv.api import PathLike, no_numeric_warnings
-from dlaconv.files import require_file, require_output
+from dlaconv.api import Inputs, PathLike, no_numeric_warnings, opened
+from dlaconv.files import require_file, require_output, require_samples
 from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
+from dlaconv.preprocessing import PLAIN, Preprocessing
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dlaconv.driver.comparing import Compared
     from dlaconv.driver.dumping import Dumped
     from dlaconv.driver.sensitivity import Sensitivity
@@ -61,10 +60,11 @@ def show(
 @no_numeric_warnings()
 def dump(
     path: PathLike,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Inputs,
     output: PathLike,
     *,
     as_float: bool = False,
+    images: Preprocessing = PLAIN,
     frontend: str | None = None,
     hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
@@ -74,11 +74,12 @@ def dump(
     Args:
         path: a converted file, the report of a conversion (all its parts run), or a source, whose
             maps are in floating point.
-        inputs: stacked samples ``[N, ...]`` by graph input; integers are what the hardware takes,
-            floats are real values.
+        inputs: stacked samples ``[N, ...]`` by graph input, an ``.npz`` of them, or a folder of
+            pictures; integers are what the hardware takes, floats are real values.
         output: the ``.npz``; arrays have the names of the maps and the samples first.
         as_float: writes real values of a converted file, by the names that the source has for
             them.
+        images: what is done to pictures.
         frontend: format of a source; recognised if None.
         hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
@@ -91,9 +92,10 @@ def dump(
     require_output(Path(output), [Path(path)])
     return dump_file(
         require_file(Path(path)),
-        inputs,
+        opened(inputs),
         Path(output),
         hardware,
+        images,
         as_float=as_float,
         frontend=frontend,
         plugins=plugins or Plugins(),
@@ -106,6 +108,7 @@ def compare(
     converted: PathLike,
     inputs: PathLike,
     *,
+    images: Preprocessing = PLAIN,
     frontend: str | None = None,
     limit: int | None = None,
     min_qsnr_db: float | None = None,
@@ -121,7 +124,8 @@ def compare(
         source: the network that was converted.
         converted: the converted file, or the report of a network that was cut: the errors of all
             parts accumulate then.
-        inputs: a file of samples for the graph inputs.
+        inputs: samples for the graph inputs: an ``.npz`` or ``.npy``, or a folder of pictures.
+        images: what is done to pictures.
         frontend: format of the source; recognised if None.
         limit: the number of samples, the first ones; all if None.
         min_qsnr_db: what each graph output has to reach to pass.
@@ -136,8 +140,9 @@ def compare(
     return compare_files(
         require_file(Path(source)),
         require_file(Path(converted)),
-        require_file(Path(inputs)),
+        require_samples(Path(inputs)),
         hardware,
+        images,
         frontend=frontend,
         limit=limit,
         least_db=min_qsnr_db,
@@ -149,8 +154,9 @@ def compare(
 def validate(
     converted: PathLike,
     inputs: PathLike,
-    labels: PathLike,
+    labels: PathLike | None = None,
     *,
+    images: Preprocessing = PLAIN,
     source: PathLike | None = None,
     frontend: str | None = None,
     output: str | None = None,
@@ -162,8 +168,11 @@ def validate(
 
     Args:
         converted: the converted file, or the report of a network that was cut; runs bit by bit.
-        inputs: a file of samples, real values; they are read one at a time.
-        labels: an ``.npy`` or ``.npz`` with one class index for each sample.
+        inputs: samples, real values, read one at a time: an ``.npz`` or ``.npy``, or a folder of
+            pictures.
+        labels: an ``.npy`` or ``.npz`` with one class index for each sample, or a text file with
+            lines of ``name label``; None for a folder of pictures with a subfolder for each class.
+        images: what is done to pictures.
         source: the network that was converted, to run in floating point; none if None.
         frontend: format of the source; recognised if None.
         output: the graph output with a value for each class, or with a class index; the only one
@@ -179,9 +188,10 @@ def validate(
 
     return validate_files(
         require_file(Path(converted)),
-        require_file(Path(inputs)),
-        require_file(Path(labels)),
+        require_samples(Path(inputs)),
+        None if labels is None else require_file(Path(labels)),
         hardware,
+        images,
         source=None if source is None else require_file(Path(source)),
         frontend=frontend,
         output=output,

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.errors import DlaconvError, InternalError, PluginError, UnreadableError, UsageError
-from dlaconv.files import require_conversion_output, require_file
+from dlaconv.files import require_conversion_output, require_file, require_samples
 from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
+from dlaconv.preprocessing import PLAIN, Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ Arrays = dict[str, "np.ndarray"]
 PathLike = str | Path
 Files = PathLike | Sequence[PathLike]
 """One file, or the files of one network (a prototxt and its weights, say)."""
+Inputs = Mapping[str, "np.ndarray"] | PathLike
+"""Stacked samples by graph input, or where they are."""
 
 
 @contextlib.contextmanager
@@ -161,8 +164,9 @@ def strip(path: PathLike, output: PathLike, *, target: PathLike | None = None) -
 @no_numeric_warnings()
 def run(
     path: PathLike,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Inputs,
     *,
+    images: Preprocessing = PLAIN,
     fetch_all: bool = False,
     as_float: bool = False,
     hardware: Hardware = ACCESS,
@@ -171,9 +175,10 @@ def run(
 
     Args:
         path: a fixed-point ONNX file.
-        inputs: stacked samples ``[N, ...]`` by graph input; integers are taken as they are,
-            floats as real values. An input that takes pixels (see ``docs/preprocessing.md``) is
-            given them in any type.
+        inputs: stacked samples ``[N, ...]`` by graph input, an ``.npz`` of them, or a folder of
+            pictures; integers are taken as they are, floats as real values. An input that takes
+            pixels (see ``docs/preprocessing.md``) is given them in any type.
+        images: what is done to pictures.
         fetch_all: returns every map instead of the graph outputs.
         as_float: returns real values instead of integers.
         hardware: how the hardware is simulated.
@@ -184,15 +189,21 @@ def run(
     from dlaconv.driver.proof import run_file
 
     return run_file(
-        require_file(Path(path)), inputs, hardware, fetch_all=fetch_all, as_float=as_float
+        require_file(Path(path)),
+        opened(inputs),
+        hardware,
+        images,
+        fetch_all=fetch_all,
+        as_float=as_float,
     )
 
 
 @no_numeric_warnings()
 def run_chain(
     report: PathLike,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Inputs,
     *,
+    images: Preprocessing = PLAIN,
     hardware: Hardware = ACCESS,
 ) -> Arrays:
     """Runs every part of a network that was cut, from its graph inputs to its graph outputs.
@@ -202,7 +213,9 @@ def run_chain(
 
     Args:
         report: the report of the conversion, ``net.dla.json``; the parts lie beside it.
-        inputs: stacked samples ``[N, ...]`` of real values by graph input.
+        inputs: stacked samples ``[N, ...]`` of real values by graph input, an ``.npz`` of them, or
+            a folder of pictures.
+        images: what is done to pictures.
         hardware: how the hardware is simulated.
 
     Returns:
@@ -213,7 +226,7 @@ def run_chain(
     """
     from dlaconv.driver.chain import run_chain as run_links
 
-    return run_links(require_file(Path(report)), inputs, hardware)
+    return run_links(require_file(Path(report)), opened(inputs), hardware, images)
 
 
 @no_numeric_warnings()
@@ -223,6 +236,7 @@ def verify(
     *,
     frontend: str | None = None,
     inputs: PathLike | None = None,
+    images: Preprocessing = PLAIN,
     samples: int = 4,
     seed: int = 0,
     hardware: Hardware = ACCESS,
@@ -234,7 +248,8 @@ def verify(
         source: the network that was converted.
         converted: the fixed-point ONNX file.
         frontend: format of the source; recognised if None.
-        inputs: an ``.npz`` of samples; random samples if None.
+        inputs: samples: an ``.npz`` or ``.npy``, or a folder of pictures; random ones if None.
+        images: what is done to pictures.
         samples: number of random samples.
         seed: seed of the random samples.
         hardware: how the hardware is simulated.
@@ -249,12 +264,18 @@ def verify(
         require_file(Path(source)),
         require_file(Path(converted)),
         hardware,
+        images,
         frontend=frontend,
-        inputs=None if inputs is None else Path(inputs),
+        inputs=None if inputs is None else require_samples(Path(inputs)),
         samples=samples,
         seed=seed,
         plugins=plugins or Plugins(),
     )
+
+
+def opened(inputs: Inputs) -> Mapping[str, np.ndarray] | Path:
+    """Samples, or where they are once it is known that something is there."""
+    return require_samples(Path(inputs)) if isinstance(inputs, str | Path) else inputs
 
 
 def _paths(source: Files) -> list[Path]:

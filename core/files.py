@@ -26,6 +26,15 @@ def require_file(path: Path) -> Path:
     )
 
 
+def require_samples(path: Path) -> Path:
+    """Returns a path if an ordinary file, or a folder, is there.
+
+    Raises:
+        UnreadableError: if not.
+    """
+    return path if path.is_dir() else require_file(path)
+
+
 def require_output(path: Path, sources: Sequence[Path] = ()) -> None:
     """Sees to it that a file can be written, before work is spent on its content.
 

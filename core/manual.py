@@ -76,7 +76,8 @@ def _table(options: list[Parameter]) -> str:
     for option in options:
         info = info_of(option)
         text = (info.help if info else None) or ""
-        rows.append(f"| {' '.join(_spellings(option))} | {text}{_default(option)} |")
+        spelled = " ".join(_spellings(option)).replace("|", "\\|")  # no end of a cell
+        rows.append(f"| {spelled} | {text}{_default(option)} |")
     return "\n".join(rows) + "\n"
 
 

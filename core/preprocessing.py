@@ -109,6 +109,9 @@ class Preprocessing:
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
+PLAIN = Preprocessing()
+"""Nothing is said about pictures."""
+
 _PRESETS = {
     "torchvision": Preprocessing(
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1 / _BYTE

@@ -14,8 +14,8 @@ from dlaconv.commands.command import Made
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.preprocessing import Preprocessing
 
-CALIBRATION = "Calibration"
-"""The group of these options in the help."""
+CALIBRATION, PICTURES = "Calibration", "Pictures"
+"""The groups of these options in the help."""
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ Preset = Annotated[
     typer.Option(
         help="Values of pixels: torchvision (ImageNet's mean and deviation, central 7/8), tf "
         "(-1..1) and caffe (BGR less its mean) as in Keras, unit (0..1), raw (0..255).",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]
 Mean = Annotated[
@@ -70,23 +70,23 @@ Mean = Annotated[
     typer.Option(
         metavar="X[,X,X]",
         help="Subtracted from pixels, after --scale; one value or one per channel.",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]
 Std = Annotated[
     str | None,
-    typer.Option(metavar="X[,X,X]", help="Divides what is left.", rich_help_panel=CALIBRATION),
+    typer.Option(metavar="X[,X,X]", help="Divides what is left.", rich_help_panel=PICTURES),
 ]
 Scale = Annotated[
     str | None,
     typer.Option(
         metavar="X", help="Multiplies pixels of 0..255 first, such as 1/255.",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]  # fmt: skip
 Bgr = Annotated[
     bool,
-    typer.Option("--bgr", help="The network takes blue first.", rich_help_panel=CALIBRATION),
+    typer.Option("--bgr", help="The network takes blue first.", rich_help_panel=PICTURES),
 ]
 Resize = Annotated[
     str | None,
@@ -94,7 +94,7 @@ Resize = Annotated[
         metavar="N|HxW",
         help="Size of pictures before the crop: the shorter side, or height and width; what the "
         "crop needs unless given.",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]
 Crop = Annotated[
@@ -102,14 +102,14 @@ Crop = Annotated[
     typer.Option(
         metavar="N|HxW",
         help="The central part that is taken; what the network takes unless given.",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]
 Layout = Annotated[
     LayoutName | None,
     typer.Option(
         help="Order of the network's input; told from its shape unless given.",
-        rich_help_panel=CALIBRATION,
+        rich_help_panel=PICTURES,
     ),
 ]
 FoldPreprocess = Annotated[

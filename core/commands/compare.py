@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlaconv import analysis
+from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
 from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
@@ -30,8 +31,9 @@ def compare(
         Path,
         typer.Option(
             "--input",
-            metavar="DATA.npz",
-            help="Samples to compare on, stacked, one array of real values per graph input.",
+            metavar="DATA",
+            help="Samples to compare on: an .npz with a stacked array of real values per graph "
+            "input, an .npy, or a folder of pictures.",
         ),
     ],
     limit: Annotated[
@@ -42,6 +44,7 @@ def compare(
         typer.Option(metavar="DB", help="End with 1 if a graph output has less than this QSNR."),
     ] = None,
     frontend: SourceFormat = None,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -63,9 +66,11 @@ def compare(
             frontend=frontend,
             limit=limit,
             min_qsnr_db=min_qsnr,
+            images=images,
             hardware=hardware,
             plugins=session.plugins,
         )
+    session.console.diagnostics(found.diagnostics)
     document = found.as_json()
     session.console.document(document, comparison_text, as_json=as_json)
     return EXIT_OK if found.passed else EXIT_REFUSED
@@ -81,6 +86,7 @@ def commands() -> list[Command]:
             examples=(
                 "dlaconv compare net.onnx net.dla.onnx --input x.npz",
                 "dlaconv compare net.onnx net.dla.json --input x.npz --min-qsnr 20",
+                "dlaconv compare net.onnx net.dla.onnx --input photos/ --preset torchvision",
             ),
         )
     ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlaconv import analysis
+from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
 from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK
@@ -28,9 +29,9 @@ def dump(
         Path,
         typer.Option(
             "--input",
-            metavar="X.npz",
-            help="Samples, stacked, one array per graph input: floats are real values, integers "
-            "what the hardware takes.",
+            metavar="DATA",
+            help="Samples: an .npz with a stacked array per graph input (floats are real values, "
+            "integers what the hardware takes), or a folder of pictures.",
         ),
     ],
     output: Annotated[
@@ -45,6 +46,7 @@ def dump(
         ),
     ] = False,
     frontend: SourceFormat = None,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -56,17 +58,16 @@ def dump(
     of a network that was cut to another is what the first one returns.
     """
     from dlaconv.analysis_text import dump_text
-    from dlaconv.arrays import read_npz
 
     require_output(output, [file, inputs])
-    arrays = read_npz(inputs)
     with session.console.working("running"):
         found = analysis.dump(
             file,
-            arrays,
+            inputs,
             output,
             as_float=as_float,
             frontend=frontend,
+            images=images,
             hardware=hardware,
             plugins=session.plugins,
         )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlaconv import api
+from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
 from dlaconv.commands.options import SimulatedHardware, SourceFormat, conflict
 from dlaconv.diagnostics import Diagnostics
@@ -29,9 +30,10 @@ def run(
         Path,
         typer.Option(
             "--input",
-            metavar="X.npz",
-            help="Samples, stacked, one array per graph input (of any name if there is one "
-            "input): integers as the hardware takes them, floats as real values.",
+            metavar="DATA",
+            help="Samples: an .npz with a stacked array per graph input (of any name if there is "
+            "one input; integers as the hardware takes them, floats as real values), or a folder "
+            "of pictures, in the order of their paths.",
         ),
     ],
     output: Annotated[
@@ -44,6 +46,7 @@ def run(
     as_float: Annotated[
         bool, typer.Option("--as-float", help="Write real values instead of integers.")
     ] = False,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -53,7 +56,7 @@ def run(
     network that was cut runs from end to end, the host's parts in onnxruntime; its results are
     real values.
     """
-    from dlaconv.arrays import read_npz, write_npz
+    from dlaconv.arrays import write_npz
     from dlaconv.summary import arrays_json, arrays_table
 
     sources = [file, inputs]
@@ -65,13 +68,19 @@ def run(
     chained = file.suffix == ".json"
     if chained and dump is not None:
         raise UsageError(conflict("--dump and a report", "a report has several files of maps"))
-    arrays = read_npz(inputs)
 
     def simulate(*, fetch_all: bool) -> api.Arrays:
         with session.console.working("running"):
             if chained:
-                return api.run_chain(file, arrays, hardware=hardware)
-            return api.run(file, arrays, fetch_all=fetch_all, as_float=as_float, hardware=hardware)
+                return api.run_chain(file, inputs, images=images, hardware=hardware)
+            return api.run(
+                file,
+                inputs,
+                images=images,
+                fetch_all=fetch_all,
+                as_float=as_float,
+                hardware=hardware,
+            )
 
     results = simulate(fetch_all=False)
     if dump is not None:
@@ -96,8 +105,9 @@ def verify(
         Path | None,
         typer.Option(
             "--input",
-            metavar="X.npz",
-            help="Samples to compare on, stacked, one array of real values per graph input.",
+            metavar="DATA",
+            help="Samples to compare on: an .npz with a stacked array of real values per graph "
+            "input, an .npy, or a folder of pictures.",
         ),
     ] = None,
     samples: Annotated[
@@ -107,6 +117,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the random samples; 0 unless given.")
     ] = None,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -133,6 +144,7 @@ def verify(
             inputs=inputs,
             samples=4 if samples is None else samples,
             seed=seed or 0,
+            images=images,
             hardware=hardware,
             plugins=session.plugins,
         )

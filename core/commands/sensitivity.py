@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlaconv import analysis
+from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
 from dlaconv.commands.options import Shapes, SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK
@@ -24,7 +25,8 @@ def sensitivity(
         Path,
         typer.Option(
             metavar="DATA",
-            help="Samples that the network is calibrated and tried on, as in a conversion.",
+            help="Samples that the network is calibrated and tried on, as in a conversion: an "
+            ".npz or .npy, or a folder of pictures.",
         ),
     ],
     samples: Annotated[
@@ -35,6 +37,7 @@ def sensitivity(
     ] = 4,
     frontend: SourceFormat = None,
     shapes: Shapes,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -50,6 +53,7 @@ def sensitivity(
     options = Options(
         target=hardware.target,
         calibrate=calibrate,
+        images=images,
         shapes=shapes,
         samples=samples,
         partition=True,
@@ -60,6 +64,7 @@ def sensitivity(
         found = analysis.sensitivity(
             source, options=options, frontend=frontend, plugins=session.plugins
         )
+    session.console.diagnostics(found.diagnostics)
     document = found.as_json()
     session.console.document(document, sensitivity_text, as_json=as_json)
     return EXIT_OK
@@ -72,6 +77,9 @@ def commands() -> list[Command]:
             "sensitivity",
             sensitivity,
             panel=PROVE,
-            examples=("dlaconv sensitivity net.onnx --calibrate data.npz",),
+            examples=(
+                "dlaconv sensitivity net.onnx --calibrate data.npz",
+                "dlaconv sensitivity net.onnx --calibrate photos/ --preset torchvision",
+            ),
         )
     ]

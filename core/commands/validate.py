@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlaconv import analysis
+from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
 from dlaconv.commands.options import SimulatedHardware, SourceFormat
 from dlaconv.errors import EXIT_OK
@@ -27,18 +28,21 @@ def validate(
         Path,
         typer.Option(
             "--input",
-            metavar="IMAGES.npz",
-            help="Samples, stacked, one array of real values per graph input.",
+            metavar="DATA",
+            help="Samples: an .npz with a stacked array of real values per graph input, an .npy, "
+            "or a folder of pictures.",
         ),
     ],
     labels: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            metavar="Y.npy",
-            help="One class index for each sample, as .npy or .npz; other than the samples that "
-            "the network was calibrated on.",
+            metavar="FILE",
+            help="One class index for each sample: an .npy or .npz, or text with lines of 'name "
+            "label' for pictures, of a label alone for samples in order. Unless given, the "
+            "subfolders of a folder of pictures are the classes: by their numbers, or in the order "
+            "of their names.",
         ),
-    ],
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -58,6 +62,7 @@ def validate(
         int | None, typer.Option(min=1, help="Use the first samples only, so many.")
     ] = None,
     frontend: SourceFormat = None,
+    images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
 ) -> int:
@@ -78,9 +83,11 @@ def validate(
             frontend=frontend,
             output=output,
             limit=limit,
+            images=images,
             hardware=hardware,
             plugins=session.plugins,
         )
+    session.console.diagnostics(found.diagnostics)
     document = found.as_json()
     session.console.document(document, accuracy_text, as_json=as_json)
     return EXIT_OK
@@ -95,6 +102,7 @@ def commands() -> list[Command]:
             panel=PROVE,
             examples=(
                 "dlaconv validate net.dla.onnx --input images.npz --labels labels.npy",
+                "dlaconv validate net.dla.onnx --input photos/ --preset tf --labels labels.txt",
                 "dlaconv validate net.dla.json --input images.npz --labels y.npy --source net.onnx",
             ),
         )

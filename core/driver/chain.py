@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlaconv.options import Hardware
+    from dlaconv.preprocessing import Preprocessing
 
 _MOST_BYTES = 1 << 28
 
@@ -72,17 +73,17 @@ def read_chain(report: Path) -> Chain:
 
 def run_chain(
     report: Path,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray] | Path,
     hardware: Hardware,
+    images: Preprocessing,
 ) -> dict[str, np.ndarray]:
     """Runs all parts of a network; see `dlaconv.run_chain`."""
-    from dlaconv.arrays import match_inputs
     from dlaconv.driver.running import ChainRunner, stacked
-    from dlaconv.ir.execution import split_samples
+    from dlaconv.driver.samples import given_samples
 
     runner = ChainRunner(read_chain(report), report, hardware)
-    samples = match_inputs(inputs, runner.shapes, str(report))
-    return stacked(map(runner.run, split_samples(samples)))
+    samples = given_samples(inputs, runner.shapes, images, runner.all_facts, report)
+    return stacked(map(runner.run, samples))
 
 
 def no_report(file: Path, why: str) -> UnreadableError:

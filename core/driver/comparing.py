@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.pixels import let_take_pixels, picture_shapes
 from dlaconv.driver.proof import unrelated
-from dlaconv.driver.reading import load_target, read_network, read_samples
+from dlaconv.driver.reading import input_shapes, load_target, read_network
 from dlaconv.driver.running import ChainRunner, ModelRunner
+from dlaconv.driver.samples import open_samples, pictures_of
 from dlaconv.driver.subjects import read_source
 from dlaconv.driver.verification import verify_network
 from dlaconv.errors import UsageError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dlaconv.ir.compare import Difference
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
+    from dlaconv.preprocessing import Preprocessing
 
 _WORST = 3
 """Channels that are named for each map."""
@@ -40,12 +42,13 @@ class Compared:
     Attributes:
         source: the network that was converted.
         converted: the converted file, or the report of a network that was cut.
-        inputs: the file of samples.
+        inputs: the file or folder of samples.
         samples: number of samples.
         outputs: errors of the graph outputs by name, as JSON values.
         layers: one row for each map that the source has too, in execution order.
         unmatched: maps that the source has no value for.
         least_db: what every output has to reach, None for nothing.
+        diagnostics: what there is to say of the samples.
     """
 
     source: Path
@@ -56,6 +59,7 @@ class Compared:
     layers: list[dict[str, Any]]
     unmatched: list[str]
     least_db: float | None = None
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
 
     @property
     def passed(self) -> bool:
@@ -88,6 +92,7 @@ def compare_files(
     converted: Path,
     inputs: Path,
     hardware: Hardware,
+    images: Preprocessing,
     *,
     frontend: str | None,
     limit: int | None,
@@ -107,11 +112,12 @@ def compare_files(
         networks = {part.file: (part.network, part.facts) for part in runner.hardware}
         shapes = runner.static_shapes
         problems = _foreign(model, runner)
-    let_take_pixels(model, [facts for _, facts in networks.values()])
+    known = [facts for _, facts in networks.values()]
+    let_take_pixels(model, known)
     if problems:
         raise UsageError(_unrelated(problem, converted) for problem in problems)
-    samples = read_samples(inputs, model, shapes)
-    samples = samples if limit is None else samples.first(limit)
+    opened = open_samples(inputs, input_shapes(model, shapes), images, pictures_of(known))
+    samples = opened.data if limit is None else opened.data.first(limit)
     handed: dict[str, np.ndarray] = {}
     outputs: dict[str, dict[str, Any]] = {}
     if runner is not None:
@@ -141,7 +147,17 @@ def compare_files(
         raise UsageError(
             _unrelated("the file says of none of its maps which of the source's it is", converted)
         )
-    return Compared(source, converted, inputs, len(samples), outputs, layers, unmatched, least_db)
+    return Compared(
+        source,
+        converted,
+        inputs,
+        len(samples),
+        outputs,
+        layers,
+        unmatched,
+        least_db,
+        opened.diagnostics,
+    )
 
 
 class _Errors:

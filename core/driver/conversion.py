@@ -25,8 +25,8 @@ from dlaconv.options import EMITTED, Options
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from dlaconv.driver.calibration import Calibration
     from dlaconv.driver.html_report import HtmlReport
+    from dlaconv.driver.samples import Samples
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.calibration.observe import Store
@@ -104,7 +104,7 @@ class _Driver:
     digest: Digest = field(init=False)
     context: Context = field(init=False)
     pixels: dict[str, Pixels] = field(init=False)
-    calibration: Calibration | None = field(init=False)
+    calibration: Samples | None = field(init=False)
     page: HtmlReport | None = field(init=False)
 
     def run(self) -> Conversion:

@@ -14,9 +14,10 @@ from dlaconv.driver.subjects import Kind, kind_of, read_source
 if TYPE_CHECKING:
     import numpy as np
 
-    from dlaconv.driver.running import HardwareRunner, Runner
+    from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
+    from dlaconv.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,22 @@ class Dumped:
 
 def dump_file(
     path: Path,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray] | Path,
     output: Path,
     hardware: Hardware,
+    images: Preprocessing,
     *,
     as_float: bool,
     frontend: str | None,
     plugins: Plugins,
 ) -> Dumped:
     """Writes every map of a network; see `dlaconv.dump`."""
-    from dlaconv.arrays import match_inputs
     from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, computed_values
-    from dlaconv.ir.execution import split_samples
+    from dlaconv.driver.samples import given_samples
     from dlaconv.npz_writer import npz_writer
 
     kind = kind_of(path, load_target(hardware.target), frontend)
-    runner: Runner
+    runner: HardwareRunner | ChainRunner | ModelRunner
     names: dict[str, str] = {}
     if kind is Kind.CHAIN:
         runner = ChainRunner(read_chain(path), path, hardware, fetch="all", as_float=as_float)
@@ -75,9 +76,10 @@ def dump_file(
     else:
         model = read_source(path, frontend, plugins).model
         runner = ModelRunner(model, path, computed_values(model))
-    samples = match_inputs(inputs, runner.shapes, str(path))
+    facts = [] if isinstance(runner, ModelRunner) else runner.all_facts
+    samples = given_samples(inputs, runner.shapes, images, facts, path)
     with npz_writer(output) as writer:
-        for feeds in split_samples(samples):
+        for feeds in samples:
             found = runner.run(feeds)
             writer.add({names.get(name, name): array for name, array in found.items()})
     return Dumped(path, str(kind), output, writer.arrays)

@@ -34,6 +34,7 @@ class ImageFolder(Dataset):
     """The pictures of a folder and those below it, in the order of their paths.
 
     Attributes:
+        files: the pictures.
         skipped: the files that are no pictures or cannot be read, with the reason.
     """
 
@@ -59,7 +60,7 @@ class ImageFolder(Dataset):
         self._fit = _Fit(shapes, how, folder, pixels or {})
         self.names = (self._fit.name,)
         self.skipped: dict[Path, str] = {}
-        self._files: list[Path] = []
+        files = []
         candidates = sorted(path for path in folder.rglob("*") if path.is_file())
         for index, path in enumerate(candidates):
             _LOG.info("image %d of %d", index + 1, len(candidates))
@@ -68,8 +69,9 @@ class ImageFolder(Dataset):
             except _PROBLEMS as error:
                 self.skipped[path] = _reason(error)
             else:
-                self._files.append(path)
-        if not self._files:
+                files.append(path)
+        self.files = tuple(files)
+        if not files:
             raise UnreadableError(
                 Diagnostic(
                     "DLA330",
@@ -82,7 +84,7 @@ class ImageFolder(Dataset):
             )
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def samples(self) -> Iterator[Arrays]:
         """See `Dataset.samples`.
@@ -90,7 +92,7 @@ class ImageFolder(Dataset):
         Raises:
             UnreadableError: if a picture could be read before and now cannot.
         """
-        for path in self._files:
+        for path in self.files:
             try:
                 yield {self._fit.name: self._fit.read(path)}
             except _PROBLEMS as error:

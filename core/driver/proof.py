@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.pixels import picture_shapes, pixels_in
-from dlaconv.driver.reading import load_target, read_network, read_samples
+from dlaconv.driver.reading import input_shapes, load_target, read_network
+from dlaconv.driver.samples import given_samples, open_all
 from dlaconv.driver.verification import real_step, verify_network
 from dlaconv.errors import ConversionError, UsageError
 
@@ -17,36 +18,36 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.driver.verification import Facts, Verification
-    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Map
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
+    from dlaconv.preprocessing import Preprocessing
 
 
 def run_file(
     path: Path,
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray] | Path,
     hardware: Hardware,
+    images: Preprocessing,
     *,
     fetch_all: bool = False,
     as_float: bool = False,
 ) -> dict[str, np.ndarray]:
     """Runs an ACCESS file bit by bit; see `dlaconv.run`."""
-    from dlaconv.arrays import match_inputs
     from dlaconv.driver.running import HardwareRunner, stacked
-    from dlaconv.ir.execution import split_samples
 
     runner = HardwareRunner(
         path, hardware, fetch="all" if fetch_all else "outputs", as_float=as_float
     )
-    samples = match_inputs(inputs, runner.shapes, str(path))
-    return stacked(map(runner.run, split_samples(samples)))
+    samples = given_samples(inputs, runner.shapes, images, runner.all_facts, path)
+    return stacked(map(runner.run, samples))
 
 
 def verify_files(
     source: Path,
     converted: Path,
     hardware: Hardware,
+    images: Preprocessing,
     *,
     frontend: str | None = None,
     inputs: Path | None = None,
@@ -80,7 +81,7 @@ def verify_files(
         )
     let_take_pixels(imported.model, pixels)
     if inputs is not None:
-        fed: Dataset = read_samples(inputs, imported.model, shapes)
+        fed = open_all(inputs, input_shapes(imported.model, shapes), images, [facts]).data
         described = str(inputs)
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.backends.access.reader import AccessFile
-    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.target import Target
 
@@ -40,22 +39,6 @@ def load_target(path: str | Path | None, *, unsigned_maps: bool = False) -> Targ
             )
         ) from error
     return replace(target, signed_maps=False) if unsigned_maps else target
-
-
-def read_samples(path: Path, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Dataset:
-    """Reads an ``.npz`` or ``.npy`` of stacked samples for a model's inputs.
-
-    Raises:
-        UnreadableError: if the file is none of numbers.
-        UsageError: if names or shapes do not fit.
-    """
-    from dlaconv.driver.array_files import ArrayFiles
-    from dlaconv.ir.calibration.dataset import Kept
-
-    data = Kept(ArrayFiles(path, input_shapes(model, shapes)))
-    for _ in data:  # what is wrong with a later sample is said now
-        pass
-    return data
 
 
 def input_shapes(

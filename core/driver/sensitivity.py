@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.map_sources import find_source, value_names
 from dlaconv.driver.running import ChainRunner, HardwareRunner
@@ -83,6 +83,7 @@ class Sensitivity:
         samples: number of samples that were tried.
         everything: the error of quantising the whole network.
         layers: one row for each layer as JSON values, the worst first.
+        diagnostics: what there is to say of the samples.
     """
 
     source: Path
@@ -90,6 +91,7 @@ class Sensitivity:
     samples: int
     everything: Error
     layers: list[dict[str, Any]]
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; see ``schemas/sensitivity.schema.json``."""
@@ -133,7 +135,9 @@ def rank_layers(
         count = max(1, min(options.samples, _MOST_MACS // each))
         data = Shown(calibration.data.first(count), pixels)
         everything, rows = trial.rank(data)
-    return Sensitivity(source, calibration.source, len(data), everything, rows)
+    return Sensitivity(
+        source, calibration.source, len(data), everything, rows, calibration.diagnostics
+    )
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlaconv.diagnostics import Diagnostic, Location
-from dlaconv.driver.array_files import ArrayFiles
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
-from dlaconv.driver.labels import misfit, read_labels
+from dlaconv.driver.labels import Labels, misfit, read_labels
 from dlaconv.driver.pixels import let_take_pixels
 from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, Runner
+from dlaconv.driver.samples import open_samples, pictures_of
 from dlaconv.driver.subjects import read_source
 from dlaconv.errors import UsageError
 
 if TYPE_CHECKING:
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
+    from dlaconv.preprocessing import Preprocessing
 
 _FIVE = 5
 _MOST_CLASSES = 1 << 24
@@ -74,24 +75,26 @@ class Validated:
     Attributes:
         converted: the converted file or report.
         source: the source it is compared with, None for none.
-        inputs: the file of samples.
-        labels: the file of labels.
+        inputs: the file or folder of samples.
+        labels: the file of labels, None for the subfolders of the samples.
         ours: score of the converted network.
         theirs: score of the source in floating point.
         lost: samples on which only the source is right.
         gained: samples on which only the converted network is right.
         agreed: samples on which both choose the same class.
+        diagnostics: what there is to say of the samples.
     """
 
     converted: Path
     source: Path | None
     inputs: Path
-    labels: Path
+    labels: Path | None
     ours: Score = field(default_factory=Score)
     theirs: Score = field(default_factory=Score)
     lost: int = 0
     gained: int = 0
     agreed: int = 0
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; see ``schemas/validate.schema.json``."""
@@ -102,7 +105,7 @@ class Validated:
             "converted": str(self.converted),
             "source": None if self.source is None else str(self.source),
             "inputs": str(self.inputs),
-            "labels": str(self.labels),
+            "labels": None if self.labels is None else str(self.labels),
             "samples": self.ours.samples,
             "accuracy": self.ours.as_json(),
             "source_accuracy": None if self.source is None else self.theirs.as_json(),
@@ -126,8 +129,9 @@ class Validated:
 def validate_files(
     converted: Path,
     inputs: Path,
-    labels: Path,
+    labels: Path | None,
     hardware: Hardware,
+    images: Preprocessing,
     *,
     source: Path | None,
     frontend: str | None,
@@ -147,18 +151,16 @@ def validate_files(
         let_take_pixels(model, runner.all_facts)
         reference = ModelRunner(model, source)
         _require_same_inputs(runner, reference, converted)
-    answers = read_labels(labels)
-    samples = ArrayFiles(inputs, runner.shapes)
-    if len(samples) != len(answers):
-        raise UsageError(misfit(labels, f"{len(answers)} labels for {len(samples)} samples"))
-    found = Validated(converted, source, inputs, labels)
-    chosen = samples if limit is None else samples.first(limit)
-    for feeds, label in zip(chosen, answers.tolist(), strict=False):
-        ours = _classes(runner.run(feeds), output, label, labels)
+    samples = open_samples(inputs, runner.shapes, images, pictures_of(runner.all_facts))
+    answers = read_labels(labels, samples)
+    found = Validated(converted, source, inputs, labels, diagnostics=samples.diagnostics)
+    chosen = samples.data if limit is None else samples.data.first(limit)
+    for feeds, label in zip(chosen, answers.classes.tolist(), strict=False):
+        ours = _classes(runner.run(feeds), output, label, answers)
         right = found.ours.add(ours, label)
         if reference is None:
             continue
-        theirs = _classes(reference.run(feeds), output, label, labels)
+        theirs = _classes(reference.run(feeds), output, label, answers)
         other = found.theirs.add(theirs, label)
         found.lost += other and not right
         found.gained += right and not other
@@ -167,27 +169,39 @@ def validate_files(
 
 
 def _classes(
-    outputs: dict[str, np.ndarray], wanted: str | None, label: int, labels: Path
+    outputs: dict[str, np.ndarray], wanted: str | None, label: int, labels: Labels
 ) -> np.ndarray:
     """One value for each class; a network that returns an index has one there and zeros."""
     listed = ", ".join(map(repr, outputs))
     if wanted is not None and wanted not in outputs:
-        raise UsageError(misfit(labels, f"the network has no output {wanted!r}, only {listed}"))
+        raise UsageError(
+            misfit(labels.file, f"the network has no output {wanted!r}, only {listed}")
+        )
     if wanted is None and len(outputs) > 1:
-        raise UsageError(misfit(labels, f"the network has several outputs ({listed}): choose one"))
+        raise UsageError(
+            misfit(labels.file, f"the network has several outputs ({listed}): choose one")
+        )
     array = next(iter(outputs.values())) if wanted is None else outputs[wanted]
     sizes = [size for size in array.shape if size != 1]
     if len(sizes) > 1:
-        raise UsageError(misfit(labels, f"an output of shape {list(array.shape)} has no classes"))
+        raise UsageError(
+            misfit(labels.file, f"an output of shape {list(array.shape)} has no classes")
+        )
     if array.size == 1:
         index = int(array.reshape(-1)[0])
         if not 0 <= index < _MOST_CLASSES:
-            raise UsageError(misfit(labels, f"the network returns {index}, which is no class"))
+            raise UsageError(misfit(labels.file, f"the network returns {index}, which is no class"))
         found = np.zeros(max(index, label, 1) + 1)
         found[index] = 1
         return found
+    if labels.folders not in (None, array.size):
+        raise UsageError(
+            misfit(labels.file, f"{labels.folders} subfolders for {array.size} classes")
+        )
     if label >= array.size:
-        raise UsageError(misfit(labels, f"label {label} of a network with {array.size} classes"))
+        raise UsageError(
+            misfit(labels.file, f"label {label} of a network with {array.size} classes")
+        )
     return array.reshape(-1).astype(np.float64)
 
 

@@ -158,7 +158,8 @@ FILES = (
         "labels",
         "A file of labels holds no class indices.",
         "Accuracy is counted against one right answer for each sample.",
-        "Give one class index for each sample, counted from 0, as .npy or .npz.",
+        "Give one class index for each sample, counted from 0: as .npy or .npz, or as text with "
+        "lines of 'name label'.",
     ),
     Explanation(
         "DLA436",

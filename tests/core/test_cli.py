@@ -200,15 +200,15 @@ def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
     shown = dlaconv("run", toy, "--input", inputs, "--output", output)
     assert shown.code == 0
     np.testing.assert_array_equal(np.load(output)["y"], driver.arrays["y"])
-    [(_, (path, arrays, hardware), more)] = driver.calls
-    assert (path, hardware) == (toy, Hardware())
-    np.testing.assert_array_equal(arrays["image"], np.ones((2, 4)))
+    [(_, given, more)] = driver.calls
+    assert given == (toy, inputs, Hardware(), Preprocessing())
     assert more == {"fetch_all": False, "as_float": False}
     more = ["--as-float", "--rounding", "floor", "--activation-order", "after-clamp"]
-    more += ["--target", "own.json"]
+    more += ["--target", "own.json", "--preset", "tf"]
     shown = dlaconv("run", toy, "--input", inputs, "-o", output, "--dump", dump, *more, "--json")
     assert [call[2]["fetch_all"] for call in driver.calls[1:]] == [False, True]
-    assert driver.calls[-1][1][2] == Hardware("floor", "after-clamp", Path("own.json"))
+    wanted = Hardware("floor", "after-clamp", Path("own.json")), Preprocessing("tf")
+    assert driver.calls[-1][1][2:] == wanted
     assert driver.calls[-1][2] == {"fetch_all": True, "as_float": True}
     assert dump.exists()
     document = json.loads(shown.out)
@@ -222,8 +222,8 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
     shown = dlaconv("verify", toy, converted)
     assert shown.code == 0
     assert "logits" in shown.out
-    [(_, (source, other, hardware), more)] = driver.calls
-    assert (source, other, hardware) == (toy, converted, Hardware())
+    [(_, given, more)] = driver.calls
+    assert given == (toy, converted, Hardware(), Preprocessing())
     plugins = more.pop("plugins")
     assert "toy" in plugins.frontends
     assert more == {
@@ -236,9 +236,11 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
     driver.verification.passed = False
     assert dlaconv("verify", toy, converted, "--samples", 9, "--seed", 2).code == 1
     assert (driver.calls[-1][2]["samples"], driver.calls[-1][2]["seed"]) == (9, 2)
-    dlaconv("verify", toy, converted, "--input", "x.npz", "--from", "toy", "--target", "own.json")
+    inputs = tmp_path / "x.npz"
+    inputs.touch()
+    dlaconv("verify", toy, converted, "--input", inputs, "--from", "toy", "--target", "own.json")
     assert driver.calls[-1][1][2].target == Path("own.json")
-    assert driver.calls[-1][2]["inputs"] == Path("x.npz")
+    assert driver.calls[-1][2]["inputs"] == inputs
     assert driver.calls[-1][2]["frontend"] == "toy"
 
 

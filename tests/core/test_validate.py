@@ -7,7 +7,6 @@ import pytest
 
 import dlaconv
 from dlaconv.cli import run
-from dlaconv.driver.labels import read_labels
 from dlaconv.driver.validating import Score, Validated
 from dlaconv.errors import UnreadableError, UsageError
 from tests.core.test_partition import Converted, network
@@ -102,7 +101,7 @@ def test_files_that_are_none_are_refused(made):
         validated(made)
     np.savez(made.folder / "y.npz", a=made.labels, b=made.labels)
     with pytest.raises(UsageError, match="none called labels"):
-        read_labels(made.folder / "y.npz")
+        validated(made, labels="y.npz")
     np.save(made.folder / "y.npy", made.labels)
     with pytest.raises(UsageError, match="no output 'z'"):
         validated(made, output="z")
