@@ -176,9 +176,7 @@ def strip_summary(document: Json) -> str:
     return pairs([("removed", listed), ("written", document["output"])])
 
 
-def arrays_json(
-    arrays: Mapping[str, np.ndarray], output: Path, dump: Path | None
-) -> dict[str, Any]:
+def arrays_json(arrays: Mapping[str, np.ndarray], output: Path) -> dict[str, Any]:
     """The results of a run as JSON values: what was written, not the numbers themselves."""
     outputs = {
         name: {
@@ -189,12 +187,7 @@ def arrays_json(
         }
         for name, array in arrays.items()
     }
-    return {
-        "dlaconv": __version__,
-        "output": str(output),
-        "dump": None if dump is None else str(dump),
-        "outputs": outputs,
-    }
+    return {"dlaconv": __version__, "output": str(output), "outputs": outputs}
 
 
 def arrays_table(document: Json) -> str:

@@ -39,10 +39,6 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="Y.npz", help="Where the results go.")
     ],
-    dump: Annotated[
-        Path | None,
-        typer.Option(metavar="ALL.npz", help="Also write every feature map to this file."),
-    ] = None,
     as_float: Annotated[
         bool, typer.Option("--as-float", help="Write real values instead of integers.")
     ] = False,
@@ -54,39 +50,19 @@ def run(
 
     The results are int8 arrays, one per graph output, with the samples along the first axis. A
     network that was cut runs from end to end, the host's parts in onnxruntime; its results are
-    real values.
+    real values. `dlaconv dump` writes every map.
     """
     from dlaconv.arrays import write_npz
     from dlaconv.summary import arrays_json, arrays_table
 
-    sources = [file, inputs]
-    require_output(output, sources)
-    if dump is not None:
-        require_output(dump, sources)
-        if dump.resolve() == output.resolve():
-            raise UsageError(conflict("--dump and --output", "they name one file"))
-    chained = file.suffix == ".json"
-    if chained and dump is not None:
-        raise UsageError(conflict("--dump and a report", "a report has several files of maps"))
-
-    def simulate(*, fetch_all: bool) -> api.Arrays:
-        with session.console.working("running"):
-            if chained:
-                return api.run_chain(file, inputs, images=images, hardware=hardware)
-            return api.run(
-                file,
-                inputs,
-                images=images,
-                fetch_all=fetch_all,
-                as_float=as_float,
-                hardware=hardware,
-            )
-
-    results = simulate(fetch_all=False)
-    if dump is not None:
-        write_npz(dump, simulate(fetch_all=True))
+    require_output(output, [file, inputs])
+    with session.console.working("running"):
+        if file.suffix == ".json":
+            results = api.run_chain(file, inputs, images=images, hardware=hardware)
+        else:
+            results = api.run(file, inputs, images=images, as_float=as_float, hardware=hardware)
     write_npz(output, results)
-    document = arrays_json(results, output, dump)
+    document = arrays_json(results, output)
     session.console.document(document, arrays_table, as_json=as_json)
     return EXIT_OK
 

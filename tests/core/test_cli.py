@@ -195,25 +195,23 @@ def test_a_bad_target_is_wrong_usage(dlaconv, tmp_path):
 
 
 def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
-    inputs, output, dump = (tmp_path / f"{name}.npz" for name in ("x", "y", "all"))
+    inputs, output = (tmp_path / f"{name}.npz" for name in ("x", "y"))
     np.savez(inputs, image=np.ones((2, 4), np.float32))
     shown = dlaconv("run", toy, "--input", inputs, "--output", output)
     assert shown.code == 0
     np.testing.assert_array_equal(np.load(output)["y"], driver.arrays["y"])
     [(_, given, more)] = driver.calls
     assert given == (toy, inputs, Hardware(), Preprocessing())
-    assert more == {"fetch_all": False, "as_float": False}
+    assert (more["fetch_all"], more["as_float"]) == (False, False)
     more = ["--as-float", "--rounding", "floor", "--activation-order", "after-clamp"]
     more += ["--target", "own.json", "--preset", "tf"]
-    shown = dlaconv("run", toy, "--input", inputs, "-o", output, "--dump", dump, *more, "--json")
-    assert [call[2]["fetch_all"] for call in driver.calls[1:]] == [False, True]
+    shown = dlaconv("run", toy, "--input", inputs, "-o", output, *more, "--json")
     wanted = Hardware("floor", "after-clamp", Path("own.json")), Preprocessing("tf")
     assert driver.calls[-1][1][2:] == wanted
-    assert driver.calls[-1][2] == {"fetch_all": True, "as_float": True}
-    assert dump.exists()
+    assert driver.calls[-1][2] == {"fetch_all": False, "as_float": True}
     document = json.loads(shown.out)
     assert document["outputs"] == {"y": {"shape": [2, 3], "dtype": "int8", "min": 0, "max": 5}}
-    assert (document["output"], document["dump"]) == (str(output), str(dump))
+    assert document["output"] == str(output)
 
 
 def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):

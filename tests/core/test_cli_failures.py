@@ -144,7 +144,6 @@ USAGE = {
     "two formats": ["check", "TOY", "--json", "--format", "text"],
     "samples and inputs": ["verify", "TOY", "TOY", "--input", "x.npz", "--samples", "4"],
     "seed and inputs": ["verify", "TOY", "TOY", "--input", "x.npz", "--seed", "4"],
-    "dump is the output": ["run", "TOY", "--input", "TOY", "-o", "OUT", "--dump", "OUT"],
     "output is the input": ["run", "TOY", "--input", "TOY", "-o", "TOY"],
     "quiet and verbose": ["plugins", "-q", "-v"],
     "unknown rule": ["rule", "IO3"],

@@ -287,9 +287,9 @@ def _run_by_command(
 ) -> tuple[str, str] | None:
     samples, output = out.parent / "x.npz", out / "y.npz"
     np.savez(samples, **{f"{n}": _samples(s, random) for n, s in shapes.items() if _plain(n)})
-    arguments = ["run", str(path), "--input", str(samples), "-o", str(output)]
+    name = "run" if random.random() < 0.7 else "dump"
+    arguments = [name, str(path), "--input", str(samples), "-o", str(output)]
     arguments += ["--as-float"] if random.random() < 0.3 else []
-    arguments += ["--dump", str(out / "all.npz")] if random.random() < 0.3 else []
     as_json = random.random() < 0.5
     arguments += ["--json"] if as_json else []
     code, document, shown = command(*arguments, as_json=as_json)
