@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import provenance
 from dlaconv.ir.pipeline import Context
+from dlaconv.ir.scales.fitting import fit_weights
 from dlaconv.ir.scales.policy import WeightScaling, policy_of
 from dlaconv.ir.scales.snap import snap_to_least_error
 from dlaconv.ir.scales.weights import keep_integers
@@ -29,6 +30,8 @@ def weight_scaling(
         context: policy, target and overrides.
     """
     usual, target = policy_of(context).weights, context.target
+    if usual is keep_integers and context.optimise:
+        usual = fit_weights
     overrides = context.overrides
     entry = overrides.of_weights(node)
     if entry is None or entry.weights is None:
