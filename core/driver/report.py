@@ -141,14 +141,20 @@ def _parts(
     network: CutNetwork, parts: Sequence[AcceleratorPart], files: Sequence[Path]
 ) -> list[dict[str, Any]]:
     """How the parts hang together; the file names are those beside the report."""
+    from dlaconv.ir.macs import total_macs
+    from dlaconv.ir.partition import ACCELERATOR
+
+    scaled = (part.scaled for part in parts)
+    written = [next(scaled) if p.side == ACCELERATOR else p.model for p in network.parts]
     return [
         {
             "file": file.name,
             "side": part.side,
             "inputs": [value.name for value in part.model.graph.inputs],
             "outputs": [value.name for value in part.model.graph.outputs],
+            "macs": total_macs(model.graph),
         }
-        for part, file in zip(network.parts, files, strict=True)
+        for part, model, file in zip(network.parts, written, files, strict=True)
     ]
 
 

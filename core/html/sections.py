@@ -221,10 +221,16 @@ def rewrites(report: Json) -> Markup:
 def parts(report: Json) -> Markup:
     """The files, and what the host has to run."""
     rows = [
-        [part["file"], part["side"], ", ".join(part["inputs"]), ", ".join(part["outputs"])]
+        [
+            part["file"],
+            part["side"],
+            ", ".join(part["inputs"]),
+            ", ".join(part["outputs"]),
+            f"{part['macs']:,}",
+        ]
         for part in report["parts"]
     ]
-    blocks = [table(["file", "runs on", "takes", "returns"], rows, "t")]
+    blocks = [table(["file", "runs on", "takes", "returns", "multiplications"], rows, "t   n")]
     if report["host"]:
         counts = Counter((row["op"], row["reason"]) for row in report["host"])
         listed = [[op, str(count), reason] for (op, reason), count in counts.items()]

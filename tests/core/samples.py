@@ -116,8 +116,20 @@ REPORT = {
     },
     "graph": {"inputs": ["x"], "outputs": ["y"]},
     "parts": [
-        {"file": "net.dla.onnx", "side": "accelerator", "inputs": ["x"], "outputs": ["y/logits"]},
-        {"file": "net.tail.onnx", "side": "host", "inputs": ["y/logits"], "outputs": ["y"]},
+        {
+            "file": "net.dla.onnx",
+            "side": "accelerator",
+            "inputs": ["x"],
+            "outputs": ["y/logits"],
+            "macs": 990,
+        },
+        {
+            "file": "net.tail.onnx",
+            "side": "host",
+            "inputs": ["y/logits"],
+            "outputs": ["y"],
+            "macs": 10,
+        },
     ],
     "host": [{"layer": "softmax", "op": "Softmax", "reason": "the hardware has no Softmax"}],
     "summary": {

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import dlaconv
 from dlaconv.driver.map_sources import channel_layout
@@ -155,3 +155,50 @@ def test_a_damaged_table_of_channels_is_no_table(tmp_path, wrong):
     onnx.save(model, target)
     found = dlaconv.verify(source, target, samples=1)
     assert "a" not in {row.about.name for row in found.rows}
+
+
+def ending(*nodes, width=16, weights=()):
+    """A float network of nodes from ``x`` to ``y``, 16 channels of 8 x 8."""
+    constants = [numpy_helper.from_array(np.ones(s, np.float32) / 8, n) for n, s in weights]
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("x", 1, [1, width, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        constants,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+ENDINGS = {
+    "convolution": ending(
+        helper.make_node("Conv", ["x", "w"], ["y"]), weights=[("w", (5, 16, 1, 1))]
+    ),
+    "concatenation": ending(
+        helper.make_node("Conv", ["x", "w"], ["v"]),
+        helper.make_node("Concat", ["v", "x"], ["y"], axis=1),
+        weights=[("w", (5, 16, 1, 1))],
+    ),
+    "pool": ending(helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2]), width=3),
+    "transpose": ending(
+        helper.make_node("Conv", ["x", "w"], ["v"]),
+        helper.make_node("Transpose", ["v"], ["y"], perm=[0, 2, 3, 1]),
+        weights=[("w", (16, 16, 1, 1))],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_padding_of_outputs_is_named_where_it_helps_alone(kind, tmp_path):
+    source = tmp_path / "net.onnx"
+    onnx.save(ENDINGS[kind], source)
+
+    def remedies(**options):
+        chosen = Options(calibrate="random", verify=False, **options)
+        found = dlaconv.convert(source, frontend="onnx", options=chosen).diagnostics
+        return [item.help for item in found if item.rule == "IO-3"]
+
+    [remedy] = remedies()
+    helps = not remedies(pad_outputs=True)
+    assert helps == (kind != "transpose")
+    assert ("--pad-outputs" in remedy) == helps
+    assert ("let the host do it" in remedy) != helps

@@ -103,6 +103,10 @@ def test_an_operator_in_the_middle_goes_to_the_host_when_asked(tmp_path):
     ]  # fmt: skip
     assert made.report["verification"]["passed"]
     assert qsnr(made.expected(), made.got()) > 25
+    macs = [part["macs"] for part in made.report["parts"]]
+    assert macs == [64 * C * 27, 0, 64 * C * 9 * C, 0, 64 * C * 10]
+    shown = dlaconv.show(tmp_path / "net.dla.json").as_json()
+    assert [sum(row["macs"] for row in part["layers"]) for part in shown["parts"]] == macs
 
 
 def test_every_part_keeps_the_rules_and_belongs_to_the_source(tmp_path):

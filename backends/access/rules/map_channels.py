@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import onnx_ir as ir
+
 from dlaconv.backends.access.model import AccessModel
 from dlaconv.backends.access.rules.rule import Rule
 from dlaconv.backends.access.rules.wording import span, within
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir.passes.legal.channel_kinds import Kind, classify
+
+_MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "MatMul", "ReduceSum")
+"""Operators that may make channels of other axes."""
 
 
 class UnalignedChannels(Rule):
@@ -21,7 +27,8 @@ class UnalignedChannels(Rule):
     guide knows no partial groups. For a final map only a crash of the timing simulator is known.
 
     What to do: Pad the producing layer with zero channels (finite weight scales, zero weights and
-    bias) and ignore them in what follows, or train with a width that is a multiple.
+    bias) and ignore them in what follows, or train with a width that is a multiple. Channels that a
+    Transpose, Reshape or MatMul makes of other axes cannot be padded: leave it to the host.
     """
 
     id = "IO-3"
@@ -43,9 +50,15 @@ class UnalignedChannels(Rule):
                 continue
             padded = -(-channels // multiple) * multiple
             final = value in model.final_maps
-            remedy = f"pad it to {padded} channels with zeros" if padded <= limits[1] else ""
-            if remedy and final:
-                remedy += "; --pad-outputs does it when converting"
+            kind = classify(node).kind
+            if kind is Kind.MIXED and node.op_type in _MOVING:
+                remedy = _instead(node, final=final)
+            elif padded > limits[1]:
+                remedy = ""
+            else:
+                remedy = f"pad it to {padded} channels with zeros"
+                if final and kind not in {Kind.MIXED, Kind.HOST}:
+                    remedy += "; --pad-outputs does it when converting"
             yield self.finding(
                 model.location(value),
                 f"map {value.name!r} has {channels} channels, not {span(limits)} in steps of "
@@ -53,3 +66,9 @@ class UnalignedChannels(Rule):
                 severity=Severity.WARNING if final else None,
                 help=remedy,
             )
+
+
+def _instead(node: ir.Node, *, final: bool) -> str:
+    """What to do about channels that no layer with weights makes, so that none can be added."""
+    where = "end the network before it, and let the host do it" if final else "give it to the host"
+    return f"{node.op_type} mixes channels with other axes, so they cannot be padded: {where}"
