@@ -114,6 +114,8 @@ def convert(
     for file in files:
         require_file(file)
     chosen = frontend or _recognised(files, plugins)
+    if options.shapes and "shapes" in inspect.signature(plugins.frontend(chosen).load).parameters:
+        arguments = {"shapes": options.shapes, **arguments}
     imported = load(files, chosen, plugins=plugins, **arguments)
     return convert_imported(imported, files[0], target, options, plugins, frontend=chosen)
 

@@ -29,11 +29,12 @@ class Imported:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-GIVEN = frozenset({"layers", "read_back"})
+GIVEN = frozenset({"layers", "read_back", "shapes"})
 """Parameters that a frontend's ``load`` receives if it has them.
 
 ``layers`` are the handlers that plugins give through ``register_layers``, by operator;
-``read_back`` reads a file of the accelerator, see `dlaconv.driver.fixed_point_source.read_back`.
+``read_back`` reads a file of the accelerator, see `dlaconv.driver.fixed_point_source.read_back`;
+``shapes`` are those of graph inputs that the user gives, for sources whose layers depend on them.
 """
 
 

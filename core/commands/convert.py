@@ -36,6 +36,13 @@ samples, and ends with a summary. If the network breaks a rule of the hardware, 
 and every violation is listed. A network above 2 GB gets its weights in a second file beside the
 first, which ends in .weights."""
 
+_EXAMPLES = {
+    "caffe": ("deploy.prototxt net.caffemodel",),
+    "onnx": ("net.onnx",),
+    "qonnx": ("net.onnx",),
+}
+"""The files that a user gives, for the end of the help."""
+
 
 def from_command(frontend: Frontend) -> Command:
     """The command of a frontend: its own parameters, then the shared ones.
@@ -69,9 +76,10 @@ def from_command(frontend: Frontend) -> Command:
         run,
         text,
         CONVERT,
-        (f"dlaconv from-{frontend.name} net.onnx -o net.dla.onnx",)
-        if frontend.name in {"qonnx", "onnx"}
-        else (),
+        tuple(
+            f"dlaconv from-{frontend.name} {files} -o net.dla.onnx"
+            for files in _EXAMPLES.get(frontend.name, ())
+        ),
         options_of([*own, *shared]),
     )
 

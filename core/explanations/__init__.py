@@ -5,6 +5,7 @@ This is where such an id gets its name; a test compares every use of an id in th
 
 from __future__ import annotations
 
+from dlaconv.explanations.caffe import CAFFE
 from dlaconv.explanations.calibration import CALIBRATION
 from dlaconv.explanations.comparison import COMPARISON
 from dlaconv.explanations.explanation import Explanation
@@ -16,6 +17,7 @@ from dlaconv.explanations.usage import USAGE
 
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "The source": SOURCES,
+    "Caffe": CAFFE,
     "Quantisations": SCALES,
     "Calibration": CALIBRATION,
     "Operators and shapes": OPERATORS,

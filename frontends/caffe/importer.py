@@ -1,0 +1,294 @@
+"""From a prototxt and a caffemodel to stage IMPORTED."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostics, Location
+from dlaconv.errors import InternalError, UnreadableError
+from dlaconv.frontends import Imported
+from dlaconv.frontends.caffe import problems
+from dlaconv.frontends.caffe.blobs import Blob, Weights
+from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer, Handler, RefusalError, shape_of
+from dlaconv.frontends.caffe.inputs import open_shape
+from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, QUANTISED, TRAINING
+from dlaconv.frontends.caffe.message import Message
+from dlaconv.frontends.caffe.network import Layer, layers_of
+from dlaconv.frontends.caffe.schema import caffe_schema
+from dlaconv.frontends.caffe.text import parse_text, read_text
+from dlaconv.frontends.handlers import Import
+from dlaconv.frontends.onnx.finish import finish
+from dlaconv.frontends.onnx.weights import mapped
+from dlaconv.ir import dialect, provenance
+from dlaconv.ir.graph import drop_unread
+
+_PRECISION = ("precision_param", "quantization_param")
+_PHASED = {"BatchNorm", "Dropout"}
+
+
+def import_files(
+    path: Path,
+    weights: Path,
+    *,
+    ignore_unknown: bool,
+    layers: Mapping[str, Handler],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Imported:
+    """Reads a network; see `dlaconv.frontends.caffe.load_caffe`."""
+    net, found = _read(path, ignore_unknown=ignore_unknown)
+    binary = Weights(weights)
+    network = layers_of(net, caffe_schema(), str(path), found)
+    running = _without_training(network, str(path), found)
+    graph = CaffeGraph(str(path), _Blobs(running, binary), shapes, found)
+    _Importer(graph, running, {**HANDLERS, **layers}).run()
+    if not found.errors and not graph.outputs:
+        found.error(
+            "DLA134",
+            "caffe-network",
+            "the network computes nothing",
+            location=Location(file=str(path)),
+            help="give the prototxt of a network with layers for inference",
+        )
+    state = Import(_model(graph, net, weights), found)
+    if not found.errors:
+        _finish(state)
+    return Imported(state.model, found, {"producer": "Caffe"})
+
+
+def _read(path: Path, *, ignore_unknown: bool) -> tuple[Message, Diagnostics]:
+    file = str(path)
+    data = mapped(path)
+    if data is None:
+        why = "this is a folder" if path.is_dir() else "the file cannot be read"
+        raise UnreadableError(problems.unreadable(file, why))
+    text = read_text(data, file)
+    net, found = parse_text(
+        text, caffe_schema(), "NetParameter", file, ignore_unknown=ignore_unknown
+    )
+    if not net.has("layer") and not net.has("layers"):
+        raise UnreadableError(problems.not_text(file, "it describes no layers"))
+    return net, found
+
+
+def _without_training(network: list[Layer], file: str, found: Diagnostics) -> list[Layer]:
+    pruned = [layer for layer in network if layer.type in TRAINING]
+    if pruned:
+        names = ", ".join(f"{layer.name!r} ({layer.type})" for layer in pruned[:5])
+        more = f" and {len(pruned) - 5} more" if len(pruned) > 5 else ""
+        found.note(
+            "DLA137",
+            "pruned-layer",
+            f"layers that are for training only are left out: {names}{more}",
+            location=pruned[0].location(file),
+            help="what they read becomes an output of the network",
+        )
+    return [layer for layer in network if layer.type not in TRAINING]
+
+
+class _Blobs:
+    """The blobs of layers, those that several layers share among them."""
+
+    def __init__(self, layers: list[Layer], weights: Weights) -> None:
+        self._weights = weights
+        self._layers = {layer.name: layer for layer in layers}
+        self._order = {name: position for position, name in enumerate(weights.layers)}
+        self._sharing: dict[str, list[tuple[str, int]]] = {}
+        for layer in layers:
+            for index, name in enumerate(layer.shared):
+                if name:
+                    self._sharing.setdefault(name, []).append((layer.name, index))
+
+    def __call__(self, name: str) -> list[Blob]:
+        found = self._weights.blobs(name)
+        shared = self._layers[name].shared if name in self._layers else []
+        for index, key in enumerate(shared):
+            if not key or index > len(found):
+                continue
+            blob = self._of(key)
+            if blob is not None:
+                found[index : index + 1] = [blob]
+        return found
+
+    def _of(self, key: str) -> Blob | None:
+        """What Caffe leaves in a shared blob: it copies layer by layer, so the last one counts."""
+        places = [place for place in self._sharing[key] if place[0] in self._order]
+        for name, index in sorted(places, key=lambda place: self._order[place[0]], reverse=True):
+            blobs = self._weights.blobs(name)
+            if index < len(blobs):
+                return blobs[index]
+        return None
+
+
+class _Importer:
+    """Goes through the layers, with the value that each blob has at the time."""
+
+    def __init__(
+        self, graph: CaffeGraph, layers: list[Layer], handlers: Mapping[str, Handler]
+    ) -> None:
+        self._graph, self._layers, self._handlers = graph, layers, handlers
+        self._values: dict[str, ir.Value | None] = {}
+        graph.taken.update(top for layer in layers for top in layer.tops)
+
+    def run(self) -> None:
+        """Adds every layer; findings go to the graph's diagnostics, one for each bad layer."""
+        self._scan()
+        read: set[str] = set()
+        names = set[str]()
+        for layer in self._layers:
+            if layer.name in names and self._graph.blobs_of(layer.name):
+                self._broken(layer, f"two layers with weights have the name {layer.name!r}")
+            names.add(layer.name)
+            if not self._connected(layer):
+                self._values.update(dict.fromkeys(layer.tops))
+                continue
+            read.update(layer.bottoms)
+            self._add(layer)
+            read.difference_update(layer.tops)
+        if not self._graph.diagnostics.errors:
+            self._name(read)
+
+    def _scan(self) -> None:
+        """Reports what is not read at all, wherever it is, before anything is built."""
+        for layer in self._layers:
+            location = layer.location(self._graph.file)
+            written = [name for name in _PRECISION if layer.message.has(name)]
+            if written or layer.type in QUANTISED:
+                what = written[0] if written else f"a layer of type {layer.type}"
+                self._graph.diagnostics.error(
+                    "DLA131",
+                    "unread-precision",
+                    f"{what}: quantisation in Caffe files is not read yet",
+                    location=location,
+                    help="give the network in floating point, and --calibrate",
+                    notes=("without it the network would not be the one that was quantised",),
+                )
+
+    def _connected(self, layer: Layer) -> bool:
+        """True if everything that a layer reads is there and what it writes is free."""
+        file_order = "a layer reads what layers before it write"
+        for bottom in layer.bottoms:
+            if bottom not in self._values:
+                near = difflib.get_close_matches(bottom, list(self._values)[:4096], 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                self._broken(layer, f"no layer before it writes {bottom!r}{hint}", file_order)
+                return False
+        for index, top in enumerate(layer.tops):
+            in_place = index < len(layer.bottoms) and layer.bottoms[index] == top
+            if layer.tops.index(top) != index or (top in self._values and not in_place):
+                self._broken(layer, f"{top!r} is written by several layers")
+                return False
+        return all(self._values[bottom] is not None for bottom in layer.bottoms)
+
+    def _add(self, layer: Layer) -> None:
+        bottoms = [value for name in layer.bottoms if (value := self._values[name]) is not None]
+        building = CaffeLayer(layer, self._graph, bottoms)
+        try:
+            for name, value in zip(layer.bottoms, bottoms, strict=True):
+                if value.shape is None:
+                    raise open_shape(building, name)
+            values = self._made(building)
+        except RefusalError as refusal:
+            self._graph.diagnostics.add(refusal.diagnostic)
+            self._values.update(dict.fromkeys(layer.tops))
+            return
+        self._values.update(zip(layer.tops, values, strict=True))
+
+    def _made(self, building: CaffeLayer) -> list[ir.Value]:
+        layer = building.layer
+        if layer.type == "Silence":
+            return []
+        handler = self._handlers.get(layer.type)
+        if handler is None:
+            raise self._unknown(building)
+        trains = layer.message.has("phase") and layer.message.text("phase") == "TRAIN"
+        if trains and layer.type in _PHASED:
+            building.no_form(f"a {layer.type} that stays in phase TRAIN at inference")
+        values = handler(building)
+        if len(values) != len(layer.tops):
+            building.refuse(f"{len(layer.tops)} tops, where {layer.type} has {len(values)}")
+        return values
+
+    def _unknown(self, building: CaffeLayer) -> RefusalError:
+        kind = building.layer.type
+        if kind in NO_FORM:
+            why, remedy = NO_FORM[kind]
+            return building.refusal(
+                "DLA135", "no-onnx-form", f"{kind} is not read: {why}", remedy=remedy
+            )
+        if kind in QUANTISED:
+            return building.refusal("DLA131", "unread-precision", f"{kind} is not read yet")
+        near = difflib.get_close_matches(kind, self._handlers, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return building.refusal(
+            "DLA102",
+            "unknown-operator",
+            f"{kind or 'no type'} is no layer that dlaconv knows",
+            remedy=f"{hint}a plugin can read it (register_layers)",
+        )
+
+    def _broken(self, layer: Layer, why: str, remedy: str = "") -> None:
+        self._graph.diagnostics.error(
+            "DLA134",
+            "caffe-network",
+            why,
+            location=layer.location(self._graph.file),
+            help=remedy or "mend the prototxt; Caffe refuses it, too",
+        )
+
+    def _name(self, read: set[str]) -> None:
+        """Names values after blobs, and makes outputs of those that nothing reads."""
+        graph = self._graph
+        given = {value.name for value in graph.inputs}
+        made = {value for node in graph.nodes for value in node.outputs}
+        named: set[ir.Value] = set(graph.inputs)
+        left = [name for name in self._values if name not in read]
+        for name in left:
+            value = self._values[name]
+            if value is None or value.shape is None or value in graph.inputs:
+                continue  # nothing reads that input
+            if value not in made or value in named:
+                maker = next(item for item in self._layers if name in item.tops)
+                value = CaffeLayer(maker, graph, [value]).op("Identity", [value], shape_of(value))
+            if name not in given:
+                value.name = name
+            named.add(value)
+            graph.outputs.append(value)
+        for name, held in self._values.items():
+            if held is not None and held in made and held not in named and name not in given:
+                held.name = name
+                named.add(held)
+
+
+def _model(graph: CaffeGraph, net: Message, weights: Path) -> ir.Model:
+    built = ir.Graph(
+        graph.inputs,
+        graph.outputs,
+        nodes=graph.nodes,
+        initializers=list(graph.initializers.values()),
+        opset_imports={"": dialect.OPSET},
+        name=net.text("name") or "network",
+    )
+    drop_unread(built)
+    built.inputs[:] = [value for value in built.inputs if value.uses()]
+    model = ir.Model(built, ir_version=dialect.IR_VERSION)
+    provenance.name_source(model, graph.file)
+    provenance.name_weight_files(model, [weights])
+    return model
+
+
+def _finish(state: Import) -> None:
+    """Completes the model; the shapes of ONNX must be those of Caffe."""
+    expected = {value: shape_of(value) for node in state.model.graph for value in node.outputs}
+    finish(state)
+    for node in state.model.graph:
+        for value in node.outputs:
+            if value in expected and shape_of(value) != expected[value]:
+                raise InternalError(
+                    f"{value.name!r} has shape {list(shape_of(value))} in ONNX and "
+                    f"{list(expected[value])} in Caffe",
+                    node=node.name or "",
+                )
