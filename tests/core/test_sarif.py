@@ -1,103 +1,20 @@
 """SARIF logs are valid SARIF 2.1.0, and say what GitHub's code scanning needs."""
 
 import copy
-import json
-import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import onnx_ir as ir
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
 
-from dlaconv import hookimpl
-from dlaconv.cli import run
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
-from dlaconv.driver.inspection import rule_list
-from dlaconv.errors import ConversionError, UnreadableError, UsageError
-from dlaconv.plugins import Plugin, Plugins
+from dlaconv.diagnostics import Location, Severity
 from dlaconv.sarif import artifact_location, sarif_log
-from tests.backends.access.rules.rule_nets import one_conv
-from tests.backends.access.rules.test_check import Broken, ColdColour
-
-SCHEMA = json.loads(
-    (Path(__file__).parents[1] / "data" / "sarif" / "sarif-2.1.0.json").read_text("utf-8")
+from tests.core.sarif_logs import (
+    RULES,
+    VALIDATOR,
+    assert_valid,
+    finding,
 )
-VALIDATOR = Draft202012Validator(SCHEMA)
-RULES = rule_list(Plugins(third_parties=False))
-LEVELS = {"error", "warning", "note"}
-URI = re.compile(
-    r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]*(%[0-9A-F]{2}[A-Za-z0-9\-._~:/?#@!$&'()*+,;=]*)*"
-)
-
-
-def finding(rule="IO-3", severity=Severity.ERROR, **changes):
-    row = next((row for row in RULES if row["id"] == rule), {"name": "long-concat"})
-    changes.setdefault("location", Location("net.onnx", 0, "conv1", "Conv"))
-    return Diagnostic(rule, row["name"], "map 'y' has 24 channels", severity, **changes)
-
-
-def assert_valid(log):
-    """Valid by the schema, and consistent in what the schema cannot say."""
-    VALIDATOR.validate(log)
-    json.dumps(log, allow_nan=False)
-    [run_] = log["runs"]
-    driver = run_["tool"]["driver"]
-    for kind in ("rules", "notifications"):
-        ids = [item["id"] for item in driver.get(kind, [])]
-        assert len(ids) == len(set(ids))
-        for item in driver.get(kind, []):
-            for key in ("shortDescription", "fullDescription", "help"):
-                assert 0 < len(item[key]["text"]) <= 1024 or key == "help"
-            assert item["help"]["text"]
-            assert item["defaultConfiguration"]["level"] in LEVELS
-    for result in run_["results"]:
-        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
-        assert result["level"] in LEVELS
-        assert result["message"]["text"]
-        [location] = result["locations"]
-        assert location["physicalLocation"]
-        assert list(result["partialFingerprints"]) == ["primaryLocationLineHash"]
-    prints = [
-        result["partialFingerprints"]["primaryLocationLineHash"] for result in run_["results"]
-    ]
-    assert len(prints) == len(set(prints))
-    [invocation] = run_["invocations"]
-    notes = [
-        note
-        for kind in ("Execution", "Configuration")
-        for note in invocation.get(f"tool{kind}Notifications", [])
-    ]
-    for note in notes:
-        descriptor = note["descriptor"]
-        assert driver["notifications"][descriptor["index"]]["id"] == descriptor["id"]
-    assert invocation["executionSuccessful"] == (not notes)
-    for item in (*run_["results"], *notes):
-        for location in item["locations"]:
-            assert_location(location.get("physicalLocation"), run_["originalUriBaseIds"])
-    return run_
-
-
-def assert_location(physical, bases):
-    if physical is None:
-        return
-    artifact = physical["artifactLocation"]
-    uri = artifact["uri"]
-    assert uri
-    assert URI.fullmatch(uri), uri
-    parts = urlsplit(uri)
-    assert bool(parts.scheme) != ("uriBaseId" in artifact)
-    if "uriBaseId" in artifact:
-        base = bases[artifact["uriBaseId"]]["uri"]
-        assert base.startswith("file:///")
-        assert base.endswith("/")
-        assert not uri.startswith("/")
-        assert ".." not in uri.split("/")
-    else:
-        assert parts.scheme == "file"
-    if "region" in physical:
-        assert physical["region"]["startLine"] >= 1
-
 
 LOGS = {
     "no findings": [],
@@ -267,136 +184,3 @@ def test_windows_paths_become_file_uris(file, uri):
 def test_names_that_are_no_text_become_uris():
     name = b"a\xff.onnx".decode("utf-8", "surrogateescape")
     assert artifact_location(name)["uri"] == "a%FF.onnx"
-
-
-# Through the command line.
-
-
-def sarif(shown):
-    return assert_valid(json.loads(shown.out))
-
-
-@pytest.fixture
-def file(tmp_path):
-    """Writes an ACCESS file whose offences are wanted."""
-
-    def write(model):
-        path = tmp_path / "net ä.onnx"
-        ir.save(model, path)
-        return path
-
-    return write
-
-
-def test_check_prints_a_valid_log(dlaconv, file):
-    path = file(one_conv(channels=24, strides=[3, 3], kernel=(3, 3)))
-    shown = dlaconv("check", path, "--format", "sarif")
-    assert (shown.code, shown.err) == (1, "")
-    run_ = sarif(shown)
-    found = [(result["ruleId"], result["level"]) for result in run_["results"]]
-    assert ("CV-4", "error") in found
-    assert ("IO-3", "warning") in found
-    for result in run_["results"]:
-        physical = result["locations"][0]["physicalLocation"]
-        assert unquote(physical["artifactLocation"]["uri"]).endswith("net ä.onnx")
-    assert any("logicalLocations" in result["locations"][0] for result in run_["results"])
-
-
-def test_check_of_a_good_file_prints_a_valid_log_without_results(dlaconv, file):
-    shown = dlaconv("check", file(one_conv()), "--format=sarif")
-    assert shown.code == 0
-    run_ = sarif(shown)
-    assert run_["results"] == []
-    assert run_["invocations"] == [{"executionSuccessful": True, "exitCode": 0}]
-    assert run_["automationDetails"]["id"].endswith("net%20%C3%A4.onnx/")
-
-
-def test_what_cannot_be_decided_is_a_note(dlaconv, file):
-    run_ = sarif(dlaconv("check", file(one_conv(1, 16, "H", "W")), "--format", "sarif"))
-    assert {"note", "error"} <= {result["level"] for result in run_["results"]}
-
-
-class Rules:
-    @hookimpl
-    def register_rules(self):
-        return [ColdColour(), Broken()]
-
-
-def test_rules_of_plugins_are_described_and_their_failures_reported(capsys, plugins, file):
-    plugins.add(Rules(), Plugin("cold", "cold 1.0"))
-    assert run(["check", str(file(one_conv())), "--format", "sarif"], plugins) == 1
-    run_ = assert_valid(json.loads(capsys.readouterr().out))
-    rules = {item["id"]: item for item in run_["tool"]["driver"]["rules"]}
-    assert rules["XX-1"]["shortDescription"]["text"] == "A network was trained on a Monday."
-    assert [result["ruleId"] for result in run_["results"]].count("XX-2") == 2
-
-
-def test_an_unreadable_file_is_a_notification(dlaconv, tmp_path):
-    path = tmp_path / "x.onnx"
-    path.write_bytes(b"no onnx")
-    for arguments in (["check", path], ["check", tmp_path / "none.onnx"]):
-        shown = dlaconv(*arguments, "--format", "sarif")
-        assert shown.code == 3
-        run_ = sarif(shown)
-        [note] = run_["invocations"][0]["toolExecutionNotifications"]
-        assert note["descriptor"]["id"] in {"DLA401", "DLA402"}
-        assert note["locations"][0]["physicalLocation"]
-        assert not run_["invocations"][0]["executionSuccessful"]
-
-
-@pytest.mark.parametrize(
-    "arguments", [["check", "--format=sarif"], ["check", "x", "--json", "--format", "sarif"]]
-)
-def test_wrong_usage_is_a_notification_of_the_configuration(dlaconv, arguments):
-    shown = dlaconv(*arguments)
-    assert shown.code == 2
-    assert sarif(shown)["invocations"][0]["toolConfigurationNotifications"]
-
-
-def test_a_conversion_prints_its_findings(dlaconv, driver, toy, tmp_path):
-    driver.diagnostics.extend([finding(severity=Severity.WARNING), finding("DLA207")])
-    driver.diagnostics.add(finding("DLA902", Severity.WARNING, location=Location(layer="fc")))
-    for command in ("from-toy", "convert"):
-        shown = dlaconv(command, toy, "-o", tmp_path / "y.onnx", "--format", "sarif")
-        assert shown.code == 0
-        run_ = sarif(shown)
-        assert [result["ruleId"] for result in run_["results"]] == ["IO-3", "DLA207", "DLA902"]
-        uri = run_["results"][2]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
-        assert uri.endswith("net.toy")
-
-
-@pytest.mark.parametrize("command", ["from-toy", "convert"])
-def test_a_refused_conversion_prints_results(dlaconv, driver, toy, tmp_path, command):
-    error = ConversionError([finding(), finding("DLA301")], "nothing is written")
-    driver.replace("convert_imported", lambda *_, **__: error)
-    shown = dlaconv(command, toy, "-o", tmp_path / "y.onnx", "--format", "sarif")
-    assert shown.code == 1
-    assert [result["ruleId"] for result in sarif(shown)["results"]] == ["IO-3", "DLA301"]
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "key"),
-    [
-        (UnreadableError(finding("DLA402")), 3, "toolExecutionNotifications"),
-        (UsageError(finding("DLA423", location=Location())), 2, "toolConfigurationNotifications"),
-        (RuntimeError("oops"), 70, "toolExecutionNotifications"),
-        (MemoryError(), 1, "toolExecutionNotifications"),
-        (OSError(28, "No space left on device", "/x/y z.onnx"), 3, "toolExecutionNotifications"),
-    ],
-)
-def test_failures_of_a_conversion_are_valid_logs(dlaconv, driver, toy, tmp_path, error, code, key):
-    driver.replace("convert_imported", lambda *_, **__: error)
-    shown = dlaconv("convert", toy, "-o", tmp_path / "y.onnx", "--format", "sarif")
-    assert shown.code == code
-    run_ = sarif(shown)
-    assert run_["results"] == []
-    assert len(run_["invocations"][0][key]) == 1
-
-
-def test_text_and_json_stay_what_they_were(dlaconv, driver, toy, tmp_path):
-    output = ["-o", tmp_path / "y.onnx"]
-    as_json = dlaconv("convert", toy, *output, "--json").out
-    assert dlaconv("convert", toy, *output, "--format", "json").out == as_json
-    text = dlaconv("convert", toy, *output).out
-    assert dlaconv("convert", toy, *output, "--format", "text").out == text
-    assert isinstance(driver.diagnostics, Diagnostics)

@@ -21,8 +21,6 @@ from tests.frontends.onnx.plain import (
 )
 
 FILTERS, BIAS = random(8, 3, 3, 3, seed=1), random(8, seed=2)
-
-
 BN = {"g": random(8, seed=3), "b": random(8, seed=4), "m": random(8, seed=5),
       "v": np.abs(random(8, seed=6)) + 0.1}  # fmt: skip
 

@@ -2,168 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.execution import run
-from dlaconv.ir.graph import attribute, consumers, drop_unread
-from dlaconv.ir.passes.legal.channel_padding import channel_padding
-from tests.ir.passes.harness import Net, context, node_of, ops, random_feeds, run_pass
-
-PASS = channel_padding.as_pass()
-
-
-class Random(Net):
-    """Adds random layers; integers of quantised ones are small enough for exact float32 sums."""
-
-    def __init__(self, seed=0, quantised=False, channels=3, size=6):
-        super().__init__(x=[1, channels, size, size])
-        self.rng, self.quantised = np.random.default_rng(seed), quantised
-        self.shapes = {}
-        self.entry = self.stored("x")
-        self.shapes[self.entry] = (channels, size)
-
-    def stored(self, value):
-        return self.quantize(value, 0.25) if self.quantised else value
-
-    def weights(self, shape):
-        if not self.quantised:
-            return self.rng.normal(size=shape).astype(np.float32)
-        steps = 2.0 ** self.rng.integers(-4, 0, (shape[0],) + (1,) * (len(shape) - 1))
-        return self.dequantize(self.const(self.rng.integers(-7, 8, shape), dtype=np.int8), steps)
-
-    def bias(self, channels):
-        return (self.rng.integers(-8, 8, channels) / 8).astype(np.float32)
-
-    def conv(self, x, channels, kernel=3, depthwise=False, act=None):
-        before, size = self.shapes[x]
-        group = before if depthwise else 1
-        channels = before if depthwise else channels
-        y = self.op(
-            "Conv", x, self.weights((channels, before // group, kernel, kernel)),
-            self.bias(channels), kernel_shape=[kernel] * 2, strides=[1, 1],
-            pads=[kernel // 2] * 4, dilations=[1, 1], group=group,
-        )  # fmt: skip
-        return self.keep(self.stored(self.op(act, y) if act else y), channels, size)
-
-    def depthwise(self, x):
-        return self.conv(x, 0, depthwise=True)
-
-    def leaky(self, x):
-        channels, size = self.shapes[x]
-        slopes = (self.rng.integers(0, 4, (channels, 1, 1)) / 4).astype(np.float32)
-        return self.keep(self.stored(self.op("PRelu", x, slopes)), channels, size)
-
-    def pool(self, x):
-        channels, size = self.shapes[x]
-        y = self.op("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1])
-        return self.keep(y, channels, size)
-
-    def average(self, x):
-        channels, size = self.shapes[x]
-        y = self.op(
-            "AveragePool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[1, 1, 0, 0],
-            count_include_pad=1,
-        )  # fmt: skip
-        return self.keep(self.stored(y), channels, size)
-
-    def add(self, x, y):
-        return self.keep(self.stored(self.op("Add", x, y)), *self.shapes[x])
-
-    def concat(self, *values):
-        channels = sum(self.shapes[value][0] for value in values)
-        return self.keep(self.op("Concat", *values, axis=1), channels, self.shapes[values[0]][1])
-
-    def sigmoid(self, x):
-        return self.keep(self.stored(self.op("Sigmoid", x)), *self.shapes[x])
-
-    def fully(self, x, outputs):
-        channels, size = self.shapes[x]
-        flat = self.op("Reshape", x, self.ints([1, channels * size * size]))
-        weights = self.weights((outputs, channels * size * size))
-        return self.stored(self.op("Gemm", flat, weights, self.bias(outputs), transB=1))
-
-    def ints(self, values):
-        return self.const(np.array(values), dtype=np.int64)
-
-    def keep(self, value, channels, size):
-        self.shapes[value] = (channels, size)
-        return value
-
-
-def grow(seed, quantised):
-    """A random network of convolutions, sums, concatenations, pools and activations."""
-    net = Random(seed, quantised)
-    rng = net.rng
-    maps = [net.conv(net.entry, int(rng.integers(1, 20)), act="Relu")]
-    if rng.integers(3) == 0:
-        maps.append(net.depthwise(net.entry))
-    if rng.integers(4) == 0:
-        maps.append(net.pool(net.entry))
-    for _ in range(int(rng.integers(2, 9))):
-        x = maps[rng.integers(len(maps))]
-        same = [value for value in maps if net.shapes[value] == net.shapes[x]]
-        step = rng.integers(9)
-        if step < 2:
-            maps.append(net.conv(x, int(rng.integers(1, 36)), kernel=1))
-        elif step == 2:
-            maps.append(net.conv(x, net.shapes[x][0], kernel=1))  # its shape for sums
-        elif step == 3:
-            maps.append(net.add(x, same[rng.integers(len(same))]))
-        elif step == 4 and net.shapes[x][0] < 60:
-            maps.append(net.concat(x, maps[rng.integers(len(maps))]))
-        else:
-            kinds = [net.depthwise, net.leaky, net.pool, net.average]
-            maps.append(kinds[rng.integers(len(kinds))](x))
-    outputs = [maps[-1]]
-    if rng.integers(2):
-        outputs.append(net.fully(maps[rng.integers(len(maps))], int(rng.integers(1, 12))))
-    if rng.integers(3) == 0 and maps[-2] not in outputs:
-        outputs.append(maps[-2])
-    model = net.model(*outputs)
-    drop_unread(model.graph)
-    return model
-
-
-def is_final(value):
-    """True for maps that only become graph outputs."""
-    readers = consumers(value)
-    passing = all(
-        (dialect.is_quantize(node) or node.op_type in {"Relu", "PRelu"})
-        and is_final(node.outputs[0])
-        for node in readers
-    )
-    return passing and (bool(readers) or value.is_graph_output())
-
-
-def unaligned(model):
-    """Names of maps with a number of channels that the hardware cannot store."""
-    fed = set(model.graph.inputs)
-    fed |= {n.outputs[0] for n in model.graph if n.inputs[0] in fed and dialect.is_quantize(n)}
-    return [
-        value.name
-        for node in model.graph
-        if not dialect.is_dequantize(node)
-        for value in node.outputs
-        if len(value.shape) == 4 and value.shape[1] % 16 and value not in fed
-        and not is_final(value)
-    ]  # fmt: skip
-
-
-@settings(max_examples=40)
-@given(seed=st.integers(0, 10**6))
-def test_random_quantised_networks_keep_every_integer(seed):
-    after = run_pass(PASS, grow(seed, quantised=True), tolerance=0)
-    assert unaligned(after) == []
-
-
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10**6))
-def test_random_float_networks_compute_the_same(seed):
-    after = run_pass(PASS, grow(seed, quantised=False))
-    assert unaligned(after) == []
+from dlaconv.ir.graph import attribute
+from tests.ir.passes.harness import context, node_of, ops, random_feeds, run_pass
+from tests.ir.passes.legal.channel_nets import PASS, Random, unaligned
 
 
 @pytest.mark.parametrize("channels", [1, 15, 16, 17, 32])
@@ -389,19 +236,6 @@ def test_nothing_is_padded_without_legalisation(mode):
     model = net.model(net.conv(net.conv(net.entry, 5), 4))
     after = run_pass(PASS, model, context(legalise=mode))
     assert (unaligned(after) == []) == (mode != "off")
-
-
-def test_padding_twice_is_padding_once():
-    net = Random(quantised=True)
-    inner = net.concat(net.conv(net.entry, 5), net.conv(net.entry, 4))
-    model, noted = net.model(net.fully(net.add(inner, net.conv(inner, 9)), 3)), context()
-    once = run_pass(PASS, model, noted)
-    layouts, count = dict(noted.layouts), len(noted.rewrites)
-    again = once.clone()
-    PASS(again, noted)
-    assert noted.layouts == layouts
-    assert len(noted.rewrites) == count
-    assert ops(again) == ops(once)
 
 
 @given(
