@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -26,6 +28,8 @@ _KNOWN = (
     "rounding_mode", "to", "mode", "allowzero", "shape", "value", "num_outputs", "training_mode",
     "count_include_pad", "output_type", "storage_order", "spatial", "broadcast", "consumed_inputs",
 )  # fmt: skip
+Change = Callable[[onnx.NodeProto, AttributeProto, Random], str]
+"""Changes an attribute of a node; returns what it did."""
 
 
 def _lengths(random: Random) -> int:
@@ -55,28 +59,36 @@ def _replace(node: onnx.NodeProto, made: AttributeProto) -> None:
     node.attribute.extend([*kept, made])
 
 
-def replace(draft: Draft, random: Random) -> str:
+def _on_attribute(*types: int) -> Callable[[Change], Mutation]:
+    """Makes a mutation of what changes one attribute, of these types or of any."""
+
+    def made(change: Change) -> Mutation:
+        @functools.wraps(change)
+        def mutation(draft: Draft, random: Random) -> str:
+            found = [
+                (node, attribute)
+                for node in draft.graph.node
+                for attribute in node.attribute
+                if not types or attribute.type in types
+            ]
+            return change(*random.choice(found), random) if found else ""
+
+        return mutation
+
+    return made
+
+
+@_on_attribute()
+def replace(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
     """An attribute that is there takes a value of any type."""
-    nodes = [node for node in draft.graph.node if node.attribute]
-    if not nodes:
-        return ""
-    node = random.choice(nodes)
-    name, value = random.choice(node.attribute).name, _value(random)
+    name, value = attribute.name, _value(random)
     _replace(node, attribute_of(name, value))
     return f"{name} of {node.name!r}: {str(value)[:60]!r}"
 
 
-def extreme(draft: Draft, random: Random) -> str:
+@_on_attribute(AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT)
+def extreme(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
     """A number of an attribute becomes extreme; its type stays."""
-    found = [
-        (node, attribute)
-        for node in draft.graph.node
-        for attribute in node.attribute
-        if attribute.type in {AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT}
-    ]
-    if not found:
-        return ""
-    node, attribute = random.choice(found)
     if attribute.type == AttributeProto.FLOAT:
         attribute.f = random.choice(FLOATS)
     elif attribute.type == AttributeProto.INT:
@@ -88,33 +100,22 @@ def extreme(draft: Draft, random: Random) -> str:
     return f"{attribute.name} of {node.name!r} is extreme: {list(attribute.ints) or attribute.i}"
 
 
-def lengths(draft: Draft, random: Random) -> str:
+@_on_attribute(AttributeProto.INTS)
+def lengths(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
     """A list of numbers is too long, too short or empty."""
-    found = [
-        (node, attribute)
-        for node in draft.graph.node
-        for attribute in node.attribute
-        if attribute.type == AttributeProto.INTS
-    ]
-    if not found:
-        return ""
-    node, attribute = random.choice(found)
     values = list(attribute.ints) or [1]
     attribute.ints[:] = (values * 100)[: _lengths(random)]
     return f"{attribute.name} of {node.name!r} has {len(attribute.ints)} numbers"
 
 
-def remove(draft: Draft, random: Random) -> str:
-    nodes = [node for node in draft.graph.node if node.attribute]
-    if not nodes:
-        return ""
-    node = random.choice(nodes)
-    index = random.randrange(len(node.attribute))
-    name = node.attribute[index].name
+@_on_attribute()
+def remove(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
+    """An attribute is missing, or all of a node are."""
     if random.random() < 0.2:
         del node.attribute[:]
         return f"all of {node.name!r} removed"
-    del node.attribute[index]
+    name = attribute.name
+    node.attribute.remove(attribute)
     return f"{name} of {node.name!r} removed"
 
 
@@ -128,34 +129,25 @@ def add(draft: Draft, random: Random) -> str:
     return f"{name} = {str(value)[:60]!r} on {node.name!r}"
 
 
-def twice(draft: Draft, random: Random) -> str:
-    nodes = [node for node in draft.graph.node if node.attribute]
-    if not nodes:
-        return ""
-    node = random.choice(nodes)
-    node.attribute.append(random.choice(node.attribute))
-    return f"{node.attribute[-1].name} of {node.name!r} twice"
+@_on_attribute()
+def twice(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
+    """An attribute is there twice."""
+    node.attribute.append(attribute)
+    return f"{attribute.name} of {node.name!r} twice"
 
 
-def stated_type(draft: Draft, random: Random) -> str:
+@_on_attribute()
+def stated_type(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
     """The type that an attribute states is not that of its value."""
-    nodes = [node for node in draft.graph.node if node.attribute]
-    if not nodes:
-        return ""
-    node = random.choice(nodes)
-    attribute = random.choice(node.attribute)
     attribute.type = random.choice(range(15))
     if random.random() < 0.2:
         attribute.ref_attr_name = random.choice(("alpha", attribute.name, "ä"))
     return f"{attribute.name} of {node.name!r} states type {attribute.type}"
 
 
-def rename(draft: Draft, random: Random) -> str:
-    nodes = [node for node in draft.graph.node if node.attribute]
-    if not nodes:
-        return ""
-    node = random.choice(nodes)
-    attribute = random.choice(node.attribute)
+@_on_attribute()
+def rename(node: onnx.NodeProto, attribute: AttributeProto, random: Random) -> str:
+    """An attribute has the name of another one."""
     before, attribute.name = attribute.name, random.choice(_KNOWN)
     return f"{before} of {node.name!r} called {attribute.name}"
 
