@@ -174,8 +174,8 @@ class CaffeLayer:
             raise self.refusal(
                 "DLA133",
                 "weight-shape",
-                f"the {what} has shape {list(blob.shape)} in the caffemodel, the prototxt makes it "
-                f"{list(shape)}",
+                f"{what} of shape {list(blob.shape)} in the caffemodel, of {list(shape)} by the "
+                "prototxt",
                 remedy="give the caffemodel that was trained with this prototxt",
             )
         return blob
@@ -217,7 +217,7 @@ class CaffeLayer:
             name=self.graph.free_name(f"{name}/{op_type.lower()}"),
         )
         for index, (value, shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-            self._require_size(shape)
+            self.require_size(shape)
             value.name = node.name if not index else self.graph.free_name(f"{node.name}/{index}")
             value.shape, value.dtype = ir.Shape([int(size) for size in shape]), dtype
         provenance.mark(node, name, self.layer.type, self.layer.line)
@@ -242,7 +242,8 @@ class CaffeLayer:
             target = list(shape)
         return self.op("Reshape", [value, self.constant("shape", target)], shape)
 
-    def _require_size(self, shape: Sequence[int]) -> None:
+    def require_size(self, shape: Sequence[int]) -> None:
+        """Sees to it that a result has elements, and no more than Caffe counts."""
         if any(size < 1 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
             self.refuse(f"the layer makes a blob of shape {list(shape)}")
 

@@ -62,6 +62,7 @@ def _one(layer: CaffeLayer, x: ir.Value, index: int, transposed: bool, depthwise
             for size, k, s, p, d in zip(spatial, kernel, stride, pad, dilation, strict=True)
         )
         weights = (outputs, channels // group, *kernel)
+    layer.require_size((shape[0], outputs, *result))
     inputs = [x, layer.weight(0, weights, "weights")]
     if param.flag("bias_term"):
         inputs.append(layer.weight(1, (outputs,), "bias"))

@@ -248,8 +248,12 @@ class _Importer:
         left = [name for name in self._values if name not in read]
         for name in left:
             value = self._values[name]
-            if value is None or value.shape is None or value in graph.inputs:
-                continue  # nothing reads that input
+            if (
+                value is None
+                or value.shape is None
+                or (value in graph.inputs and value.name == name)
+            ):
+                continue  # an input that nothing reads
             if value not in made or value in named:
                 maker = next(item for item in self._layers if name in item.tops)
                 value = CaffeLayer(maker, graph, [value]).op("Identity", [value], shape_of(value))
