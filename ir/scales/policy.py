@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -69,24 +70,33 @@ def _absorb(model: ir.Model, grouping: Grouping, context: Context) -> Plan:
     trial = Trial(model, grouping, context)
     choice = methods(context.ranges) if context.covers else ()
     if len(choice) > 1 and trial.left > len(choice):
-        errors = {}
+        found = {}
         for method in choice:
             cover(grouping, context, method)
-            plan, _, _ = _solved(model, grouping, context)
-            errors[method] = trial.error(plan) * (1.0 if method == "minmax" else _UNSEEN)
-        cover(grouping, context, min(errors, key=errors.__getitem__))
-    plan, contested, observed = _solved(model, grouping, context)
-    return refine(trial, grouping, plan, contested, observed, context)
+            solved = _solved(model, grouping, context)
+            error = trial.error(solved.plan) * (1.0 if method == "minmax" else _UNSEEN)
+            found[method] = error, solved
+        best = min(found, key=lambda method: found[method][0])
+        cover(grouping, context, best)
+        _, solved = found[best]
+    else:
+        solved = _solved(model, grouping, context)
+    return refine(trial, grouping, solved.plan, solved.contested, solved.observed, context)
 
 
-def _solved(
-    model: ir.Model, grouping: Grouping, context: Context
-) -> tuple[Plan, list[Group], Samples]:
+class _Solved(NamedTuple):
     """The plan by the errors of maps, the groups that cannot stay exact, and what was seen."""
+
+    plan: Plan
+    contested: list[Group]
+    observed: Samples
+
+
+def _solved(model: ir.Model, grouping: Grouping, context: Context) -> _Solved:
     needy = needs_samples(grouping, context.target, calibrated=context.calibration is not None)
     observed = _observed(model, needy, context) if needy else Samples()
     plan = solve(grouping, context.target, observed)
-    return plan, [group for group in needy if shared(group)], observed
+    return _Solved(plan, [group for group in needy if shared(group)], observed)
 
 
 def _nearest(model: ir.Model, grouping: Grouping, context: Context) -> Plan:

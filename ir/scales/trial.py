@@ -6,8 +6,6 @@ source's network, without the roundings that it does not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_ir as ir
 
@@ -27,6 +25,8 @@ _ON_DATA, _ON_RANDOM_INPUTS = {0: 0.0, 1: 2e11, 2: 4e12}, 2e10
 _FLOAT_SHARE = 0.2
 """Of the samples and multiplications of level 1, where the source is in floating point: then all
 maps are tried together before one is, and calibration itself should take the longest."""
+_FEWEST = 24
+"""Trials of that level: fewer find little, and calibration is over before they are prepared."""
 
 
 def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
@@ -85,14 +85,15 @@ class Trial:
         if not context.calibration:
             budget = min(_ON_RANDOM_INPUTS, budget)
         self.left = int(min(_TRIALS[level], budget // max(work, 1)))
-        self._run: Callable[[Arrays], Arrays] | None = None
-        self._samples: list[tuple[Arrays, Arrays]] = []
+        if share < 1 and self.left < _FEWEST:
+            self.left = 0
+        self._quantised: Executor | None = None
+        self._wanted: list[Arrays] = []
 
     def error(self, plan: Plan) -> float:
         """Noise over signal of the outputs, the mean over samples; see `relative_error`."""
-        if self._run is None:
-            self._prepare()
-        assert self._run is not None
+        if self._quantised is None:
+            self._quantised = self._prepare()
         self.left -= 1
         steps = {
             _step_input(variable.name): np.array(plan[group].step(item), np.float32)
@@ -100,16 +101,18 @@ class Trial:
             for item in group.classes
             for variable in item.maps
         }
-        total = 0.0
-        for feeds, wanted in self._samples:
-            for name, got in self._run(feeds | steps).items():
-                total += relative_error(got, wanted[name])
-        return total / len(self._samples)
+        outputs = self._quantised.run_each((feeds | steps for feeds in self._data), dict)
+        errors = [
+            sum(relative_error(got[name], wanted[name]) for name in got)
+            for got, wanted in zip(outputs, self._wanted, strict=True)
+        ]
+        return sum(errors) / len(errors)
 
-    def _prepare(self) -> None:
-        reference = Executor(without_derived(self._model, self._context))
-        self._samples = [(feeds, reference.run(feeds)) for feeds in self._data]
-        self._run = Executor(self._parametrised()).run
+    def _prepare(self) -> Executor:
+        count = len(self._data)
+        reference = Executor(without_derived(self._model, self._context), samples=count)
+        self._wanted = list(reference.run_each(self._data, dict))
+        return Executor(self._parametrised(), samples=count)
 
     def _parametrised(self) -> ir.Model:
         copy = self._model.clone()

@@ -51,14 +51,17 @@ class Attempt:
 
     def error(self, samples: Sequence[tuple[Arrays, Arrays]]) -> float:
         """Noise over signal of the outputs, for inputs and what the source makes of them."""
-        run = Executor(self.model).run
-        total = 0.0
-        for feeds, wanted in samples:
-            names = [value.name or "" for value in self.model.graph.inputs]
-            fed = {name: feeds[name] * np.float32(self.gammas.get(name, 1.0)) for name in names}
-            for name, got in run(fed).items():
-                total += relative_error(got / self.gammas[name], wanted[name])
-        return total / len(samples)
+        names = [value.name or "" for value in self.model.graph.inputs]
+        fed = (
+            {name: feeds[name] * np.float32(self.gammas.get(name, 1.0)) for name in names}
+            for feeds, _ in samples
+        )
+        outputs = Executor(self.model, samples=len(samples)).run_each(fed, dict)
+        errors = [
+            sum(relative_error(got[name] / self.gammas[name], wanted[name]) for name in got)
+            for got, (_, wanted) in zip(outputs, samples, strict=True)
+        ]
+        return sum(errors) / len(errors)
 
     def corrected(self, mapped: ir.Model, seen: Mapping[str, ChannelValues]) -> Attempt | None:
         """The same with corrected biases, None if there are none to correct."""
@@ -90,8 +93,9 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     derived = made.intersection(_derived(model, context))  # the network's results are renamed
     seen = channel_values(source, data.part(0, 2), [*sorted(derived), *inputs.values()])
     of_layers = {layer: seen[name] for layer, name in inputs.items()}
-    reference = Executor(source)
-    samples = [(feeds, reference.run(feeds)) for feeds in data.part(1, 2)]
+    kept = list(data.part(1, 2))
+    reference = Executor(source, samples=len(kept))
+    samples = list(zip(kept, reference.run_each(kept, dict), strict=True))
     best: Attempt | None = None
     least = np.inf
     for mapped, branch in _variants(model, context, seen):

@@ -4,6 +4,7 @@ import pytest
 from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context, Pipeline
+from dlaconv.ir.scales import trial
 from dlaconv.ir.scales.cost import Samples
 from dlaconv.ir.scales.coverage import cover
 from dlaconv.ir.scales.groups import group_maps
@@ -36,11 +37,11 @@ def test_the_reference_of_a_float_network_is_not_rounded():
 
 def test_coarser_maps_make_a_larger_error():
     model, grouping, context = mapped(ranges="auto")
-    trial = Trial(model, grouping, context)
+    found = Trial(model, grouping, context)
     errors = []
     for method in ("minmax", "percentile"):
         cover(grouping, context, method)
-        errors.append(trial.error(solve(grouping, context.target, Samples(context.observed))))
+        errors.append(found.error(solve(grouping, context.target, Samples(context.observed))))
     for known in context.covers.values():
         known["minmax"] *= 8
     cover(grouping, context, "minmax")
@@ -54,6 +55,13 @@ def test_the_level_says_how_often_is_tried(level):
     model, grouping, context = mapped(optimise=level)
     left = Trial(model, grouping, context).left
     assert left == {0: 0, 1: 96, 2: 960}[level]
+
+
+@pytest.mark.parametrize(("level", "tried"), [(1, False), (2, True)])
+def test_float_networks_too_large_for_many_trials_get_none_in_seconds(level, tried, monkeypatch):
+    monkeypatch.setattr(trial, "multiplications", lambda _: 4_000_000_000)
+    model, grouping, context = mapped(optimise=level)
+    assert bool(Trial(model, grouping, context).left) is tried
 
 
 def test_covering_changes_no_map_that_the_source_quantises():
