@@ -45,9 +45,8 @@ def test_coarser_maps_make_a_larger_error():
     for known in context.covers.values():
         known["minmax"] *= 8
     cover(grouping, context, "minmax")
-    assert trial.error(solve(grouping, context.target, Samples(context.observed))) > 10 * max(
-        errors
-    )
+    plan = solve(grouping, context.target, Samples(context.observed))
+    assert found.error(plan) > 10 * max(errors)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
