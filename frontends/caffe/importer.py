@@ -27,6 +27,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import drop_unread
 
 _PRECISION = ("precision_param", "quantization_param")
+_MOST_FINDINGS = 100
 _PHASED = {"BatchNorm", "Dropout"}
 
 
@@ -97,6 +98,7 @@ class _Blobs:
         self._layers = {layer.name: layer for layer in layers}
         self._order = {name: position for position, name in enumerate(weights.layers)}
         self._sharing: dict[str, list[tuple[str, int]]] = {}
+        self._shared: dict[str, Blob | None] = {}
         for layer in layers:
             for index, name in enumerate(layer.shared):
                 if name:
@@ -108,8 +110,9 @@ class _Blobs:
         for index, key in enumerate(shared):
             if not key or index > len(found):
                 continue
-            blob = self._of(key)
-            if blob is not None:
+            if key not in self._shared:
+                self._shared[key] = self._of(key)
+            if (blob := self._shared[key]) is not None:
                 found[index : index + 1] = [blob]
         return found
 
@@ -130,6 +133,7 @@ class _Importer:
         self, graph: CaffeGraph, layers: list[Layer], handlers: Mapping[str, Handler]
     ) -> None:
         self._graph, self._layers, self._handlers = graph, layers, handlers
+        self._maker = {top: layer for layer in layers for top in layer.tops}
         self._values: dict[str, ir.Value | None] = {}
         graph.taken.update(top for layer in layers for top in layer.tops)
 
@@ -139,6 +143,8 @@ class _Importer:
         read: set[str] = set()
         names = set[str]()
         for layer in self._layers:
+            if len(self._graph.diagnostics) > _MOST_FINDINGS:
+                break  # mending the first ones comes first
             if layer.name in names and self._graph.blobs_of(layer.name):
                 self._broken(layer, f"two layers with weights have the name {layer.name!r}")
             names.add(layer.name)
@@ -156,6 +162,8 @@ class _Importer:
         for layer in self._layers:
             location = layer.location(self._graph.file)
             written = [name for name in _PRECISION if layer.message.has(name)]
+            if len(self._graph.diagnostics) > _MOST_FINDINGS:
+                return
             if written or layer.type in QUANTISED:
                 what = written[0] if written else f"a layer of type {layer.type}"
                 self._graph.diagnostics.error(
@@ -176,11 +184,13 @@ class _Importer:
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 self._broken(layer, f"no layer before it writes {bottom!r}{hint}", file_order)
                 return False
+        tops = set[str]()
         for index, top in enumerate(layer.tops):
             in_place = index < len(layer.bottoms) and layer.bottoms[index] == top
-            if layer.tops.index(top) != index or (top in self._values and not in_place):
+            if top in tops or (top in self._values and not in_place):
                 self._broken(layer, f"{top!r} is written by several layers")
                 return False
+            tops.add(top)
         return all(self._values[bottom] is not None for bottom in layer.bottoms)
 
     def _add(self, layer: Layer) -> None:
@@ -188,7 +198,7 @@ class _Importer:
         building = CaffeLayer(layer, self._graph, bottoms)
         try:
             for name, value in zip(layer.bottoms, bottoms, strict=True):
-                if value.shape is None:
+                if value.shape is None and layer.type != "Silence":
                     raise open_shape(building, name)
             values = self._made(building)
         except RefusalError as refusal:
@@ -242,7 +252,7 @@ class _Importer:
     def _name(self, read: set[str]) -> None:
         """Names values after blobs, and makes outputs of those that nothing reads."""
         graph = self._graph
-        given = {value.name for value in graph.inputs}
+        given = {value.name: value for value in graph.inputs}
         made = {value for node in graph.nodes for value in node.outputs}
         named: set[ir.Value] = set(graph.inputs)
         left = [name for name in self._values if name not in read]
@@ -255,8 +265,8 @@ class _Importer:
             ):
                 continue  # an input that nothing reads
             if value not in made or value in named:
-                maker = next(item for item in self._layers if name in item.tops)
-                value = CaffeLayer(maker, graph, [value]).op("Identity", [value], shape_of(value))
+                copy = CaffeLayer(self._maker[name], graph, [value])
+                value = copy.op("Identity", [value], shape_of(value))
             if name not in given:
                 value.name = name
             named.add(value)

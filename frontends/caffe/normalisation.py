@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.caffe.building import CaffeLayer, Shape
+from dlaconv.frontends.caffe.windows import MOST
 
 
 def batch_norm(layer: CaffeLayer) -> list[ir.Value]:
@@ -54,6 +55,8 @@ def lrn(layer: CaffeLayer) -> list[ir.Value]:
     layer.require_rank(4)
     param, shape = layer.param("lrn_param"), layer.shape()
     size, alpha, beta = param.integer("local_size"), param.number("alpha"), param.number("beta")
+    if size > MOST:
+        layer.refuse(f"local_size {size}: dlaconv takes up to {MOST}")
     if size % 2 == 0:
         layer.refuse(f"local_size {size}: Caffe takes odd sizes only")
     if param.text("norm_region") == "ACROSS_CHANNELS":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.caffe.building import CaffeLayer
+from dlaconv.frontends.caffe.building import MOST_CONSTANT, CaffeLayer
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.windows import extents, require_positive
 
@@ -150,6 +150,8 @@ def _average(layer: CaffeLayer, axes: tuple[Axis, Axis]) -> list[ir.Value]:
     mean = layer.op("AveragePool", [layer.x], result, window)
     if not any(axis.overhang for axis in axes):
         return [mean]
+    if axes[0].count * axes[1].count > MOST_CONSTANT:
+        layer.refuse(f"{axes[0].count}x{axes[1].count} windows that hang over the padding")
     counted = np.outer(axes[0].divisors(), axes[1].divisors())
     factor = axes[0].kernel * axes[1].kernel / counted
     return [layer.op("Mul", [mean, layer.constant("uncounted", factor)], result)]

@@ -20,7 +20,7 @@ from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.schema import UNREAD, FieldType, Scalar, Schema
 
 MOST_CHARACTERS = 1 << 24
-MOST_VALUES = 1 << 20
+MOST_VALUES = 1 << 18
 MOST_FINDINGS = 20
 
 _SPACE = re.compile(r"(?:[\s\ufeff]+|#[^\n]*)+")
@@ -74,7 +74,7 @@ class _Parser:
         self._ignore_unknown = ignore_unknown
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self._end, self._start, self._kind, self._token = 0, 0, "", ""
-        self._values = 0
+        self._values = self._reported = 0
         self.found = Diagnostics()
         self._advance()
 
@@ -247,12 +247,17 @@ class _Parser:
         line, column = self._place(offset)
         meant = _MEANT.get(name, "")
         if meant in self._schema.messages[kind].fields:
-            self.found.add(problems.misspelt_field(self._file, line, column, name, meant))
+            self._reported += 1
+            if self._reported <= MOST_FINDINGS:
+                self.found.add(problems.misspelt_field(self._file, line, column, name, meant))
             return meant
-        if len(self.found.errors) < MOST_FINDINGS:
+        self._reported += 1
+        if self._reported <= MOST_FINDINGS:
             near = difflib.get_close_matches(name, self._schema.messages[kind].fields, 1)
             elsewhere = [
-                other.name for other in self._schema.messages.values() if name in other.fields
+                other.name
+                for other in self._schema.messages.values()
+                if name in other.fields and other.name != "V0LayerParameter"
             ]
             self.found.add(
                 problems.unknown_field(

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dlaconv.frontends.caffe.building import CaffeLayer
 from dlaconv.frontends.caffe.message import Message
 
+MOST = 1 << 16
+"""The largest kernel, stride, padding or dilation that is taken for one."""
+
 
 def extents(
     layer: CaffeLayer, param: Message, name: str, axes: int, default: int | None
@@ -34,11 +37,13 @@ def extents(
             layer.refuse(f"{by_axis[0]} of {axes} spatial dimensions")
         if len(by_axis) == 1 and name in {"kernel", "stride"}:
             layer.refuse(f"{by_axis[0]} is written without the other axis")
-        return tuple(param.integer(item) for item in pair)
+        written = [param.integer(item) for item in pair]
     if not written:
         if default is None:
             layer.refuse(f"{listed} is missing")
         return (default,) * axes
+    if max(written) > MOST:
+        layer.refuse(f"{listed} {written}: dlaconv takes up to {MOST}")
     if len(written) not in {1, axes}:
         layer.refuse(f"{len(written)} values of {listed} for {axes} spatial dimensions")
     return tuple(written) if len(written) == axes else (written[0],) * axes
