@@ -76,7 +76,7 @@ def comparison_text(document: Json) -> str:
         outcome = "passed" if document["passed"] else "FAILED"
         ends.append(("wanted", f"{document['min_qsnr_db']:g} dB at the outputs: {outcome}"))
     if document["unmatched"]:
-        ends.append(("not in the source", ", ".join(document["unmatched"])))
+        ends.append(("not compared", ", ".join(document["unmatched"])))
     return f"{tables.table(headings, rows)}\n\n{pairs(ends)}"
 
 

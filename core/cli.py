@@ -63,9 +63,11 @@ the integers are right.
 
 Exit codes: 0 done; 1 read, but it cannot be converted exactly or legally, or a comparison failed;
 2 wrong usage; 3 a file cannot be read; 70 a bug in dlaconv; 130 interrupted."""
-_EPILOG = """Start with:
+_EPILOG = """Start with one of these; --help behind a command explains it:
 
-dlaconv from-qonnx net.onnx -o net.dla.onnx"""
+dlaconv from-qonnx net.onnx -o net.dla.onnx
+
+dlaconv from-onnx net.onnx -o net.dla.onnx --calibrate photos/ --preset torchvision"""
 
 # The base of every usage error of typer, which keeps the class itself private.
 _CliError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -164,8 +164,14 @@ def verification_summary(document: Json) -> str:
     parts: list[str] = [tables.table([*headings, "QSNR", "cosine"], rows)]
     ends = [("compared on", _comparison(document))]
     ends += [(f"QSNR of {n!r}", _quality(row)) for n, row in document["outputs"].items()]
+    if document["inputs"].startswith("random") and any(
+        r["class"] == "derived" for r in document["maps"]
+    ):
+        ends.append(
+            ("mind", "random inputs may reach beyond the ranges that were calibrated; give --input")
+        )
     if document["unmatched"]:
-        ends.append(("not in the source", ", ".join(document["unmatched"])))
+        ends.append(("not compared", ", ".join(document["unmatched"])))
     return "\n\n".join([*parts, pairs(ends)])
 
 
@@ -196,7 +202,8 @@ def arrays_table(document: Json) -> str:
         [name, _shape(item["shape"]), item["dtype"], str(item["min"]), str(item["max"])]
         for name, item in document["outputs"].items()
     ]
-    return tables.table(["output", "shape", "dtype", "smallest", "largest"], rows)
+    text = tables.table(["output", "shape", "type", "smallest", "largest"], rows)
+    return f"{text}\n\n{pairs([('written', document['output'])])}"
 
 
 def unknown_rule(rule_id: str, known: Sequence[str]) -> Diagnostic:

@@ -37,11 +37,15 @@ and every violation is listed. A network above 2 GB gets its weights in a second
 first, which ends in .weights."""
 
 _EXAMPLES = {
-    "caffe": ("deploy.prototxt net.caffemodel",),
-    "onnx": ("net.onnx",),
-    "qonnx": ("net.onnx",),
+    "caffe": ("deploy.prototxt net.caffemodel -o net.dla.onnx --calibrate photos/ --preset caffe",),
+    "onnx": (
+        "net.onnx -o net.dla.onnx --calibrate photos/ --preset torchvision",
+        "net.onnx -o net.dla.onnx --calibrate data.npz --partition --report net.html",
+        "quantised.onnx -o net.dla.onnx",
+    ),
+    "qonnx": ("net.onnx -o net.dla.onnx",),
 }
-"""The files that a user gives, for the end of the help."""
+"""What a user may type, for the end of the help."""
 
 
 def from_command(frontend: Frontend) -> Command:
@@ -77,8 +81,7 @@ def from_command(frontend: Frontend) -> Command:
         text,
         CONVERT,
         tuple(
-            f"dlaconv from-{frontend.name} {files} -o net.dla.onnx"
-            for files in _EXAMPLES.get(frontend.name, ())
+            f"dlaconv from-{frontend.name} {words}" for words in _EXAMPLES.get(frontend.name, ())
         ),
         options_of([*own, *shared]),
     )

@@ -164,7 +164,14 @@ SimulatedHardware = Annotated[Hardware, Made(simulated_hardware)]
 def conversion_options(
     problems: Diagnostics,
     *,
-    hardware: SimulatedHardware,
+    calibrate: calibration.Calibrate = None,
+    images: calibration.Pictures,
+    fold_preprocess: calibration.FoldPreprocess = False,
+    border_channel: calibration.BorderChannel = False,
+    ranges: calibration.Ranges = calibration.RangeMethod.AUTO,
+    qconfig: calibration.Overrides = None,
+    calibration_cache: calibration.Cache = None,
+    optimise: calibration.Optimise = 1,
     scale_policy: Annotated[
         Policy,
         typer.Option(
@@ -191,15 +198,8 @@ def conversion_options(
             rich_help_panel=_SCALES,
         ),
     ] = Convention.GUIDE,
-    calibrate: calibration.Calibrate = None,
-    images: calibration.Pictures,
-    fold_preprocess: calibration.FoldPreprocess = False,
-    border_channel: calibration.BorderChannel = False,
-    ranges: calibration.Ranges = calibration.RangeMethod.AUTO,
-    qconfig: calibration.Overrides = None,
-    calibration_cache: calibration.Cache = None,
-    optimise: calibration.Optimise = 1,
     shapes: Shapes,
+    hardware: SimulatedHardware,
     unsigned_maps: Annotated[
         bool,
         typer.Option(

@@ -13,7 +13,9 @@ from dlaconv.hookspecs import hookimpl
 
 
 def load_onnx(
-    path: Annotated[Path, typer.Argument(help="ONNX file, as torch.onnx.export writes it.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="ONNX file, as torch.onnx.export writes it.")
+    ],
     *,
     layers: Mapping[str, Any] | None = None,
     read_back: Callable[..., Imported | None] | None = None,

@@ -13,7 +13,10 @@ from dlaconv.hookspecs import hookimpl
 
 
 def load_qonnx(
-    path: Annotated[Path, typer.Argument(help="QONNX file, as Brevitas' export_qonnx writes it.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="QONNX file, as Brevitas' export_qonnx writes it."),
+    ],
     *,
     layers: Mapping[str, Any] | None = None,
 ) -> Imported:

@@ -199,6 +199,7 @@ def test_a_run_writes_its_results(dlaconv, driver, toy, tmp_path):
     np.savez(inputs, image=np.ones((2, 4), np.float32))
     shown = dlaconv("run", toy, "--input", inputs, "--output", output)
     assert shown.code == 0
+    assert str(output) in shown.out.replace("\n", "")
     np.testing.assert_array_equal(np.load(output)["y"], driver.arrays["y"])
     [(_, given, more)] = driver.calls
     assert given == (toy, inputs, Hardware(), Preprocessing())

@@ -49,7 +49,7 @@ def outlier(model, name):
     """Gives one channel of a convolution weights so large that others have few steps left."""
     [weights] = [t for t in model.graph.initializer if t.name == name]
     array = numpy_helper.to_array(weights).copy()
-    array[0] *= 60
+    array[0] *= 150
     weights.CopyFrom(numpy_helper.from_array(array, name))
     return model
 

@@ -76,3 +76,15 @@ def test_an_unknown_rule_is_answered_with_the_nearest_ones(asked, near):
 def test_a_list_in_a_table_is_written_out():
     assert "a, b" in (summary.table([{"op": "Conv", "attributes": ["a", "b"]}]))
     assert summary.table([]) == "nothing to list"
+
+
+@pytest.mark.parametrize(("kind", "inputs", "warned"), [
+    ("derived", "random inputs, seed 0", True), ("derived", "x.npz", False),
+    ("exact", "random inputs, seed 0", False),
+])  # fmt: skip
+def test_random_inputs_say_little_of_calibrated_maps(kind, inputs, warned):
+    [row] = samples.VERIFICATION["maps"]
+    maps = [{**row, "class": kind}]
+    shown = summary.verification_summary({**samples.VERIFICATION, "inputs": inputs, "maps": maps})
+    assert ("beyond the ranges that were calibrated" in shown) == warned
+    assert "not compared" in shown
