@@ -23,6 +23,12 @@ _MOST_LAYERS = 1 << 16
 _MOST_BLOBS = 1 << 16
 _MOST_AXES = 32
 _HALF = 2
+_FOREIGN = (
+    (b"\x89HDF\r\n", "an HDF5 file: save it with snapshot_format BINARYPROTO"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the real file with git lfs pull"),
+    (b"PK\x03\x04", "a zip archive: unpack it first"),
+    (b"\x1f\x8b", "a gzip archive: unpack it first"),
+)
 _MOST_PIECES = 1 << 12
 _MOST_ROWS = 1 << 20
 _LEGACY = ("num", "channels", "height", "width")
@@ -83,6 +89,9 @@ class Weights:
         if data is None:
             why = "this is a folder" if path.is_dir() else "there is no such file"
             raise UnreadableError(problems.unreadable(self.file, f"{self.file}: {why}"))
+        for magic, kind in _FOREIGN:
+            if bytes(data[: len(magic)]) == magic:
+                raise self._unreadable(f"this is {kind}")
         self._data = data
         self.layers: dict[str, StoredLayer] = {}
         self._cache: dict[Field, Blob] = {}

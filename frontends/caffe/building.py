@@ -165,7 +165,7 @@ class CaffeLayer:
             raise self.refusal(
                 "DLA132",
                 "missing-weights",
-                f"the caffemodel has {len(blobs)} blobs for the layer, its {what} is missing",
+                f"the caffemodel has {len(blobs)} blobs for the layer, and none for its {what}",
                 remedy="give the caffemodel that was trained with this prototxt",
                 notes=("Caffe would fill it with its initial, often random, values",),
             )

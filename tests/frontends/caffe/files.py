@@ -59,13 +59,13 @@ def blob(array, *, legacy=False, style="packed", shape=None):
     else:
         name, kind, wire, letter = "diff" if style == "diff" else "data", "<f4", 5, "<f"
     tag = varint(caffe_schema().number("BlobProto", name) << 3 | wire)
+    if style in {"packed", "double", "diff"}:
+        return head + field("BlobProto", name, flat.astype(kind).tobytes())
     loose = [tag + struct.pack(letter, value) for value in flat]
     if style.startswith("unpacked"):
         return head + b"".join(loose)
-    if style == "packed and unpacked":
-        packed = field("BlobProto", name, flat[: flat.size // 2].astype(kind).tobytes())
-        return head + packed + b"".join(loose[flat.size // 2 :])
-    return head + field("BlobProto", name, flat.astype(kind).tobytes())
+    packed = field("BlobProto", name, flat[: flat.size // 2].astype(kind).tobytes())
+    return head + packed + b"".join(loose[flat.size // 2 :])
 
 
 def caffemodel(layers, version=2, **how):

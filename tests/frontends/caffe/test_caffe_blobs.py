@@ -95,6 +95,8 @@ def test_weights_of_another_shape_are_refused_with_both(tmp_path):
     ("data", "words"),
     [
         (b"", "no layers"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"layer { }", ""),
         (caffemodel({"a": [ARRAY]})[:-3], "claims"),
         (caffemodel({"a": [blob(ARRAY, shape=(3, 5))]}), "[3, 5] with 12 values"),
