@@ -14,7 +14,8 @@ def cover(grouping: Grouping, context: Context, method: str) -> bool:
 
     Args:
         grouping: the maps, changed in place.
-        context: knows the magnitudes to cover; maps that saturate where the source clips stay.
+        context: knows the magnitudes to cover. Maps that saturate where the source clips, those
+            with powers of two as steps and graph outputs stay.
         method: one of `dlaconv.ir.calibration.ranges.METHODS`.
 
     Returns:
@@ -22,13 +23,13 @@ def cover(grouping: Grouping, context: Context, method: str) -> bool:
     """
     changed = False
     for group in grouping.groups:
-        if group.pinned:  # little clips there on data that were seen, much on others
-            continue
         for item in group.classes:
             for index, variable in enumerate(item.maps):
                 magnitude = context.covers.get(variable.unrounded, {}).get(method)
                 if not variable.derived or not magnitude or variable.name in context.clips:
                     continue
+                if group.pinned or variable.node.outputs[0].is_graph_output():
+                    continue  # what clips on other data is not seen on those that are tried
                 step = magnitude / context.target.map_range[1]
                 if step == variable.source.scalar_step:
                     continue

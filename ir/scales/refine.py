@@ -72,12 +72,17 @@ def refine(
 
 
 def _movable(group: Group) -> bool:
-    """True for a map by itself whose step the source does not say."""
+    """True for a map by itself, inside the network, whose step the source does not say."""
     return (
         not shared(group)
         and not group.pinned
         and not group.natural
-        and all(variable.derived and variable.loose for variable in group.maps)
+        and all(
+            variable.derived
+            and variable.loose
+            and not variable.node.outputs[0].is_graph_output()  # see coverage
+            for variable in group.maps
+        )
     )
 
 

@@ -9,6 +9,7 @@ from dlaconv.ir.scales.cost import Samples
 from dlaconv.ir.scales.coverage import cover
 from dlaconv.ir.scales.groups import group_maps
 from dlaconv.ir.scales.linearise import constraints_of
+from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.solver import solve
 from dlaconv.ir.scales.trial import Trial
 from dlaconv.ir.stages import Stage
@@ -71,3 +72,18 @@ def test_covering_changes_no_map_that_the_source_quantises():
     grouping = group_maps(net.model, constraints_of(context))
     assert not cover(grouping, context, "mse")
     assert all(np.isfinite(v.source.scalar_step) for g in grouping.groups for v in g.maps)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_no_trial_decides_on_the_range_of_a_graph_output(level):
+    """Clipping that the samples do not show would look like a gain."""
+    model, grouping, context = mapped(optimise=level)
+    (output,) = model.graph.outputs
+    unrounded = output.producer().inputs[0].name
+    for method in context.covers[unrounded]:
+        if method != "mse":
+            context.covers[unrounded][method] /= 1.3
+    plan = policy_of(context).plan(model, grouping, context)
+    item = grouping.class_of[output]
+    step = plan[grouping.group_of[item]].step(item)
+    assert step == pytest.approx(context.covers[unrounded]["mse"] / 127)
