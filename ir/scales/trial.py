@@ -88,6 +88,7 @@ class Trial:
         if share < 1 and self.left < _FEWEST:
             self.left = 0
         self._quantised: Executor | None = None
+        self._feeds: list[Arrays] = []
         self._wanted: list[Arrays] = []
 
     def error(self, plan: Plan) -> float:
@@ -101,7 +102,7 @@ class Trial:
             for item in group.classes
             for variable in item.maps
         }
-        outputs = self._quantised.run_each((feeds | steps for feeds in self._data), dict)
+        outputs = self._quantised.run_each((feeds | steps for feeds in self._feeds), dict)
         errors = [
             sum(relative_error(got[name], wanted[name]) for name in got)
             for got, wanted in zip(outputs, self._wanted, strict=True)
@@ -109,9 +110,10 @@ class Trial:
         return sum(errors) / len(errors)
 
     def _prepare(self) -> Executor:
-        count = len(self._data)
+        self._feeds = list(self._data)  # reading them again may mean decoding pictures
+        count = len(self._feeds)
         reference = Executor(without_derived(self._model, self._context), samples=count)
-        self._wanted = list(reference.run_each(self._data, dict))
+        self._wanted = list(reference.run_each(self._feeds, dict))
         return Executor(self._parametrised(), samples=count)
 
     def _parametrised(self) -> ir.Model:
