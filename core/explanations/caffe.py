@@ -53,7 +53,7 @@ CAFFE = (
         "data-layer",
         "A layer that reads a training set has become an input of the network.",
         "Means and scales that it applied are no part of the network; the host has to apply them.",
-        "Nothing, or give the same with --mean and --scale for calibration on pictures.",
+        "Nothing; for calibration on pictures give the options that the message names.",
         Severity.NOTE,
     ),
     Explanation(

@@ -144,21 +144,30 @@ def _channels(transform: Message, own: Message | None) -> int:
 def _report(layer: CaffeLayer) -> None:
     """Says what the layer does to the data before the network sees them."""
     transform = layer.param("transform_param")
-    own = layer.param(_PARAMETERS[layer.layer.type]) if layer.layer.type in _PARAMETERS else None
-    said = []
-    places = [transform, *([own] if own is not None else [])]
+    kind = layer.layer.type
+    places = [transform, *([layer.param(_PARAMETERS[kind])] if kind in _PARAMETERS else [])]
+    scale, means, said = 1.0, transform.numbers("mean_value"), []
     for message in places:
-        for name in ("mean_file", "scale"):
-            if name in message.kind.fields and message.has(name):
-                shown = message.text(name) if name == "mean_file" else f"{message.number(name):g}"
-                said.append(f"{name} {shown}")
-    if means := transform.numbers("mean_value"):
-        said.append("mean_value " + ", ".join(f"{value:g}" for value in means))
+        if "mean_file" in message.kind.fields and message.has("mean_file"):
+            said.append(f"mean_file {message.text('mean_file')}")
+        if "scale" in message.kind.fields and message.has("scale"):
+            scale = message.number("scale")
+            said.append(f"scale {scale:g}")
+    if means:
+        said.append(f"mean_value {_listed(means)}")
+    options = ["--bgr"]
+    options += [f"--scale {scale:g}"] if scale != 1 else []
+    options += [f"--mean {_listed([mean * scale for mean in means])}"] if means else []
     layer.graph.diagnostics.note(
         "DLA136",
         "data-layer",
-        f"the {layer.layer.type} layer becomes an input of the network"
-        + (f"; the host does what it did: {'; '.join(said)}" if said else ""),
+        f"the {kind} layer becomes an input of the network"
+        + (f"; the host does what it did: {', '.join(said)}" if said else ""),
         location=layer.layer.location(layer.graph.file),
-        help="for pictures as calibration data, give the same to --mean and --scale, with --bgr",
+        help=f"to calibrate on pictures as Caffe reads them: {' '.join(options)}",
+        notes=("Caffe subtracts the mean before it scales; --mean is subtracted after --scale",),
     )
+
+
+def _listed(values: list[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)

@@ -49,8 +49,8 @@ def upsample(layer: CaffeLayer) -> list[ir.Value]:
     param = layer.param("upsample_param")
     if len(layer.bottoms) == 2:
         layer.no_form(
-            "SegNet's unpooling by the mask of a pool, which no host part can be cut off with",
-            remedy="train with Upsample of one bottom, or with Deconvolution",
+            "SegNet's unpooling by the mask of a pool: how it fits sizes differs between forks",
+            remedy="train with an Upsample of one bottom, or with Deconvolution",
         )
     layer.require_bottoms(1)
     layer.require_rank(4)

@@ -207,7 +207,8 @@ def test_losses_and_measures_are_left_out_with_a_note(tmp_path):
     notes = {item.rule: item for item in imported.diagnostics}
     assert {item.severity for item in notes.values()} == {Severity.NOTE}
     assert "'loss' (SoftmaxWithLoss), 'acc' (Accuracy)" in notes["DLA137"].message
-    assert "scale 0.5; mean_value 1, 2, 3" in notes["DLA136"].message
+    assert "scale 0.5, mean_value 1,2,3" in notes["DLA136"].message
+    assert notes["DLA136"].help.endswith("--bgr --scale 0.5 --mean 0.5,1,1.5")  # mean comes second
     np.testing.assert_allclose(output(imported, data=X), X + 1, rtol=1e-6)
 
 
