@@ -87,7 +87,8 @@ class Weights:
         self.file = str(path)
         data = mapped(path)
         if data is None:
-            why = "this is a folder" if path.is_dir() else "there is no such file"
+            why = "the file cannot be read" if path.exists() else "there is no such file"
+            why = "this is a folder" if path.is_dir() else why
             raise UnreadableError(problems.unreadable(self.file, f"{self.file}: {why}"))
         for magic, kind in _FOREIGN:
             if bytes(data[: len(magic)]) == magic:

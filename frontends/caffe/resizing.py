@@ -20,7 +20,7 @@ def interp(layer: CaffeLayer) -> list[ir.Value]:
     size = [shape[axis] + begin + end for axis in (2, 3)]
     if min(size) < 1:
         layer.refuse(f"pad_beg {begin} and pad_end {end} leave {size}")
-    target = list(layer.shape(1)[2:]) if len(layer.bottoms) == 2 else _target(layer, param, size)
+    target = _like_second(layer, param) if len(layer.bottoms) == 2 else _target(layer, param, size)
     value = layer.x
     if begin or end:
         ends = [shape[axis] + end for axis in (2, 3)]
@@ -32,13 +32,24 @@ def interp(layer: CaffeLayer) -> list[ir.Value]:
     return [layer.op("Resize", [value, None, None, sizes], (*shape[:2], *target), attributes)]
 
 
+def _like_second(layer: CaffeLayer, param: Message) -> list[int]:
+    """The size of a second map, which is not read but for that."""
+    layer.require_rank(4, 1)
+    sizes = [name for name in param.names() if not name.startswith("pad_")]
+    if sizes or layer.layer.type != "Interp":
+        layer.no_form(f"{layer.layer.type} of two bottoms, of which forks disagree")
+    return list(layer.shape(1)[2:])
+
+
 def _target(layer: CaffeLayer, param: Message, size: list[int]) -> list[int]:
-    if param.has("height") and param.has("width"):
+    """The size of the result; a single factor goes before height and width, as in DeepLab."""
+    factors = [name for name in ("shrink_factor", "zoom_factor") if param.has(name)]
+    if len(factors) != 1 and param.has("height") and param.has("width"):
         return [param.integer("height"), param.integer("width")]
     shrink, zoom = param.integer("shrink_factor"), param.integer("zoom_factor")
     if shrink < 1 or zoom < 1:
         layer.refuse(f"shrink_factor {shrink}, zoom_factor {zoom}")
-    if not any(param.has(name) for name in ("shrink_factor", "zoom_factor")):
+    if not factors:
         layer.refuse("neither height and width nor a factor is given")
     smaller = [(extent - 1) // shrink + 1 for extent in size]
     return [extent + (extent - 1) * (zoom - 1) for extent in smaller]

@@ -77,6 +77,8 @@ _FROM_0 = {
 _PADDING = "padding"
 _DATA = {"source": "source", "batchsize": "batch_size", "meanfile": "mean_file", "scale": "scale"}
 _DATA |= {"cropsize": "crop_size", "mirror": "mirror", "rand_skip": "rand_skip"}
+_FILES = {"hdf5_data", "infogain_loss"}
+"""Types whose source says nothing about what the network computes."""
 _MOVED: dict[str, tuple[str, dict[str, str]]] = {
     "conv": (
         "convolution_param",
@@ -183,7 +185,7 @@ def _from_0(
     for item in old.names():
         if item in moved and parameters is not None:
             old.move(item, parameters, moved[item])
-        elif item not in _IGNORED:
+        elif item not in _IGNORED and (kind not in _FILES or item not in _DATA):
             _refuse(found, location, f"{item} means nothing in a layer of type {kind!r}")
     padded = [bottom for bottom in bottoms if bottom in padding]
     if padded and (kind not in {"conv", "pool"} or parameters is None or len(bottoms) != 1):

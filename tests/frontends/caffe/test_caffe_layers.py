@@ -342,6 +342,9 @@ def interpolated(x, height, width):
     [
         ("height: 9 width: 3", (9, 3), X),
         ("zoom_factor: 2", (9, 7), X),
+        ("zoom_factor: 2 height: 4 width: 4", (9, 7), X),
+        ("zoom_factor: 2 shrink_factor: 2", (5, 3), X),
+        ("zoom_factor: 2 shrink_factor: 2 height: 4 width: 8", (4, 8), X),
         ("shrink_factor: 2", (3, 2), X),
         ("zoom_factor: 2 pad_beg: -1 pad_end: -1", (5, 3), X[:, :, 1:-1, 1:-1]),
         ("height: 1 width: 1", (1, 1), X),
@@ -350,6 +353,16 @@ def interpolated(x, height, width):
 def test_interp_keeps_the_corners(tmp_path, parameters, size, seen):
     found = computed(tmp_path, X, "Interp", f"interp_param {{ {parameters} }}")
     close(found, interpolated(seen, *size))
+
+
+def test_interp_takes_the_size_of_a_second_bottom(tmp_path):
+    text = layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops=("p",))
+    text = text.replace("'y'", "'p'", 1) + layer("Interp", "", ("p", "data"))
+    x = numbers(1, 2, 8, 8)
+    small = x.reshape(1, 2, 4, 2, 4, 2).max((3, 5))
+    close(output(load(tmp_path, text, shape=x.shape), data=x), interpolated(small, 8, 8))
+    wrong = text.replace("'Interp'", "'BilinearInterp'")
+    assert error(load(tmp_path, wrong, shape=x.shape)).rule == "DLA135"
 
 
 def test_pixel_shuffle_puts_neighbouring_channels_side_by_side(tmp_path):

@@ -110,6 +110,16 @@ def test_what_no_version_has_is_refused(tmp_path, text, words):
         assert outputs(found) == ["c"]
 
 
+def test_the_source_of_a_data_layer_of_version_0_is_no_part_of_the_network(tmp_path):
+    data = "layers { layer { name: 'd' type: 'hdf5_data' source: 'x' batchsize: 9 } top: 'data' }"
+    text = data + VERSIONS[0].partition("\n")[2].partition("\n")[2]
+    imported = load(
+        tmp_path, text, binary=caffemodel({"c": [KERNEL, BIAS]}, 0), shapes={"data": X.shape}
+    )
+    assert not imported.diagnostics.errors
+    assert inputs(imported) == ["data"]
+
+
 def test_layers_in_place_are_read_in_order(tmp_path):
     text = power("a", "data", "b", 1) + power("early", "b", "u", 0.5)
     text += power("in", "b", "b", 10) + eltwise("b", "u")
