@@ -2,8 +2,8 @@
 
 The Python API is `load`, `convert`, `check`, `run`, `run_chain`, `verify` and `strip`, and for
 looking into networks `show`, `dump`, `compare`, `validate` and `sensitivity`; `hookimpl` marks the
-functions of a plugin. Everything is imported on first use, so that ``import dlaconv`` costs
-nothing.
+functions of a plugin; `Options`, `Preprocessing` and `Hardware` say how. Everything is imported on
+first use, so that ``import dlaconv`` costs nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dlaconv.hookspecs import hookimpl
     from dlaconv.options import Hardware, Options
     from dlaconv.plugins import Plugins
+    from dlaconv.preprocessing import Preprocessing
 
     __version__: str
 
@@ -27,6 +28,7 @@ __all__ = [
     "Hardware",
     "Options",
     "Plugins",
+    "Preprocessing",
     "__version__",
     "check",
     "compare",
@@ -47,6 +49,7 @@ _HOME = {
     "Hardware": "dlaconv.options",
     "Options": "dlaconv.options",
     "Plugins": "dlaconv.plugins",
+    "Preprocessing": "dlaconv.preprocessing",
     "check": "dlaconv.api",
     "compare": "dlaconv.analysis",
     "convert": "dlaconv.api",
