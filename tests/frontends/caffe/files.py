@@ -113,3 +113,22 @@ def error(imported):
 
 def numbers(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def layer(kind, parameters="", bottoms=("data",), tops=("y",)):
+    """The text of a layer 'y'."""
+    read = " ".join(f"bottom: '{name}'" for name in bottoms)
+    write = " ".join(f"top: '{name}'" for name in tops)
+    return f"layer {{ name: 'y' type: '{kind}' {read} {write} {parameters} }}\n"
+
+
+def computed(folder, x, kind, parameters="", blobs=()):
+    """What a network of one layer makes of an input."""
+    text = layer(kind, parameters)
+    return output(load(folder, text, {"y": blobs} if blobs else None, shape=x.shape), data=x)
+
+
+def close(found, wanted):
+    wanted = np.asarray(wanted)
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)

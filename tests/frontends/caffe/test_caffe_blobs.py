@@ -47,6 +47,17 @@ def test_packed_floats_are_a_view_of_the_file(tmp_path):
     assert not found.array.flags.writeable
 
 
+def test_the_model_has_no_copy_of_the_weights(tmp_path):
+    text = (
+        "layer { name: 'f' type: 'InnerProduct' bottom: 'data' top: 'f' "
+        "inner_product_param { num_output: 3 bias_term: false } }"
+    )
+    imported = load(tmp_path, text, {"f": [ARRAY]}, shape=(1, 4))
+    array = imported.model.graph.initializers["f/weights"].const_value.numpy()
+    np.testing.assert_array_equal(array, ARRAY)
+    assert not array.flags.writeable  # it is the mapped file, opened for reading
+
+
 def test_doubles_go_before_floats(tmp_path):
     both = blob(ARRAY) + blob(ARRAY + 1, style="double", shape=())
     [found] = stored(tmp_path, caffemodel({"a": [both]})).blobs("a")
