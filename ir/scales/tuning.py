@@ -92,16 +92,19 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     made = {value.name or "" for node in source.graph for value in node.outputs}
     derived = made.intersection(_derived(model, context))  # the network's results are renamed
     seen = channel_values(source, data.part(0, 2), [*sorted(derived), *inputs.values()])
-    of_layers = {layer: seen[name] for layer, name in inputs.items()}
     kept = list(data.part(1, 2))
     reference = Executor(source, samples=len(kept))
     samples = list(zip(kept, reference.run_each(kept, dict), strict=True))
     best: Attempt | None = None
     least = np.inf
     for mapped, branch in _variants(model, context, seen):
+        fed = {layer: _values(name, seen, context, branch) for layer, name in inputs.items()}
         attempt = scale(mapped.clone(), branch)
-        for candidate in (attempt, attempt.corrected(mapped, of_layers)):
-            if candidate is not None and (error := candidate.error(samples)) < least * _GAIN:
+        for candidate in (attempt, attempt.corrected(mapped, fed)):
+            if candidate is None:
+                continue
+            error = candidate.error(samples)
+            if best is None or error < least * _GAIN:
                 best, least = candidate, error
     assert best is not None
     model.graph = best.model.graph
@@ -122,6 +125,16 @@ def _variants(
             branch = found.branch()
             branch.optimise = level
             yield variant, branch
+
+
+def _values(
+    name: str, seen: Mapping[str, ChannelValues], context: Context, branch: Context
+) -> ChannelValues:
+    """The values of a map in a variant of the network, which may have multiplied its channels."""
+    ratio = branch.channel_ratios.get(name)
+    if ratio is None or name in context.channel_ratios:
+        return seen[name]
+    return seen[name].times(np.broadcast_to(ratio.reshape(-1), len(seen[name].largest)))
 
 
 def _affordable(model: ir.Model, context: Context) -> Dataset | None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.channels import channel_values
 from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.passes.maps import MAPS
 from dlaconv.ir.pipeline import Context, Pipeline
@@ -92,3 +93,31 @@ def test_warnings_of_ways_that_were_not_taken_are_not_told():
     _, context, _ = scaled(net, seen, io="absorb", optimise=2)
     messages = [item.message for item in context.diagnostics]
     assert len(messages) == len({text.split(" holds ")[0] for text in messages})
+
+
+def test_biases_of_equalised_networks_are_corrected_by_equalised_values(monkeypatch):
+    """The means that a bias is corrected by are those of the map that its layer reads."""
+    net, seen, _ = network()
+    given = {}
+    whole = tuning.correct_biases
+
+    def noted(model, source, context, values):
+        given.setdefault(bool(context.channel_ratios), (source.clone(), dict(values)))
+        return whole(model, source, context, values)
+
+    monkeypatch.setattr(tuning, "correct_biases", noted)
+    scaled(net, seen)
+    for source, values in given.values():
+        plain = without_derived(source, Context(Target.load(), derived=derived_of(source)))
+        inputs = {node.name: node.inputs[0].name for node in plain.graph if node.op_type == "Conv"}
+        data = Stacked({"x": seen}).part(0, 2)
+        wanted = channel_values(plain, data, list(inputs.values()))
+        for layer, name in inputs.items():
+            np.testing.assert_allclose(
+                values[layer].values, wanted[name].values, rtol=1e-4, atol=1e-5
+            )
+    assert set(given) == {False, True}
+
+
+def derived_of(model):
+    return {node.outputs[0].name for node in model.graph if dialect.is_quantize(node)}
