@@ -18,6 +18,8 @@ METHODS = ("auto", "minmax", "percentile", "mse", "kl")
 _CHOICE = ("mse", "minmax", "percentile")
 """What ``auto`` chooses from; the first where nothing can be tried."""
 _SHARE = 0.9999
+_LEFT_OUT = 8
+"""Values beyond ``percentile`` that it takes to choose that for a map."""
 _TRIED = 2.0 ** ((16 - np.arange(113)) / 16)
 """Shares of the largest magnitude that are tried, from 2 down to 1/64."""
 _FINE = 4
@@ -44,6 +46,20 @@ def covered(histogram: Histogram, method: str, largest: int, share: float = _SHA
         return _percentile(histogram, share)
     choose = {"kl": _divergence}.get(method, _squared_error)
     return choose(histogram, largest)
+
+
+def coverings(histogram: Histogram, asked: str, largest: int) -> dict[str, float]:
+    """What each of `methods` covers.
+
+    Where there are several to choose from, few values say little: ``minmax`` is never finer than
+    ``mse``, which knows that others will come, and ``percentile`` needs values that it leaves out.
+    """
+    found = {method: covered(histogram, method, largest) for method in methods(asked)}
+    if len(found) > 1:
+        found["minmax"] = max(found["minmax"], found["mse"])
+        if (histogram.zeros + histogram.counts.sum()) * (1 - _SHARE) < _LEFT_OUT:
+            found["percentile"] = found["minmax"]
+    return found
 
 
 def _percentile(histogram: Histogram, share: float) -> float:

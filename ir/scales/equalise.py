@@ -23,7 +23,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.channels import ChannelValues
 from dlaconv.ir.calibration.histogram import Histogram
-from dlaconv.ir.calibration.ranges import covered
+from dlaconv.ir.calibration.ranges import coverings
 from dlaconv.ir.graph import register_constants, shape_of
 from dlaconv.ir.passes.maps.channel_ratios import Ratios, RatioWalk, channel_vector
 from dlaconv.ir.passes.maps.per_channel_maps import apply_ratios
@@ -136,8 +136,8 @@ def _note_values(node: ir.Node, values: ChannelValues, context: Context) -> None
     histogram.add(values.values)
     histogram.add(np.array([values.largest.max()]))
     context.observed[name] = values.values.reshape(-1)
-    known, largest = context.covers.get(name, {}), context.target.map_range[1]
-    fresh = {method: covered(histogram, method, largest) for method in known}
+    largest = context.target.map_range[1]
+    fresh = coverings(histogram, context.ranges, largest)
     context.covers[name] = fresh
     step = next(iter(fresh.values()), histogram.largest) / largest
     old = dialect.quantisation_of(node)

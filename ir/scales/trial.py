@@ -6,6 +6,8 @@ source's network, without the roundings that it does not have.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -29,15 +31,36 @@ _FEWEST = 24
 """Trials of that level: fewer find little, and calibration is over before they are prepared."""
 
 
-def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Noise over signal of one output for one sample.
+class OutputError:
+    """Noise over signal of a network's outputs, the mean over samples.
 
     Each sample counts alike, however large its values are: what a network answers to one input does
-    not depend on its answers to others.
+    not depend on its answers to others. Only where there is less signal than in the median sample
+    (a single number may be near zero, a ReLU may leave nothing), noise counts over that: else that
+    sample would decide for all others.
     """
-    off = (got - wanted).astype(np.float64)
-    signal = float(np.vdot(wanted, wanted))
-    return float(np.vdot(off, off)) / (signal or 1.0)
+
+    def __init__(self, wanted: Sequence[Arrays]) -> None:
+        """Takes the source's outputs, sample by sample."""
+        self._wanted = wanted
+        self._least: dict[str, float] = {}
+        for name in wanted[0] if wanted else ():
+            powers = [power for outputs in wanted if (power := _power(outputs[name]))]
+            self._least[name] = float(np.median(powers)) if powers else 1.0
+
+    def of(self, outputs: Iterable[Arrays]) -> float:
+        """The error of another network's outputs for the same samples."""
+        total = 0.0
+        for got, wanted in zip(outputs, self._wanted, strict=True):
+            for name, values in got.items():
+                signal = max(_power(wanted[name]), self._least[name])
+                total += _power(values - wanted[name]) / signal
+        return total / len(self._wanted)
+
+
+def _power(values: np.ndarray) -> float:
+    values = values.astype(np.float64)
+    return float(np.vdot(values, values))
 
 
 def without_derived(model: ir.Model, context: Context) -> ir.Model:
@@ -89,10 +112,10 @@ class Trial:
             self.left = 0
         self._quantised: Executor | None = None
         self._feeds: list[Arrays] = []
-        self._wanted: list[Arrays] = []
+        self._error = OutputError([])
 
     def error(self, plan: Plan) -> float:
-        """Noise over signal of the outputs, the mean over samples; see `relative_error`."""
+        """Noise over signal of the outputs, the mean over samples; see `OutputError`."""
         if self._quantised is None:
             self._quantised = self._prepare()
         self.left -= 1
@@ -103,17 +126,13 @@ class Trial:
             for variable in item.maps
         }
         outputs = self._quantised.run_each((feeds | steps for feeds in self._feeds), dict)
-        errors = [
-            sum(relative_error(got[name], wanted[name]) for name in got)
-            for got, wanted in zip(outputs, self._wanted, strict=True)
-        ]
-        return sum(errors) / len(errors)
+        return self._error.of(outputs)
 
     def _prepare(self) -> Executor:
         self._feeds = list(self._data)  # reading them again may mean decoding pictures
         count = len(self._feeds)
         reference = Executor(without_derived(self._model, self._context), samples=count)
-        self._wanted = list(reference.run_each(self._feeds, dict))
+        self._error = OutputError(list(reference.run_each(self._feeds, dict)))
         return Executor(self._parametrised(), samples=count)
 
     def _parametrised(self) -> ir.Model:

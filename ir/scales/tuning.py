@@ -24,7 +24,7 @@ from dlaconv.ir.pipeline import Context, Rewrite
 from dlaconv.ir.scales.bias_correction import correct_biases
 from dlaconv.ir.scales.equalise import equalise
 from dlaconv.ir.scales.policy import policy_of
-from dlaconv.ir.scales.trial import relative_error, without_derived
+from dlaconv.ir.scales.trial import OutputError, without_derived
 
 _WORK = {0: 0.0, 1: 1e10, 2: 2e11}
 """Multiplications of one run over the samples, by level."""
@@ -49,19 +49,15 @@ class Attempt:
     context: Context
     gammas: Mapping[str, float]
 
-    def error(self, samples: Sequence[tuple[Arrays, Arrays]]) -> float:
-        """Noise over signal of the outputs, for inputs and what the source makes of them."""
+    def outputs(self, samples: Sequence[Arrays]) -> Iterator[Arrays]:
+        """The outputs for inputs, both in the source's terms."""
         names = [value.name or "" for value in self.model.graph.inputs]
         fed = (
             {name: feeds[name] * np.float32(self.gammas.get(name, 1.0)) for name in names}
-            for feeds, _ in samples
+            for feeds in samples
         )
-        outputs = Executor(self.model, samples=len(samples)).run_each(fed, dict)
-        errors = [
-            sum(relative_error(got[name] / self.gammas[name], wanted[name]) for name in got)
-            for got, (_, wanted) in zip(outputs, samples, strict=True)
-        ]
-        return sum(errors) / len(errors)
+        for results in Executor(self.model, samples=len(samples)).run_each(fed, dict):
+            yield {name: got / self.gammas[name] for name, got in results.items()}
 
     def corrected(self, mapped: ir.Model, seen: Mapping[str, ChannelValues]) -> Attempt | None:
         """The same with corrected biases, None if there are none to correct."""
@@ -94,7 +90,7 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     seen = channel_values(source, data.part(0, 2), [*sorted(derived), *inputs.values()])
     kept = list(data.part(1, 2))
     reference = Executor(source, samples=len(kept))
-    samples = list(zip(kept, reference.run_each(kept, dict), strict=True))
+    error = OutputError(list(reference.run_each(kept, dict)))
     best: Attempt | None = None
     least = np.inf
     for mapped, branch in _variants(model, context, seen):
@@ -103,9 +99,9 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
         for candidate in (attempt, attempt.corrected(mapped, fed)):
             if candidate is None:
                 continue
-            error = candidate.error(samples)
-            if best is None or error < least * _GAIN:
-                best, least = candidate, error
+            found = error.of(candidate.outputs(kept))
+            if best is None or found < least * _GAIN:
+                best, least = candidate, found
     assert best is not None
     model.graph = best.model.graph
     context.merge(best.context)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
-from dlaconv.ir.calibration.ranges import METHODS, covered, methods
+from dlaconv.ir.calibration.ranges import METHODS, covered, coverings, methods
 
 RNG = np.random.default_rng(5)
 
@@ -192,3 +192,23 @@ def test_no_method_covers_nothing_or_much_more_than_there_is(method):
 def test_auto_chooses_from_several_and_the_others_from_themselves():
     assert set(methods("auto")) > {"minmax", "mse"}
     assert methods("kl") == ("kl",)
+
+
+def test_with_few_values_no_choice_ends_where_they_happen_to_end():
+    found = histogram(RNG.normal(size=500))
+    choice = coverings(found, "auto", 127)
+    assert choice["mse"] > found.largest
+    assert choice["minmax"] == choice["percentile"] == choice["mse"]
+
+
+def test_with_many_values_all_choices_differ():
+    found = histogram(*RNG.standard_t(4, (20, 10_000)))
+    choice = coverings(found, "auto", 127)
+    assert choice == {method: covered(found, method, 127) for method in methods("auto")}
+    assert choice["percentile"] < choice["mse"] < choice["minmax"] == found.largest
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "kl"])
+def test_what_is_asked_for_is_taken_as_it_is(method):
+    found = histogram(RNG.normal(size=500))
+    assert coverings(found, method, 127) == {method: covered(found, method, 127)}

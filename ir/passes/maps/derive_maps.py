@@ -14,7 +14,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.observe import observe
-from dlaconv.ir.calibration.ranges import covered, methods
+from dlaconv.ir.calibration.ranges import coverings, methods
 from dlaconv.ir.graph import (
     bypass,
     consumers,
@@ -162,12 +162,11 @@ def _observed_steps(
         after = name if value.is_graph_input() else _unrounded(name)
         histogram = seen[name].histogram
         context.observed[after] = seen[name].values
-        known = methods(context.ranges)
         if (entry := asked.get(value)) is not None and entry.output is not None:
             magnitude = entry.output.magnitude(high, histogram)
-            context.covers[after] = dict.fromkeys(known, magnitude)
+            context.covers[after] = dict.fromkeys(methods(context.ranges), magnitude)
         else:
-            context.covers[after] = {m: covered(histogram, m, largest) for m in known}
+            context.covers[after] = coverings(histogram, context.ranges, largest)
         steps[value] = _step(next(iter(context.covers[after].values())), context)
     return steps
 

@@ -11,7 +11,7 @@ from dlaconv.ir.scales.groups import group_maps
 from dlaconv.ir.scales.linearise import constraints_of
 from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.solver import solve
-from dlaconv.ir.scales.trial import Trial
+from dlaconv.ir.scales.trial import OutputError, Trial
 from dlaconv.ir.stages import Stage
 from dlaconv.ir.target import Target
 from tests.ir.scales.graphs import Net
@@ -87,3 +87,30 @@ def test_no_trial_decides_on_the_range_of_a_graph_output(level):
     item = grouping.class_of[output]
     step = plan[grouping.group_of[item]].step(item)
     assert step == pytest.approx(context.covers[unrounded]["mse"] / 127)
+
+
+def error_of(wanted, network):
+    wanted = np.array(wanted, np.float32)
+    return OutputError([{"y": value} for value in wanted]).of({"y": network(x)} for x in wanted)
+
+
+def test_answers_next_to_nothing_do_not_decide():
+    wanted = [1.0, -1.0, 1.0, 1e-6]
+    assert error_of(wanted, lambda x: x + np.float32(0.1)) == pytest.approx(0.01, rel=1e-3)
+    assert error_of(wanted, lambda x: x * np.float32(1.2)) == pytest.approx(0.03, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_answers_of_zero_count_in_the_units_of_the_others(size):
+    off = np.float32(0.1 * size)
+    assert error_of([size, 0.0], lambda x: x + off) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_large_answers_do_not_decide_either():
+    assert error_of([1.0, 1.0, 100.0], lambda x: x * np.float32(1.1)) == (
+        pytest.approx(0.01, rel=1e-3)
+    )
+
+
+def test_without_any_answer_errors_still_compare():
+    assert error_of([0.0, 0.0], lambda x: x + 1) > error_of([0.0, 0.0], lambda x: x) == 0
