@@ -182,10 +182,15 @@ class _Fit:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)
-            with Image.open(path) as image:
-                if image.mode.startswith(_DEEP):
-                    raise ValueError(f"its pixels have more than 8 bits (mode {image.mode})")
-                picture = self._cut(image.convert(self._mode))
+            try:
+                with Image.open(path) as image:
+                    if image.mode.startswith(_DEEP):
+                        raise ValueError(f"its pixels have more than 8 bits (mode {image.mode})")
+                    picture = self._cut(image.convert(self._mode))
+            except _PROBLEMS:
+                raise
+            except Exception as error:  # decoders raise anything for files that are damaged
+                raise ValueError(str(error)) from error
         pixels = np.asarray(picture, np.float32)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
         if self._pixels is None:

@@ -8,6 +8,8 @@ import numpy as np
 
 BINS = 2048
 _COUNTED = 1 << 15
+_MOST_COUNTED = 1 << 48
+"""Sums of so many stay exact in float64."""
 _BLOCK = 1 << 17
 """Values that stay in a processor's cache while they are looked at in several ways."""
 
@@ -40,6 +42,17 @@ class Histogram:
         """The middle of each bin."""
         middles: np.ndarray = (np.arange(BINS) + 0.5) * (self.limit / BINS)
         return middles
+
+    def is_possible(self) -> bool:
+        """False if no values could be counted like this; a file may say anything."""
+        if not (self.low <= self.high and 0 <= self.limit < math.inf):
+            return False
+        if self.zeros < 0 or self.counts.min() < 0 or self.counts.max() > _MOST_COUNTED:
+            return False
+        if not self.limit:
+            return not self.counts.any()
+        within = self.largest <= self.limit or not math.isfinite(self.largest)
+        return within and math.frexp(self.limit)[0] == 0.5  # a power of two
 
     def add(self, values: np.ndarray, counted: int = _COUNTED) -> None:
         """Adds values of any shape; what is not a number counts as infinite.

@@ -166,5 +166,7 @@ def _unpacked(
         histogram.low, histogram.high, histogram.limit = map(float, arrays["ends"][index])
         histogram.zeros = int(arrays["zeros"][index, 0])
         histogram.counts = arrays["counts"][index]
+        if not histogram.is_possible():
+            return None
         found[name] = Observation(histogram, values)
     return found

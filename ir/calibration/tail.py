@@ -45,7 +45,9 @@ class Tail:
         wanted = math.ceil(1.5 * math.sqrt(total))
         if counts is not None:
             first = int(np.searchsorted(np.cumsum(counts), total - wanted))
-            magnitudes = np.repeat(magnitudes[first:], counts[first:])
+            often = counts[first:].copy()
+            often[:1] -= often.sum() - wanted  # so many as are wanted, however many there are
+            magnitudes = np.repeat(magnitudes[first:], often)
         wanted = min(magnitudes.size, wanted)
         if not wanted:
             return cls(0.0, 0.0, 0.0)

@@ -1,6 +1,7 @@
 """Folders of pictures wherever samples are: validate, compare, sensitivity, run, dump, verify."""
 
 import json
+import zlib
 
 import numpy as np
 import onnx
@@ -187,6 +188,17 @@ def test_files_that_are_no_pictures_are_left_out_or_refused(made, tmp_path, caps
         assert run([*words, *given]) == 3
         assert "notes.txt: no picture" in capsys.readouterr().err
     assert not (made.folder / "y.npz").exists()
+
+
+def test_pictures_that_would_fill_the_memory_are_left_out(made, tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    large = bytearray((tmp_path / "x.png").read_bytes())
+    large[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height
+    large[29:33] = zlib.crc32(large[12:29]).to_bytes(4, "big")
+    (tmp_path / "large.png").write_bytes(large)
+    given = ["--input", str(tmp_path), *WORDS]
+    assert run(["compare", str(made.source), str(made.folder / "net.dla.json"), *given]) == 0
+    assert "large.png: Image size (3600000000 pixels)" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_archive_of_arrays_is_refused(made, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.calibration.observe import model_digest, observe
@@ -86,6 +87,30 @@ def test_what_a_store_has_of_another_kind_is_seen_anew():
         assert np.array_equal(
             observe(net.model, data, [name], store)[name].histogram.counts, wanted
         )
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("counts", lambda array: -array),
+        ("counts", lambda array: array * 0 + 2**61),
+        ("zeros", lambda array: array - 10**6),
+        ("ends", lambda array: array * np.nan),
+        ("ends", lambda array: array * 0),
+        ("ends", lambda array: array * 3),
+        ("ends", lambda array: array * [[1, 100, 1]]),
+        ("ends", lambda array: array[:, [1, 0, 2]]),
+    ],
+)
+def test_what_no_data_can_have_led_to_is_seen_anew(field, change):
+    net, name = made()
+    data, store = Stacked({"x": net.data}), Memory()
+    wanted = observe(net.model, data, [name], store)[name].histogram
+    [key] = store
+    store[key] = store[key] | {field: change(store[key][field])}
+    again = observe(net.model, data, [name], store)[name].histogram
+    assert (again.low, again.high, again.limit) == (wanted.low, wanted.high, wanted.limit)
+    assert np.array_equal(again.counts, wanted.counts)
 
 
 def test_the_digest_depends_on_weights_and_attributes():

@@ -54,3 +54,10 @@ def test_the_least_error_of_few_values_covers_what_more_values_use(seed):
         return np.mean(np.square(np.clip(np.rint(many / step), -128, 127) * step - many))
 
     assert noise(reach) < noise(few.max())
+
+
+def test_many_equal_values_take_no_memory():
+    counts = np.array([10**15, 7, 3])  # each for itself they would fill it
+    tail = Tail.of(np.array([1.0, 2.0, 3.0]), counts)
+    assert tail.threshold == 1.0
+    assert tail.share == pytest.approx(1.5 * 10**7.5 / 10**15, rel=1e-3)
