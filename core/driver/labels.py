@@ -91,13 +91,13 @@ def _class_indices(path: Path) -> np.ndarray:
             array_header(file, "", path.stat().st_size)
             file.seek(0)
             labels = np.lib.format.read_array(file, allow_pickle=False)
+    if labels.size == 0:
+        raise UsageError(_no_labels(path, "holds no label"))
     if labels.ndim > 1:
         labels = labels.reshape(len(labels), -1)
         if labels.shape[1] != 1:
             raise UsageError(_no_labels(path, f"has shape {list(labels.shape)}, not one a sample"))
     found = labels.reshape(-1)
-    if found.size == 0:
-        raise UsageError(_no_labels(path, "holds no label"))
     if found.dtype.kind not in "biu" and not (found == np.rint(found)).all():
         raise UsageError(_no_labels(path, "holds fractions, not class indices"))
     if found.min() < 0 or found.max() > np.iinfo(np.int32).max:

@@ -87,6 +87,7 @@ def test_a_network_may_return_the_class_itself(tmp_path):
         (np.full(24, 0.5), "fractions"),
         (np.zeros((24, 10)), r"shape \[24, 10\]"),
         (np.zeros(0), "no label"),
+        (np.zeros((0, 3)), "no label"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(made, labels, words):
