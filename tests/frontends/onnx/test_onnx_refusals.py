@@ -159,7 +159,7 @@ def test_exactly_one_frontend_recognises_a_file(tmp_path, kind):
     "data",
     [
         b"",
-        b"layer { name: 'conv1' }",
+        b"[net]\nwidth=416\n",
         network([helper.make_node("F", ["x"], ["y"], domain="com.example")], domains=()),
     ],
 )
