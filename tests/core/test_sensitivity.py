@@ -65,7 +65,7 @@ def test_a_bad_layer_comes_first_and_is_what_all_others_gain_by(tmp_path):
 
 def test_what_moves_the_values_of_a_layer_is_freed_with_it(tmp_path):
     """A MaxPool stores them again, so it would round what its layer does not."""
-    model = network("conv", "MaxPool", "fc", size=9)
+    model = outlier(network("conv", "MaxPool", "fc", size=9), "w0")
     [pool] = [node for node in model.graph.node if node.op_type == "MaxPool"]
     pool.attribute.append(onnx.helper.make_attribute("kernel_shape", [2, 2]))
     [weights] = [tensor for tensor in model.graph.initializer if tensor.name == "w2"]
@@ -78,7 +78,7 @@ def test_what_moves_the_values_of_a_layer_is_freed_with_it(tmp_path):
     options = Options(calibrate=tmp_path / "data.npz")
     found = dlaconv.sensitivity(tmp_path / "net.onnx", options=options)
     [conv] = [row for row in found.layers if row["layer"] == "conv0"]
-    assert abs(noise(conv, "all_but") / found.everything.share - 1) > 0.05
+    assert noise(conv, "all_but") < 0.8 * found.everything.share
 
 
 def test_layers_of_a_cut_network_are_tried_with_its_host_parts(tmp_path):
