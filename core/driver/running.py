@@ -134,7 +134,7 @@ class ModelRunner:
         try:
             self._executor = Executor(model, fetch)
         except ValueError as error:
-            raise _not_runnable(file, error) from error
+            raise not_computable(file, error) from error
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one sample of real values.
@@ -146,7 +146,7 @@ class ModelRunner:
         try:
             return self._executor.run(given)
         except ValueError as error:
-            raise _not_runnable(self.file, error) from error
+            raise not_computable(self.file, error) from error
 
 
 class ChainRunner:
@@ -281,7 +281,8 @@ def stacked(results: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
     return {name: np.concatenate(arrays) for name, arrays in rows.items()}
 
 
-def _not_runnable(file: Path, error: ValueError) -> ConversionError:
+def not_computable(file: Path, error: ValueError) -> ConversionError:
+    """What onnxruntime says of a network that it does not accept."""
     return ConversionError(
         Diagnostic(
             "DLA907",

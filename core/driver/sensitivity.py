@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.map_sources import find_source, value_names
-from dlaconv.driver.running import ChainRunner, HardwareRunner
+from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
 from dlaconv.driver.subjects import read_source
 from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step, verify_network
-from dlaconv.errors import ConversionError
 from dlaconv.ir.channel_errors import decibels
 from dlaconv.ir.compare import in_units
 from dlaconv.ir.injection import Injector
@@ -171,7 +170,7 @@ class _Trial:
         try:
             self.injector = Injector(model, tensors)
         except ValueError as error:
-            raise _not_computable(runner.file, error) from error
+            raise not_computable(runner.file, error) from error
         able = set(self.injector.names)
         self.layers = {name: item for name, item in self.layers.items() if item.tensor in able}
         self.moved = {name: item for name, item in moved.items() if item.tensor in able}
@@ -303,15 +302,3 @@ def _row(name: str, item: _Ranked) -> dict[str, Any]:
         "only": item.only.as_json(),
         "all_but": item.all_but.as_json(),
     }
-
-
-def _not_computable(file: Path, error: ValueError) -> ConversionError:
-    return ConversionError(
-        Diagnostic(
-            "DLA907",
-            "not-computable",
-            f"the network cannot be run: {str(error).partition(chr(10))[0]}",
-            location=Location(file=str(file)),
-            help="run it in onnxruntime with a batch of one; export it for one sample",
-        )
-    )
