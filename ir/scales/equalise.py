@@ -15,7 +15,6 @@ activations tie together have one factor per channel.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -26,6 +25,7 @@ from dlaconv.ir.calibration.histogram import Histogram
 from dlaconv.ir.calibration.ranges import coverings
 from dlaconv.ir.graph import register_constants, shape_of
 from dlaconv.ir.passes.maps.channel_ratios import Ratios, RatioWalk, channel_vector
+from dlaconv.ir.passes.maps.derive_maps import note_values
 from dlaconv.ir.passes.maps.per_channel_maps import apply_ratios
 from dlaconv.ir.pipeline import Context, Rewrite
 
@@ -131,17 +131,13 @@ def _unrounded(node: ir.Node) -> str:
 
 def _note_values(node: ir.Node, values: ChannelValues, context: Context) -> None:
     """Replaces what is known of a derived map's values, and its step."""
-    name = _unrounded(node)
     histogram = Histogram()
     histogram.add(values.values)
     histogram.add(np.array([values.largest.max()]))
-    context.observed[name] = values.values.reshape(-1)
-    largest = context.target.map_range[1]
-    fresh = coverings(histogram, context.ranges, largest)
-    context.covers[name] = fresh
-    step = next(iter(fresh.values()), histogram.largest) / largest
-    old = dialect.quantisation_of(node)
-    changed = replace(old, step=np.asarray(step or old.scalar_step, np.float32))
-    node.replace_input_with(1, dialect.constant(f"{node.name}/step", changed.step))
+    low, high = context.target.map_range
+    unsigned = (node.outputs[0].name or "") in context.positive
+    covers = coverings(histogram, context.ranges, high - low if unsigned else high)
+    step = note_values(_unrounded(node), values.values.reshape(-1), covers, context)
+    node.replace_input_with(1, dialect.constant(f"{node.name}/step", np.asarray(step, np.float32)))
     assert isinstance(node.graph, ir.Graph)
     register_constants(node.graph, [node])

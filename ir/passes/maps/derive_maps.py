@@ -161,14 +161,29 @@ def _observed_steps(
         name, largest = value.name or "", high - low if value in positive else high
         after = name if value.is_graph_input() else _unrounded(name)
         histogram = seen[name].histogram
-        context.observed[after] = seen[name].values
         if (entry := asked.get(value)) is not None and entry.output is not None:
             magnitude = entry.output.magnitude(high, histogram)
-            context.covers[after] = dict.fromkeys(methods(context.ranges), magnitude)
+            covers = dict.fromkeys(methods(context.ranges), magnitude)
         else:
-            context.covers[after] = coverings(histogram, context.ranges, largest)
-        steps[value] = _step(next(iter(context.covers[after].values())), context)
+            covers = coverings(histogram, context.ranges, largest)
+        steps[value] = note_values(after, seen[name].values, covers, context)
     return steps
+
+
+def note_values(name: str, values: np.ndarray, covers: dict[str, float], context: Context) -> float:
+    """Keeps what is known of a map's values for the solver.
+
+    Args:
+        name: of the map's unrounded value.
+        values: some of its values.
+        covers: the magnitude to cover by every method that there is to choose from.
+        context: keeps them.
+
+    Returns:
+        The step with which the first method's magnitude is covered.
+    """
+    context.observed[name], context.covers[name] = values, covers
+    return _step(next(iter(covers.values())), context)
 
 
 def _unrounded(name: str) -> str:

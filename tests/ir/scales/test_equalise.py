@@ -1,11 +1,15 @@
 """Equalisation leaves what a network computes, and makes its maps finer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.channels import channel_values
 from dlaconv.ir.calibration.dataset import Stacked
+from dlaconv.ir.calibration.histogram import Histogram
+from dlaconv.ir.calibration.ranges import coverings
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.overrides import MapRange
 from dlaconv.ir.passes.maps import MAPS
@@ -126,3 +130,20 @@ def test_maps_that_the_source_quantises_stay():
         lambda net: net.quantise(net.relu(uneven(net, net.quantise(net.x))))
     )
     assert equalise(model, context, seen(model, context, data)) == 0
+
+
+def test_maps_without_sign_keep_all_their_integers():
+    """Their ranges are chosen for 255 units, before equalisation and behind it."""
+    net = Net(4)
+    net.output(chain(net))
+    data = Stacked({"x": net.data})
+    target = replace(Target.load(), signed_maps=False)
+    context = Context(target, calibration=data)
+    Pipeline([(Stage.MAPPED, MAPS)]).run(net.model, context)
+    assert equalise(net.model, context, seen(net.model, context, data)) > 0
+    [name] = [name for name in context.channel_ratios if name in context.positive]
+    histogram = Histogram()
+    histogram.add(context.observed[f"{name}/unrounded"])
+    wanted = coverings(histogram, context.ranges, 255)
+    assert context.covers[f"{name}/unrounded"] == pytest.approx(wanted, rel=1e-6)
+    assert wanted["mse"] != coverings(histogram, context.ranges, 127)["mse"]
