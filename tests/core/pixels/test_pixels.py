@@ -15,7 +15,7 @@ from dlaconv.driver.reading import load_target, read_network
 from dlaconv.errors import ConversionError, UsageError
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
-from tests.core.pixel_networks import (
+from tests.core.pixels.networks import (
     MEAN,
     STD,
     bytes_of,
@@ -27,24 +27,6 @@ from tests.core.pixel_networks import (
     rules,
     source_outputs,
 )
-
-
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "pixels.npz"
-    np.savez(path, x=bytes_of(24))
-    return path
-
-
-@pytest.fixture
-def net(tmp_path):
-    return classifier(tmp_path / "net.onnx")
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "padded"])
-def either(tmp_path, request):
-    """A network without padding in the first layer, and one with, which takes a further channel."""
-    return classifier(tmp_path / "net.onnx", pads=int(request.param))
 
 
 def test_the_hardware_takes_pixels_and_computes_what_the_source_makes_of_them(either, data):

@@ -15,7 +15,7 @@ from dlaconv.errors import ConversionError
 from dlaconv.ir.pixels import Pixels
 from dlaconv.options import Options
 from dlaconv.preprocessing import Preprocessing
-from tests.core.pixel_networks import (
+from tests.core.pixels.networks import (
     MEAN,
     STD,
     TORCHVISION,
@@ -29,24 +29,6 @@ from tests.core.pixel_networks import (
     source_outputs,
 )
 from tests.core.test_schemas import validate
-
-
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "pixels.npz"
-    np.savez(path, x=bytes_of(24))
-    return path
-
-
-@pytest.fixture
-def net(tmp_path):
-    return classifier(tmp_path / "net.onnx")
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "padded"])
-def either(tmp_path, request):
-    """A network without padding in the first layer, and one with, which takes a further channel."""
-    return classifier(tmp_path / "net.onnx", pads=int(request.param))
 
 
 def test_pixels_of_any_type_are_the_same_and_int8_is_what_the_host_feeds(either, data):
