@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dlaconv.diagnostics import Diagnostics, Location
 from dlaconv.frontends.caffe.message import Message
+from dlaconv.frontends.caffe.precision import Precision
 from dlaconv.frontends.caffe.schema import Schema
 
 
@@ -21,6 +22,7 @@ class Layer:
         message: its parameters.
         line: where it begins.
         shared: name by which a blob is shared with other layers, empty for its own; by index.
+        precision: the formats of its numbers; None for floating point, or what its bottoms have.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Layer:
     message: Message
     line: int
     shared: list[str] = field(default_factory=list)
+    precision: Precision | None = None
 
     def param(self, name: str) -> Message:
         """The parameters of a kind, such as ``pooling_param``; the defaults if there are none."""
