@@ -6,6 +6,7 @@ This is where such an id gets its name; a test compares every use of an id in th
 from __future__ import annotations
 
 from dlaconv.explanations.caffe import CAFFE
+from dlaconv.explanations.caffe_precision import CAFFE_PRECISION
 from dlaconv.explanations.calibration import CALIBRATION
 from dlaconv.explanations.comparison import COMPARISON
 from dlaconv.explanations.explanation import Explanation
@@ -18,6 +19,7 @@ from dlaconv.explanations.usage import USAGE
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "The source": SOURCES,
     "Caffe": CAFFE,
+    "Quantised Caffe networks": CAFFE_PRECISION,
     "Quantisations": SCALES,
     "Calibration": CALIBRATION,
     "Operators and shapes": OPERATORS,

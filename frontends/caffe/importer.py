@@ -18,6 +18,8 @@ from dlaconv.frontends.caffe.inputs import open_shape
 from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, QUANTISED, TRAINING
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer, layers_of
+from dlaconv.frontends.caffe.precision.reading import read_precision
+from dlaconv.frontends.caffe.precision.sources import PrecisionSources
 from dlaconv.frontends.caffe.schema import caffe_schema
 from dlaconv.frontends.caffe.text import parse_text, read_text
 from dlaconv.frontends.handlers import Import
@@ -26,7 +28,6 @@ from dlaconv.frontends.onnx.weights import mapped
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import drop_unread
 
-_PRECISION = ("precision_param", "quantization_param")
 _MOST_FINDINGS = 100
 _PHASED = {"BatchNorm", "Dropout"}
 
@@ -44,6 +45,7 @@ def import_files(
     binary = Weights(weights)
     network = layers_of(net, caffe_schema(), str(path), found)
     running = _without_training(network, str(path), found)
+    read_precision(running, PrecisionSources(), str(path), found)
     graph = CaffeGraph(str(path), _Blobs(running, binary), shapes, found)
     _Importer(graph, running, {**HANDLERS, **layers}).run()
     if not found.errors and not graph.outputs:
@@ -161,15 +163,13 @@ class _Importer:
         """Reports what is not read at all, wherever it is, before anything is built."""
         for layer in self._layers:
             location = layer.location(self._graph.file)
-            written = [name for name in _PRECISION if layer.message.has(name)]
             if len(self._graph.diagnostics) > _MOST_FINDINGS:
                 return
-            if written or layer.type in QUANTISED:
-                what = written[0] if written else f"a layer of type {layer.type}"
+            if layer.precision is not None or layer.type in QUANTISED:
                 self._graph.diagnostics.error(
                     "DLA131",
                     "unread-precision",
-                    f"{what}: quantisation in Caffe files is not read yet",
+                    "quantisation in Caffe files is read, but not applied yet",
                     location=location,
                     help="give the network in floating point, and --calibrate",
                     notes=("without it the network would not be the one that was quantised",),

@@ -1,0 +1,50 @@
+"""What numbers a format can have, whoever gives them."""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+
+LEAST_BITS, MOST_BITS = 2, 32
+MOST_FRACTION = 126
+"""Steps are normal numbers of float32, the type in which ONNX files hold them."""
+_SMALLEST_STEP = Fraction(2) ** -MOST_FRACTION
+
+
+def bits_problem(name: str, bits: int) -> str:
+    """What is wrong with a number of bits, or nothing."""
+    if LEAST_BITS <= bits <= MOST_BITS:
+        return ""
+    return f"{name} is {bits}: an integer has {LEAST_BITS} to {MOST_BITS} bits"
+
+
+def fraction_problem(name: str, fraction: int) -> str:
+    """What is wrong with a number of bits behind the binary point, or nothing."""
+    if -MOST_FRACTION <= fraction <= MOST_FRACTION:
+        return ""
+    return f"{name} is {fraction}: a step of 2^{-fraction} is no number of float32"
+
+
+def threshold_problem(name: str, threshold: float, bits: int) -> str:
+    """What is wrong with a threshold, or nothing.
+
+    Args:
+        name: the field.
+        threshold: its value.
+        bits: the bits of the integers, which are right.
+    """
+    if not math.isfinite(threshold) or threshold <= 0:
+        return f"{name} is {threshold:g}: a threshold is positive and finite"
+    if Fraction(threshold) / ((1 << (bits - 1)) - 1) < _SMALLEST_STEP:
+        return f"{name} is {threshold:g}: a unit of it is no normal number of float32"
+    return ""
+
+
+def as_float32(value: float) -> float:
+    """A number as protobuf keeps it in a field of type ``float``: text to double to float32."""
+    try:
+        found: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return found
