@@ -20,7 +20,7 @@ ROUNDINGS = (
 )  # fmt: skip
 EMITTED = ("qdq", "sim")
 LEGALISE = ("off", "exact", "all")
-RANGES = ("auto", "minmax", "percentile", "mse", "kl")
+RANGES = ("auto", "minmax", "percentile", "mse", "kl", "xilinx")
 RANDOM = "random"
 """What ``calibrate`` is for random inputs."""
 
@@ -103,8 +103,9 @@ class Options:
         border_channel: gives the network one more channel for that, of a constant, where its first
             layer pads with zeros that stand for other pixels than the hardware's.
         ranges: how much of what the calibration data show a map covers: ``minmax`` all of it,
-            ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least; ``auto`` chooses. Maps that
-            share their step with others may still clip, but for ``policy="ceil"``.
+            ``percentile`` 99.99 %, ``mse`` and ``kl`` what loses least, ``xilinx`` what CHaiDNN's
+            XportDNN takes; ``auto`` chooses. Maps that share their step with others may still clip,
+            but for ``policy="ceil"``.
         qconfig: a YAML file with ranges of single maps and roundings of single layers' weights, see
             ``schemas/qconfig.schema.json``.
         calibration_cache: keeps what was seen on the data, so that converting the same network

@@ -38,6 +38,7 @@ class RangeMethod(enum.StrEnum):
     PERCENTILE = "percentile"
     MSE = "mse"
     KL = "kl"
+    XILINX = "xilinx"
 
 
 class LayoutName(enum.StrEnum):
@@ -135,8 +136,10 @@ BorderChannel = Annotated[
 Ranges = Annotated[
     RangeMethod,
     typer.Option(
+        "--ranges",
+        "--range",
         help="How much of what the samples show a map covers: minmax all, percentile 99.99 %, mse "
-        "and kl what loses least; auto chooses.",
+        "and kl what loses least, xilinx what CHaiDNN's XportDNN takes; auto chooses.",
         rich_help_panel=CALIBRATION,
     ),
 ]

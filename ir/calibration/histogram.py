@@ -24,13 +24,19 @@ class Histogram:
             bins are joined by twos.
         counts: int64 ``[BINS]``, how many of the counted values other than zero are in each bin.
         zeros: how many are zero.
+        seen: how many values there were, counted or not.
+        least: smallest magnitude, where it was looked for; infinite else.
+        fine: int64 ``[N]``, how many of all values are in each of N equal bins up to the largest
+            magnitude; None unless the values were gone through a second time for it.
     """
 
     def __init__(self) -> None:
         self.low, self.high = math.inf, -math.inf
         self.limit = 0.0
         self.counts = np.zeros(BINS, np.int64)
-        self.zeros = 0
+        self.zeros = self.seen = 0
+        self.least = math.inf
+        self.fine: np.ndarray | None = None
 
     @property
     def largest(self) -> float:
@@ -47,7 +53,9 @@ class Histogram:
         """False if no values could be counted like this; a file may say anything."""
         if not (self.low <= self.high and 0 <= self.limit < math.inf):
             return False
-        if self.zeros < 0 or self.counts.min() < 0 or self.counts.max() > _MOST_COUNTED:
+        if self.zeros < 0 or not _are_counts(self.counts):
+            return False
+        if self.fine is not None and not (_are_counts(self.fine) and self.fine.any()):
             return False
         if not self.limit:
             return not self.counts.any()
@@ -65,6 +73,7 @@ class Histogram:
             return
         low, high, some = _looked_at(values.reshape(-1), counted)
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self.seen += values.size
         self._cover(self.largest)
         if not self.limit:
             self.zeros += some.size
@@ -84,6 +93,8 @@ class Histogram:
         """Adds what another histogram has counted; the order of merging does not matter."""
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
+        self.seen += other.seen
+        self.least = min(self.least, other.least)
         self._cover(other.limit)
         if self.limit:
             joined = round(self.limit / other.limit) if other.limit else 1
@@ -99,6 +110,10 @@ class Histogram:
             joined = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([joined, np.zeros(BINS // 2, np.int64)])
             self.limit *= 2
+
+
+def _are_counts(array: np.ndarray) -> bool:
+    return bool(array.size and array.min() >= 0 and array.max() <= _MOST_COUNTED)
 
 
 def _looked_at(flat: np.ndarray, wanted: int) -> tuple[float, float, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.calibration.cumulative import all_counted, fine_bins
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
 from dlaconv.ir.execution import Executor, hold_weights
@@ -21,7 +22,7 @@ _COUNTED, _LEAST, _MOST = 1 << 19, 1 << 12, 1 << 15
 """Values of a map that are counted in its histogram; of one sample, as many as these two say."""
 _FIELDS = {
     "ends": (np.float64, 3), "zeros": (np.int64, 1), "counts": (np.int64, BINS),
-    "sizes": (np.int64, 1),
+    "seen": (np.int64, 1), "sizes": (np.int64, 1), "fine_sizes": (np.int64, 1),
 }  # fmt: skip
 
 
@@ -49,7 +50,12 @@ class Store(Protocol):
 
 
 def observe(
-    model: ir.Model, data: Dataset, names: Sequence[str], store: Store | None = None
+    model: ir.Model,
+    data: Dataset,
+    names: Sequence[str],
+    store: Store | None = None,
+    *,
+    fine: bool = False,
 ) -> dict[str, Observation]:
     """Runs a model on data and gathers what its values are; a few samples at a time in memory.
 
@@ -58,11 +64,12 @@ def observe(
         data: samples of its inputs.
         names: values of the model.
         store: has what was seen before by the same model on the same data.
+        fine: runs it a second time, to count all values as `Histogram.fine` has them.
     """
     names = list(dict.fromkeys(names))
     key = ""
     if store is not None:
-        key = _key(model, data, names)
+        key = f"{_key(model, data, names)}{'-fine' if fine else ''}"
         known = _unpacked(store.get(key), names)
         if known is not None:
             return known
@@ -72,22 +79,37 @@ def observe(
     share = max(1, _VALUES // max(1, len(data)))
     hold_weights(model)
     executor = Executor(model, names, optimise=not _rounds(model), samples=len(data))
-    for seen in executor.run_each(data, lambda results: _seen(results, counted, share)):
+    for seen in executor.run_each(data, lambda results: _seen(results, counted, share, fine)):
         for name, one in seen.items():
             histograms[name].merge(one.histogram)
             kept[name].append(one.values)
+    if fine:
+        _count_all(executor, data, histograms)
     found = {name: Observation(histograms[name], _joined(kept[name])) for name in names}
     if store is not None:
         store.put(key, _packed(found))
     return found
 
 
-def _seen(results: Mapping[str, np.ndarray], counted: int, share: int) -> dict[str, Observation]:
+def _count_all(executor: Executor, data: Dataset, histograms: Mapping[str, Histogram]) -> None:
+    """Goes through all samples again, since the ends of the bins are known only now."""
+    wanted = {name: fine_bins(histogram) for name, histogram in histograms.items()}
+    for counted in executor.run_each(data, lambda results: all_counted(results, wanted)):
+        for name, counts in counted.items():
+            known = histograms[name].fine
+            histograms[name].fine = counts if known is None else known + counts
+
+
+def _seen(
+    results: Mapping[str, np.ndarray], counted: int, share: int, fine: bool
+) -> dict[str, Observation]:
     """What is seen of each map on one sample: of its values so many are counted, and kept."""
     found = {}
     for name, array in results.items():
         histogram, flat = Histogram(), array.reshape(-1)
         histogram.add(flat, counted)
+        if fine and flat.size:
+            histogram.least = float(np.abs(flat).min())
         values = flat[:: stride(flat.size, share)].copy() if flat.size else flat
         found[name] = Observation(histogram, values)
     return found
@@ -136,16 +158,23 @@ def _packed(found: Mapping[str, Observation]) -> dict[str, np.ndarray]:
         "ends": np.array([[item.low, item.high, item.limit] for item in seen], np.float64),
         "zeros": np.array([[item.zeros] for item in seen], np.int64),
         "counts": np.array([item.counts for item in seen], np.int64),
+        "seen": np.array([[item.seen] for item in seen], np.int64),
         "sizes": np.array([[item.values.size] for item in found.values()], np.int64),
+        "fine_sizes": np.array([[len(_fine(item))] for item in seen], np.int64),
+        "fine": np.concatenate([np.zeros(0, np.int64), *map(_fine, seen)]),
         "values": _joined([item.values for item in found.values()]),
     }
+
+
+def _fine(histogram: Histogram) -> np.ndarray:
+    return np.zeros(0, np.int64) if histogram.fine is None else histogram.fine
 
 
 def _unpacked(
     arrays: Mapping[str, np.ndarray] | None, names: Sequence[str]
 ) -> dict[str, Observation] | None:
     """What `_packed` has packed; None if it is not that, or of other values."""
-    if arrays is None or not arrays.keys() >= {*_FIELDS, "names", "values"}:
+    if arrays is None or not arrays.keys() >= {*_FIELDS, "names", "values", "fine"}:
         return None
     if arrays["names"].dtype != np.uint8:
         return None
@@ -154,19 +183,27 @@ def _unpacked(
     for field, (dtype, width) in _FIELDS.items():
         if arrays[field].dtype != dtype or arrays[field].shape != (len(names), width):
             return None
-    sizes = arrays["sizes"].reshape(-1)
-    if arrays["values"].ndim != 1 or sizes.min(initial=0) < 0:
+    kept = _split(arrays["values"].astype(np.float32), arrays["sizes"])
+    fine = _split(arrays["fine"].astype(np.int64), arrays["fine_sizes"])
+    if kept is None or fine is None:
         return None
-    if sizes.sum() != arrays["values"].size:
-        return None
-    found = {}
-    parts = np.split(arrays["values"].astype(np.float32), np.cumsum(sizes)[:-1])
-    for index, (name, values) in enumerate(zip(names, parts, strict=True)):
+    found: dict[str, Observation] = {}
+    for index, (name, values) in enumerate(zip(names, kept, strict=True)):
         histogram = Histogram()
         histogram.low, histogram.high, histogram.limit = map(float, arrays["ends"][index])
         histogram.zeros = int(arrays["zeros"][index, 0])
+        histogram.seen = int(arrays["seen"][index, 0])
         histogram.counts = arrays["counts"][index]
+        histogram.fine = fine[index] if fine[index].size else None
         if not histogram.is_possible():
             return None
         found[name] = Observation(histogram, values)
     return found
+
+
+def _split(array: np.ndarray, sizes: np.ndarray) -> list[np.ndarray] | None:
+    """Parts of an array, of so many elements each; None if it has more or fewer."""
+    sizes = sizes.reshape(-1)
+    if array.ndim != 1 or sizes.min(initial=0) < 0 or sizes.sum() != array.size:
+        return None
+    return np.split(array, np.cumsum(sizes)[:-1])

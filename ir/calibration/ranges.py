@@ -2,7 +2,8 @@
 
 Methods: ``minmax`` covers all; ``percentile`` 99.99 % of them; ``mse`` what gives the least squared
 error, on data that were not seen as well (`dlaconv.ir.calibration.tail`); ``kl`` what keeps the
-histogram's information best (Migacz, GTC 2017). What is best for each map by itself need not be
+histogram's information best (Migacz, GTC 2017); ``xilinx`` what XportDNN takes
+(`dlaconv.ir.calibration.cumulative`). What is best for each map by itself need not be
 best for the network, whose large values often matter most; so ``auto`` leaves the choice to what
 they do to the network's output, see `dlaconv.ir.scales.policy`.
 """
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from dlaconv.ir.calibration.cumulative import covered_cumulatively
 from dlaconv.ir.calibration.histogram import BINS, Histogram
 from dlaconv.ir.calibration.tail import Tail
 
-METHODS = ("auto", "minmax", "percentile", "mse", "kl")
+METHODS = ("auto", "minmax", "percentile", "mse", "kl", "xilinx")
+FINE = "xilinx"
+"""The method that wants all values counted, as `Histogram.fine` has them."""
 _CHOICE = ("mse", "minmax", "percentile")
 """What ``auto`` chooses from; the first where nothing can be tried."""
 _SHARE = 0.9999
@@ -44,7 +48,7 @@ def covered(histogram: Histogram, method: str, largest: int, share: float = _SHA
         return histogram.largest
     if method == "percentile":
         return _percentile(histogram, share)
-    choose = {"kl": _divergence}.get(method, _squared_error)
+    choose = {"kl": _divergence, FINE: covered_cumulatively}.get(method, _squared_error)
     return choose(histogram, largest)
 
 

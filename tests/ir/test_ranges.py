@@ -208,7 +208,7 @@ def test_with_many_values_all_choices_differ():
     assert choice["percentile"] < choice["mse"] < choice["minmax"] == found.largest
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "kl"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "kl", "xilinx"])
 def test_what_is_asked_for_is_taken_as_it_is(method):
     found = histogram(RNG.normal(size=500))
     assert coverings(found, method, 127) == {method: covered(found, method, 127)}

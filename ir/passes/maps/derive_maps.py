@@ -14,7 +14,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import IntervalBounds
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.observe import observe
-from dlaconv.ir.calibration.ranges import coverings, methods
+from dlaconv.ir.calibration.ranges import FINE, coverings, methods
 from dlaconv.ir.graph import (
     bypass,
     consumers,
@@ -154,7 +154,10 @@ def _observed_steps(
     context: Context,
 ) -> dict[ir.Value, float]:
     """Steps of values as ``context.ranges`` and ``asked`` ask; keeps some values for the solver."""
-    seen = observe(model, data, [value.name or "" for value in raw], context.store)
+    names = [value.name or "" for value in raw]
+    chosen = {entry.output.method for entry in asked.values() if entry.output is not None}
+    fine = FINE in {context.ranges, *chosen}
+    seen = observe(model, data, names, context.store, fine=fine)
     low, high = context.target.map_range
     steps = {}
     for value in raw:

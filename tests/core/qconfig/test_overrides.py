@@ -75,7 +75,7 @@ def test_a_map_that_shares_its_step_gets_one_that_suits_all(convert):
     assert rows["c4"]["target"]["real_step"] * 127 == pytest.approx(40.0)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "kl"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "kl", "xilinx"])
 def test_a_method_for_one_map_is_that_method_for_all(convert, method):
     other = "minmax" if method == "mse" else "mse"
     one = convert([{"match": "r0", "output": {"ranges": method}}], ranges=other, verify=False)
