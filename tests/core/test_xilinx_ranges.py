@@ -28,7 +28,7 @@ def test_the_step_of_a_map_is_that_of_the_search_on_all_samples(tmp_path, option
     (tmp_path / "net.prototxt").write_text(TEXT)
     blobs = {"c": [weights], "d": [numbers(16, 16, 1, 1)]}
     (tmp_path / "net.caffemodel").write_bytes(caffemodel(blobs))
-    data = numbers(20, 8, 12, 12, seed=5) ** 3
+    data = numbers(20, 8, 12, 12, seed=5) ** 3 * 0.875
     np.savez(tmp_path / "x.npz", data=data)
     given = [tmp_path / "net.prototxt", tmp_path / "net.caffemodel", "-o", tmp_path / "net.onnx"]
     given += ["--calibrate", tmp_path / "x.npz", "--optimise", "0", "--no-verify"]
@@ -45,5 +45,6 @@ def test_the_step_of_a_map_is_that_of_the_search_on_all_samples(tmp_path, option
     [row] = [row for row in rows if row["name"] == "c"]
     maps = np.maximum(np.einsum("oc,nchw->nohw", weights[:, :, 0, 0], data), 0)
     wanted = transcribed(maps, 8)
-    assert wanted < 0.9 * maps.max()
-    assert row["target"]["real_step"] * 127 == pytest.approx(wanted, rel=1e-3)
+    assert wanted / 127 < 0.5 < maps.max() / 127  # without a search steps are powers of two
+    step = wanted / 127 if override else 0.5
+    assert row["target"]["real_step"] == pytest.approx(step, rel=1e-3)
