@@ -16,9 +16,10 @@ CAFFE = (
     Explanation(
         "DLA131",
         "unread-precision",
-        "The prototxt quantises the network (precision_param, quantization_param, Ristretto).",
-        "These fields are not read yet; without them it is another network.",
-        "Give the network in floating point, with --calibrate.",
+        "The prototxt quantises the network in a way that is not read.",
+        "Ristretto's small floats, powers of two and stochastic rounding are no integers of fixed "
+        "steps, rounded to nearest; without them it is another network.",
+        "Quantise it with DYNAMIC_FIXED_POINT, or give it in floating point, with --calibrate.",
     ),
     Explanation(
         "DLA132",

@@ -30,6 +30,32 @@ def load_caffe(
             help="Only warn of fields in the prototxt that no known Caffe has.",
         ),
     ] = False,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help="Thresholds of layers as ml-suite's or DECENT's quantiser writes them, by name.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            "--bitwidths",
+            metavar="8,8,8",
+            help="Bits of the input, parameters and output of every layer, in XportDNN's "
+            "DynamicFixed mode; with --fl-bitwidths.",
+        ),
+    ] = None,
+    fl_bitwidths: Annotated[
+        str | None,
+        typer.Option(
+            "--fl-bitwidths",
+            "--fl_bitwidths",
+            metavar="4,7,4",
+            help="How many of these bits are behind the binary point.",
+        ),
+    ] = None,
     layers: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Imported:
@@ -43,6 +69,9 @@ def load_caffe(
         path: the prototxt.
         weights: the caffemodel.
         ignore_unknown_fields: makes unknown fields warnings.
+        thresholds: a file of thresholds, for a network in floating point.
+        precision: bits of input, parameters and output of every layer, such as ``"8,8,8"``.
+        fl_bitwidths: how many of them are behind the binary point, such as ``"4,7,4"``.
         layers: handlers of plugins by type of layer, beside or in place of the built-in ones.
         shapes: shapes of inputs by name, in place of the prototxt's.
 
@@ -51,8 +80,11 @@ def load_caffe(
 
     Raises:
         UnreadableError: if a file cannot be read.
+        UsageError: if ``precision`` or ``fl_bitwidths`` are no three numbers that formats can have.
     """
     from dlaconv.frontends.caffe.importer import import_files
+    from dlaconv.frontends.caffe.precision.sources import PrecisionSources
+    from dlaconv.frontends.caffe.precision.uniform import parse_uniform
 
     return import_files(
         path,
@@ -60,6 +92,10 @@ def load_caffe(
         ignore_unknown=ignore_unknown_fields,
         layers=layers or {},
         shapes=shapes or {},
+        precision=PrecisionSources(
+            None if thresholds is None else Path(thresholds),
+            parse_uniform(precision, fl_bitwidths),
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from dlaconv.frontends.caffe import problems
 from dlaconv.frontends.caffe.blobs import Blob, Weights
 from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer, Handler, RefusalError, shape_of
 from dlaconv.frontends.caffe.inputs import open_shape
-from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, QUANTISED, TRAINING
+from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, TRAINING
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer, layers_of
 from dlaconv.frontends.caffe.precision.reading import read_precision
@@ -39,13 +39,14 @@ def import_files(
     ignore_unknown: bool,
     layers: Mapping[str, Handler],
     shapes: Mapping[str, tuple[int, ...]],
+    precision: PrecisionSources,
 ) -> Imported:
     """Reads a network; see `dlaconv.frontends.caffe.load_caffe`."""
     net, found = _read(path, ignore_unknown=ignore_unknown)
     binary = Weights(weights)
     network = layers_of(net, caffe_schema(), str(path), found)
     running = _without_training(network, str(path), found)
-    read_precision(running, PrecisionSources(), str(path), found)
+    read_precision(running, precision, str(path), found)
     graph = CaffeGraph(str(path), _Blobs(running, binary), shapes, found)
     _Importer(graph, running, {**HANDLERS, **layers}).run()
     if not found.errors and not graph.outputs:
@@ -145,7 +146,7 @@ class _Importer:
         read: set[str] = set()
         names = set[str]()
         for layer in self._layers:
-            if len(self._graph.diagnostics) > _MOST_FINDINGS:
+            if len(self._graph.diagnostics.errors) > _MOST_FINDINGS:
                 break  # mending the first ones comes first
             if layer.name in names and self._graph.blobs_of(layer.name):
                 self._broken(layer, f"two layers with weights have the name {layer.name!r}")
@@ -163,9 +164,9 @@ class _Importer:
         """Reports what is not read at all, wherever it is, before anything is built."""
         for layer in self._layers:
             location = layer.location(self._graph.file)
-            if len(self._graph.diagnostics) > _MOST_FINDINGS:
+            if len(self._graph.diagnostics.errors) > _MOST_FINDINGS:
                 return
-            if layer.precision is not None or layer.type in QUANTISED:
+            if layer.precision is not None:
                 self._graph.diagnostics.error(
                     "DLA131",
                     "unread-precision",
@@ -229,8 +230,6 @@ class _Importer:
             return building.refusal(
                 "DLA135", "no-onnx-form", f"{kind} is not read: {why}", remedy=remedy
             )
-        if kind in QUANTISED:
-            return building.refusal("DLA131", "unread-precision", f"{kind} is not read yet")
         near = difflib.get_close_matches(kind, self._handlers, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return building.refusal(

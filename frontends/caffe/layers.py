@@ -97,9 +97,3 @@ NO_FORM = {
     "SPP": ("it pools into a pyramid whose windows Caffe rounds by itself", "use Pooling layers"),
 }
 """Why a type cannot be read, and what to do."""
-
-QUANTISED = {
-    "BatchNormRistretto", "ConvolutionRistretto", "DeconvolutionRistretto", "EltwiseRistretto",
-    "FcRistretto", "LRNRistretto", "NormalizeRistretto", "ScaleRistretto",
-}  # fmt: skip
-"""Types of Ristretto, whose layers round their results."""

@@ -9,6 +9,18 @@ from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.precision import Precision
 from dlaconv.frontends.caffe.schema import Schema
 
+RISTRETTO = {
+    "BatchNormRistretto": "BatchNorm",
+    "ConvolutionRistretto": "Convolution",
+    "DeconvolutionRistretto": "Deconvolution",
+    "EltwiseRistretto": "Eltwise",
+    "FcRistretto": "InnerProduct",
+    "LRNRistretto": "LRN",
+    "NormalizeRistretto": "Normalize",
+    "ScaleRistretto": "Scale",
+}
+"""Types of Ristretto and what they compute; what they round to is their precision."""
+
 
 @dataclass
 class Layer:
@@ -16,7 +28,7 @@ class Layer:
 
     Attributes:
         name: its name; the binary's weights go by it.
-        type: its type, spelled as in version 2.
+        type: its type, spelled as in version 2; one of Ristretto by what it computes.
         bottoms: names of the blobs that it reads.
         tops: names of the blobs that it writes.
         message: its parameters.
@@ -73,9 +85,10 @@ def layers_of(net: Message, schema: Schema, file: str, found: Diagnostics) -> li
 
 
 def _layer(message: Message) -> Layer:
+    kind = message.text("type")
     return Layer(
         message.text("name"),
-        message.text("type"),
+        RISTRETTO.get(kind, kind),
         message.texts("bottom"),
         message.texts("top"),
         message,

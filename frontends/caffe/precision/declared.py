@@ -12,9 +12,14 @@ from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode,
 from dlaconv.frontends.caffe.precision.defaults import CHAIDNN, RISTRETTO, Defaults
 from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of
 from dlaconv.frontends.caffe.precision.limits import (
+    BITS_WHY,
+    FRACTION_WHY,
+    SHIFT_WHY,
+    THRESHOLD_WHY,
     as_float32,
     bits_problem,
     fraction_problem,
+    shift_problem,
     threshold_problem,
 )
 from dlaconv.ir.formats import QFormat, Threshold
@@ -37,37 +42,43 @@ class LayerFormats:
         file: str,
         found: Diagnostics,
         *,
-        taken_along: bool = False,
+        chained: bool = False,
+        written: bool = True,
     ) -> None:
         """Takes what there is to read.
 
         Args:
             layer: the layer.
-            message: its message; an empty one stands for a message that is missing.
+            message: its message, empty if it has none.
             mode: the message's mode.
             file: path of the prototxt.
             found: takes findings.
-            taken_along: a convolution takes the layer's statistics along.
+            chained: the layer is one of a Convolution, BatchNorm and Scale that become one.
+            written: the message is in the file.
         """
         self._layer, self._message, self._mode = layer, message, mode
         self._found, self._file = found, file
-        self._taken_along = taken_along
+        self._chained, self._written = chained, written
         self._defaults: Defaults = RISTRETTO if mode is Mode.RISTRETTO else CHAIDNN
         self._missing: list[str] = []
 
     def read(self) -> Precision:
         """The layer's precision; what is wrong is None in it, and reported."""
         kind = kind_of(self._layer)
-        optional = kind in {Kind.SOFTWARE, Kind.JOINED}
+        optional = self._mode is not Mode.RISTRETTO and kind in {Kind.SOFTWARE, Kind.JOINED}
         maps_in, maps_out = (self._map(side, optional=optional) for side in ("in", "out"))
         weights = None
-        if kind is Kind.WEIGHTED or (kind is Kind.SOFTWARE and self._has_weights()):
+        has_weights = kind in {Kind.WEIGHTED, Kind.SOFTWARE}
+        if has_weights and (not optional or self._says_weights()):
             weights = self._weights()
         bias: MapFormat | None = None
-        if kind in {Kind.WEIGHTED, Kind.SOFTWARE}:
+        if has_weights:
             bias = maps_out
             if self._mode is Mode.RISTRETTO:
                 bias = weights if isinstance(weights, QFormat) else None
+        shifts = kind is Kind.WEIGHTED and not self._chained
+        if shifts and not self._shifts(maps_in, weights, maps_out):
+            weights = None
         precision = Precision(
             self._mode,
             maps_in,
@@ -117,7 +128,7 @@ class LayerFormats:
             self._missing.append(f"{name}={bits}")
         return None if self._is_wrong(name, bits_problem(name, bits)) else bits
 
-    def _has_weights(self) -> bool:
+    def _says_weights(self) -> bool:
         return any(self._message.has(name) for name in ("bw_params", "fl_params", "th_params"))
 
     def _weights(self) -> QFormat | FilterThresholds | None:
@@ -153,7 +164,7 @@ class LayerFormats:
         return None if bits is None else FilterThresholds(bits, tuple(map(Fraction, given)))
 
     def _statistics(self) -> Mapping[str, QFormat]:
-        names = () if self._taken_along else statistics_of(self._layer)
+        names = () if self._chained else statistics_of(self._layer)
         if self._mode is Mode.XILINX:
             return {}
         formats = {
@@ -162,16 +173,38 @@ class LayerFormats:
         }
         return {name: value for name, value in formats.items() if value is not None}
 
+    def _shifts(self, maps_in: object, weights: object, maps_out: object) -> bool:
+        """True if CHaiDNN's hardware can get from sums to results; reported if not.
+
+        It shifts sums to the right by as many bits as a result has fewer behind the point. Where a
+        BatchNorm follows it works out the weights' format anew, so nothing is known here.
+        """
+        formats = (maps_in, weights, maps_out)
+        if self._mode is not Mode.DYNAMIC_FIXED or not all(isinstance(f, QFormat) for f in formats):
+            return True
+        fl_in, fl_params, fl_out = (f.frac for f in formats if isinstance(f, QFormat))
+        problem = shift_problem(fl_in, fl_params, fl_out)
+        if problem:
+            self._found.error(
+                "DLA142",
+                "precision-shift",
+                problem,
+                location=self._place("fl_layer_out"),
+                help=f"an fl_layer_out of {fl_in + fl_params - 1} or less has no more bits than "
+                "the sums",
+                notes=(SHIFT_WHY,),
+            )
+        return not problem
+
     def _place(self, name: str) -> Location:
         line = self._message.line_of(name) if name else self._message.line
         return Location(self._file, line or self._layer.line, self._layer.name, self._layer.type)
 
     def _is_wrong(self, name: str, problem: str) -> bool:
         if problem:
-            why = "CHaiDNN's scale would be infinite, or the result of every number zero"
-            self._report(
-                name, problem, f"write the {name} that the network was quantised with", why
-            )
+            why = BITS_WHY if "bw" in name else FRACTION_WHY
+            why = THRESHOLD_WHY if name.startswith("th") else why
+            self._report(name, problem, "write what the network was quantised with", why)
         return bool(problem)
 
     def _report(self, name: str, problem: str, remedy: str, why: str) -> None:
@@ -195,6 +228,9 @@ class LayerFormats:
                 location=self._place(""),
             )
             return
+        what = "fields are missing"
+        if not self._written:
+            what = f"precision_param is missing ({self._mode})"
         other = [name for name in _OTHER_MODE[self._mode] if self._message.has(name)]
         remedy = "write the fields that the network was quantised with"
         if other:
@@ -203,7 +239,7 @@ class LayerFormats:
         self._found.warning(
             "DLA143",
             "precision-default",
-            f"fields are missing, and have CHaiDNN's defaults: {', '.join(self._missing)}",
+            f"{what}, and CHaiDNN's defaults are taken: {', '.join(self._missing)}",
             location=self._place(""),
             help=remedy,
             notes=(_EVERY_FIELD, _consequence(self._mode)),

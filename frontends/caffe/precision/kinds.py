@@ -79,7 +79,7 @@ def taken_along(layers: Sequence[Layer]) -> list[tuple[Layer, Layer, Layer]]:
         if scale.type != "Scale" or norm is None or norm.type != "BatchNorm":
             continue
         convolution = source.get(id(norm))
-        if convolution is None or convolution.type not in _CONVOLUTIONS:
+        if convolution is None or convolution.type != "Convolution":
             continue
         if len(scale.bottoms) == len(readers[id(norm)]) == len(readers[id(convolution)]) == 1:
             found.append((convolution, norm, scale))

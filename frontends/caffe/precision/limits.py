@@ -41,6 +41,23 @@ def threshold_problem(name: str, threshold: float, bits: int) -> str:
     return ""
 
 
+def shift_problem(fl_in: int, fl_params: int, fl_out: int) -> str:
+    """What is wrong with the way from sums to results in DynamicFixed mode, or nothing."""
+    shift = fl_in + fl_params - fl_out
+    if shift > 0:
+        return ""
+    return (
+        f"results have {fl_out} bits behind the point and sums {fl_in} + {fl_params}: "
+        f"a shift to the right by {shift}"
+    )
+
+
+BITS_WHY = "CHaiDNN's hardware has integers of 8 and 6 bits, Ristretto simulates up to 32"
+FRACTION_WHY = "steps are kept as float32, the type that ONNX files have for them"
+THRESHOLD_WHY = "one unit is th / (2^(bw-1) - 1), and CHaiDNN divides by it: by zero, for instance"
+SHIFT_WHY = "CHaiDNN rounds by adding 1 << (shift - 1), which is undefined for a shift below 1"
+
+
 def as_float32(value: float) -> float:
     """A number as protobuf keeps it in a field of type ``float``: text to double to float32."""
     try:

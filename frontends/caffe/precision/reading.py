@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlaconv.diagnostics import Diagnostics
-from dlaconv.frontends.caffe.message import Message
+from dlaconv.diagnostics import Diagnostics, Location
 from dlaconv.frontends.caffe.network import Layer
-from dlaconv.frontends.caffe.precision import Mode
-from dlaconv.frontends.caffe.precision.declared import LayerFormats
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
 from dlaconv.frontends.caffe.precision.sources import PrecisionSources
-
-_FIELDS = ("precision_param", "quantization_param")
+from dlaconv.frontends.caffe.precision.thresholds import read_thresholds
+from dlaconv.frontends.caffe.precision.uniform import give_uniform
+from dlaconv.frontends.caffe.precision.written import quantised, read_written
 
 
 def read_precision(
@@ -25,23 +22,33 @@ def read_precision(
         sources: what the user gives beside the prototxt.
         file: path of the prototxt.
         found: takes findings.
+
+    Raises:
+        UnreadableError: if the file of thresholds is none.
     """
-    messages = {id(layer): message for layer in layers if (message := _message(layer))}
-    if not any(id(layer) in messages and kind_of(layer) is not Kind.NONE for layer in layers):
+    written = quantised(layers)
+    said = []
+    if sources.thresholds is not None:
+        said.append("--thresholds")
+    if sources.uniform is not None:
+        said.append("--precision")
+    if written:
+        said.append("the prototxt")
+    if len(said) > 1:
+        place = written[0].location(file) if written else Location(file=file)
+        drop = " or ".join(word for word in said if word != "the prototxt")
+        found.error(
+            "DLA146",
+            "several-precisions",
+            f"{' and '.join(said)} say how layers are quantised",
+            location=place,
+            help=f"drop {drop}" + (", or precision_param from the prototxt" if written else ""),
+            notes=("dlaconv does not choose: each of them is another network",),
+        )
         return
-    absorbed = {id(layer) for chain in taken_along(layers) for layer in chain[1:]}
-    for layer in layers:
-        message = messages.get(id(layer))
-        if message is None or kind_of(layer) is Kind.NONE:
-            continue
-        mode = Mode.XILINX if message.text("quant_type") == "Xilinx" else Mode.DYNAMIC_FIXED
-        layer.precision = LayerFormats(
-            layer, message, mode, file, found, taken_along=id(layer) in absorbed
-        ).read()
-
-
-def _message(layer: Layer) -> Message | None:
-    for name in _FIELDS:
-        if layer.message.has(name):
-            return layer.message.message(name)
-    return None
+    if sources.thresholds is not None:
+        read_thresholds(layers, sources.thresholds, found)
+    elif sources.uniform is not None:
+        give_uniform(layers, sources.uniform, file)
+    else:
+        read_written(layers, file, found)

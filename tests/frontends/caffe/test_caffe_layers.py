@@ -347,7 +347,7 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path, kind, parameters, word
         ("LSTM", "DLA135"),
         ("Python", "DLA135"),
         ("Convolutoin", "DLA102"),
-        ("ConvolutionRistretto", "DLA131"),
+        ("ConvolutionRistreto", "DLA102"),
     ],
 )
 def test_other_layers_are_refused_by_name(tmp_path, kind, rule):
