@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dlaconv.api import Inputs, PathLike, no_numeric_warnings, opened
+from dlaconv.api import Files, Inputs, PathLike, no_numeric_warnings, opened, source_of
 from dlaconv.files import require_file, require_output, require_samples
 from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @no_numeric_warnings()
 def show(
-    path: PathLike,
+    path: Files,
     *,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
     target: PathLike | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     plugins: Plugins | None = None,
@@ -37,8 +38,9 @@ def show(
     """Tells what is in a network: layers, shapes, parameters, multiplications, quantisation.
 
     Args:
-        path: a source, a converted file, or the report of a conversion.
+        path: the file or files of a source, a converted file, or the report of a conversion.
         frontend: format of the file; recognised if None.
+        source_options: further parameters of the frontend of a source.
         target: the description that the file was made with; the built-in ACCESS one if None.
         shapes: shapes of graph inputs that a source leaves open.
         plugins: the loaded plugins; loads them if None.
@@ -49,31 +51,31 @@ def show(
     from dlaconv.driver.showing import show_file
 
     return show_file(
-        require_file(Path(path)),
-        frontend=frontend,
+        source_of(path, frontend, source_options, shapes),
         target=None if target is None else Path(target),
-        shapes=shapes or {},
         plugins=plugins or Plugins(),
     )
 
 
 @no_numeric_warnings()
 def dump(
-    path: PathLike,
+    path: Files,
     inputs: Inputs,
     output: PathLike,
     *,
     as_float: bool = False,
     images: Preprocessing = PLAIN,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     hardware: Hardware = ACCESS,
     plugins: Plugins | None = None,
 ) -> Dumped:
     """Writes every map of a network to an ``.npz``: integers of the hardware, or real values.
 
     Args:
-        path: a converted file, the report of a conversion (all its parts run), or a source, whose
-            maps are in floating point.
+        path: a converted file, the report of a conversion (all its parts run), or the file or
+            files of a source, whose maps are in floating point.
         inputs: stacked samples ``[N, ...]`` by graph input, an ``.npz`` of them, or a folder of
             pictures; integers are what the hardware takes, floats are real values.
         output: the ``.npz``; arrays have the names of the maps and the samples first.
@@ -81,6 +83,8 @@ def dump(
             them.
         images: what is done to pictures.
         frontend: format of a source; recognised if None.
+        source_options: further parameters of the frontend of a source.
+        shapes: shapes of graph inputs that a source leaves open.
         hardware: how the hardware is simulated.
         plugins: the loaded plugins; loads them if None.
 
@@ -89,27 +93,28 @@ def dump(
     """
     from dlaconv.driver.dumping import dump_file
 
-    require_output(Path(output), [Path(path)])
+    source = source_of(path, frontend, source_options, shapes)
+    require_output(Path(output), source.files)
     return dump_file(
-        require_file(Path(path)),
+        source,
         opened(inputs),
         Path(output),
         hardware,
         images,
         as_float=as_float,
-        frontend=frontend,
         plugins=plugins or Plugins(),
     )
 
 
 @no_numeric_warnings()
 def compare(
-    source: PathLike,
+    source: Files,
     converted: PathLike,
     inputs: PathLike,
     *,
     images: Preprocessing = PLAIN,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     min_qsnr_db: float | None = None,
     hardware: Hardware = ACCESS,
@@ -121,12 +126,13 @@ def compare(
     have made of the inputs. `dlaconv.verify` proves integers; this measures quality.
 
     Args:
-        source: the network that was converted.
+        source: the file or files of the network that was converted.
         converted: the converted file, or the report of a network that was cut: the errors of all
             parts accumulate then.
         inputs: samples for the graph inputs: an ``.npz`` or ``.npy``, or a folder of pictures.
         images: what is done to pictures.
         frontend: format of the source; recognised if None.
+        source_options: further parameters of the frontend; those of the conversion if None.
         limit: the number of samples, the first ones; all if None.
         min_qsnr_db: what each graph output has to reach to pass.
         hardware: how the hardware is simulated.
@@ -138,12 +144,11 @@ def compare(
     from dlaconv.driver.comparing import compare_files
 
     return compare_files(
-        require_file(Path(source)),
+        source_of(source, frontend, source_options),
         require_file(Path(converted)),
         require_samples(Path(inputs)),
         hardware,
         images,
-        frontend=frontend,
         limit=limit,
         least_db=min_qsnr_db,
         plugins=plugins or Plugins(),
@@ -157,8 +162,9 @@ def validate(
     labels: PathLike | None = None,
     *,
     images: Preprocessing = PLAIN,
-    source: PathLike | None = None,
+    source: Files | None = None,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
     output: str | None = None,
     limit: int | None = None,
     hardware: Hardware = ACCESS,
@@ -173,8 +179,10 @@ def validate(
         labels: an ``.npy`` or ``.npz`` with one class index for each sample, or a text file with
             lines of ``name label``; None for a folder of pictures with a subfolder for each class.
         images: what is done to pictures.
-        source: the network that was converted, to run in floating point; none if None.
+        source: the file or files of the network that was converted, to run in floating point;
+            none if None.
         frontend: format of the source; recognised if None.
+        source_options: further parameters of the frontend; those of the conversion if None.
         output: the graph output with a value for each class, or with a class index; the only one
             if None.
         limit: the number of samples, the first ones; all if None.
@@ -192,8 +200,7 @@ def validate(
         None if labels is None else require_file(Path(labels)),
         hardware,
         images,
-        source=None if source is None else require_file(Path(source)),
-        frontend=frontend,
+        source=None if source is None else source_of(source, frontend, source_options),
         output=output,
         limit=limit,
         plugins=plugins or Plugins(),
@@ -202,10 +209,11 @@ def validate(
 
 @no_numeric_warnings()
 def sensitivity(
-    source: PathLike,
+    source: Files,
     *,
     options: Options,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
 ) -> Sensitivity:
     """Ranks the layers of a network by the error that quantising them causes at its outputs.
@@ -214,10 +222,11 @@ def sensitivity(
     in floating point. All that is quantised is computed bit by bit.
 
     Args:
-        source: the network.
+        source: the file or files of the network.
         options: how it would be converted; ``calibrate`` is needed, ``samples`` of it are tried at
             most, fewer where that would take more than 4 * 10^11 multiplications.
         frontend: format of the source; recognised if None.
+        source_options: further parameters of the frontend.
         plugins: the loaded plugins; loads them if None.
 
     Raises:
@@ -226,5 +235,5 @@ def sensitivity(
     from dlaconv.driver.sensitivity import rank_layers
 
     return rank_layers(
-        require_file(Path(source)), options, frontend=frontend, plugins=plugins or Plugins()
+        source_of(source, frontend, source_options, options.shapes), options, plugins or Plugins()
     )

@@ -72,6 +72,7 @@ def comparison_text(document: Json) -> str:
     ends.append(
         ("compared on", f"{count} sample{'' if count == 1 else 's'} of {document['inputs']}")
     )
+    ends += _read_with(document)
     if document["min_qsnr_db"] is not None:
         outcome = "passed" if document["passed"] else "FAILED"
         ends.append(("wanted", f"{document['min_qsnr_db']:g} dB at the outputs: {outcome}"))
@@ -122,8 +123,15 @@ def accuracy_text(document: Json) -> str:
         ("only the source is right", f"{paired['lost']:,}"),
         ("only the hardware is right", f"{paired['gained']:,}"),
         ("same class", f"{paired['agreement']:.2f} %"),
+        *_read_with(document),
     ]
     return f"{text}\n\n{pairs(ends)}"
+
+
+def _read_with(document: Json) -> list[tuple[str, str]]:
+    """The options that made the source what it is."""
+    words = document["source_options"]
+    return [("source read with", " ".join(words))] if words else []
 
 
 def sensitivity_text(document: Json) -> str:

@@ -9,13 +9,10 @@ every diagnostic found) for what a user can mend.
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.diagnostics import Diagnostic, Location
-from dlaconv.errors import DlaconvError, InternalError, PluginError, UnreadableError, UsageError
 from dlaconv.files import require_conversion_output, require_file, require_samples
 from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
@@ -26,9 +23,10 @@ if TYPE_CHECKING:
 
     from dlaconv.backends.access.rules import CheckResult
     from dlaconv.driver.conversion import Conversion
+    from dlaconv.driver.sources import Source
     from dlaconv.driver.stripping import Stripped
     from dlaconv.driver.verification import Verification
-    from dlaconv.frontends import Frontend, Imported
+    from dlaconv.frontends import Imported
     from dlaconv.options import Options
 
 Arrays = dict[str, "np.ndarray"]
@@ -68,12 +66,9 @@ def load(
         UsageError: if no frontend, or more than one, recognises the files.
         PluginError: if the frontend is claimed twice or fails.
     """
-    plugins = plugins or Plugins()
-    files = _paths(source)
-    for file in files:
-        require_file(file)
-    chosen = plugins.frontend(frontend or _recognised(files, plugins))
-    return _load(chosen, files, arguments, plugins)
+    from dlaconv.driver.sources import open_source
+
+    return open_source(source_of(source, frontend, arguments), plugins or Plugins()).load()
 
 
 @no_numeric_warnings()
@@ -103,21 +98,19 @@ def convert(
         UserError: if the network cannot be read or converted; nothing has been written then.
     """
     from dlaconv.driver.conversion import convert_imported
+    from dlaconv.driver.sources import open_source
     from dlaconv.options import Options as Defaults
 
     plugins = plugins or Plugins()
     options = options or Defaults()
     target = None if output is None else Path(output)
-    files = _paths(source)
+    given = source_of(source, frontend, arguments, options.shapes)
     if target is not None:
-        require_conversion_output(target, [*files, *options.files], options.emit)
-    for file in files:
-        require_file(file)
-    chosen = frontend or _recognised(files, plugins)
-    if options.shapes and "shapes" in inspect.signature(plugins.frontend(chosen).load).parameters:
-        arguments = {"shapes": options.shapes, **arguments}
-    imported = load(files, chosen, plugins=plugins, **arguments)
-    return convert_imported(imported, files[0], target, options, plugins, frontend=chosen)
+        require_conversion_output(target, [*given.files, *options.files], options.emit)
+    opened = open_source(given, plugins)
+    if target is not None:
+        require_conversion_output(target, opened.further, options.emit)
+    return convert_imported(opened.load(), opened.files[0], target, options, plugins, opened=opened)
 
 
 @no_numeric_warnings()
@@ -233,10 +226,11 @@ def run_chain(
 
 @no_numeric_warnings()
 def verify(
-    source: PathLike,
+    source: Files,
     converted: PathLike,
     *,
     frontend: str | None = None,
+    source_options: Mapping[str, Any] | None = None,
     inputs: PathLike | None = None,
     images: Preprocessing = PLAIN,
     samples: int = 4,
@@ -247,9 +241,10 @@ def verify(
     """Compares every map of a converted file with its source.
 
     Args:
-        source: the network that was converted.
+        source: the file or files of the network that was converted.
         converted: the fixed-point ONNX file.
         frontend: format of the source; recognised if None.
+        source_options: further parameters of the frontend; those of the conversion if None.
         inputs: samples: an ``.npz`` or ``.npy``, or a folder of pictures; random ones if None.
         images: what is done to pictures.
         samples: number of random samples.
@@ -263,11 +258,10 @@ def verify(
     from dlaconv.driver.proof import verify_files
 
     return verify_files(
-        require_file(Path(source)),
+        source_of(source, frontend, source_options),
         require_file(Path(converted)),
         hardware,
         images,
-        frontend=frontend,
         inputs=None if inputs is None else require_samples(Path(inputs)),
         samples=samples,
         seed=seed,
@@ -275,92 +269,40 @@ def verify(
     )
 
 
+def recognise(files: Files, *, plugins: Plugins | None = None) -> str:
+    """The name of the format of a network.
+
+    Args:
+        files: its file or files.
+        plugins: the loaded plugins; loads them if None.
+
+    Raises:
+        UnreadableError: if a file is missing, or no frontend recognises it.
+        UsageError: if more than one does.
+    """
+    from dlaconv.driver.sources import recognised
+
+    return recognised(source_of(files, None, None).files, plugins or Plugins())
+
+
 def opened(inputs: Inputs) -> Mapping[str, np.ndarray] | Path:
     """Samples, or where they are once it is known that something is there."""
     return require_samples(Path(inputs)) if isinstance(inputs, str | Path) else inputs
 
 
-def _paths(source: Files) -> list[Path]:
-    if isinstance(source, (str, Path)):
-        return [Path(source)]
-    return [Path(item) for item in source]
+def source_of(
+    files: Files,
+    frontend: str | None,
+    options: Mapping[str, Any] | None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Source:
+    """A network as its files and what its frontend is told.
 
+    Raises:
+        UnreadableError: if a file is missing.
+    """
+    from dlaconv.driver.sources import Source
 
-def _recognised(files: Sequence[Path], plugins: Plugins) -> str:
-    names = plugins.recognise(files)
-    if len(names) == 1:
-        return names[0]
-    place = Location(file=str(files[0]))
-    known = ", ".join(plugins.frontends)
-    if names:
-        message = f"the file could be {' or '.join(names)}"
-        raise UsageError(
-            Diagnostic(
-                "DLA412",
-                "ambiguous-format",
-                message,
-                location=place,
-                help=f"choose one, for instance with --from {names[0]}",
-            )
-        )
-    raise UnreadableError(
-        Diagnostic(
-            "DLA413",
-            "unknown-format",
-            "no frontend recognises the file",
-            location=place,
-            help=f"known formats: {known}; --from NAME reads it as one of them and says what is "
-            "wrong",
-        )
-    )
-
-
-def _load(
-    frontend: Frontend, files: Sequence[Path], arguments: dict[str, Any], plugins: Plugins
-) -> Imported:
-    from dlaconv.frontends import Imported
-
-    parameters = inspect.signature(frontend.load).parameters
-    if "layers" in parameters:
-        arguments = {**arguments, "layers": plugins.layers(frontend.name)}
-    if "read_back" in parameters:
-        from dlaconv.driver.fixed_point_source import read_back
-
-        arguments = {**arguments, "read_back": read_back}
-    try:
-        inspect.signature(frontend.load).bind(*files, **arguments)
-    except TypeError as error:
-        raise UsageError(
-            Diagnostic(
-                "DLA414",
-                "frontend-arguments",
-                f"frontend {frontend.name!r} cannot read {len(files)} file(s) with the given "
-                f"arguments: {error}",
-                help=f"`dlaconv from-{frontend.name} --help` lists its arguments",
-            )
-        ) from None
-    owner = plugins.owner(frontend.name)
-    try:
-        imported = frontend.load(*files, **arguments)
-    except (DlaconvError, MemoryError):
-        raise
-    except Exception as error:
-        if owner.built_in:
-            raise InternalError(
-                f"frontend {frontend.name!r}: {type(error).__name__}: {error}"
-            ) from error
-        raise _failed(frontend, owner, f"{type(error).__name__}: {error}") from error
-    if not isinstance(imported, Imported):
-        raise _failed(frontend, owner, f"load returned a value of type {type(imported).__name__}")
-    return imported
-
-
-def _failed(frontend: Frontend, owner: object, reason: str) -> PluginError:
-    return PluginError(
-        Diagnostic(
-            "DLA453",
-            "frontend-failed",
-            f"frontend {frontend.name!r} of plugin {owner} failed: {reason}",
-            help="report it to the authors of that plugin",
-        )
-    )
+    listed = [files] if isinstance(files, (str, Path)) else files
+    found = tuple(require_file(Path(item)) for item in listed)
+    return Source(found, frontend, options, shapes or {})

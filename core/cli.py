@@ -30,6 +30,7 @@ from dlaconv.commands import (
     validate,
 )
 from dlaconv.commands.command import (
+    CliError,
     Command,
     Debug,
     Quiet,
@@ -68,9 +69,6 @@ _EPILOG = """Start with one of these; --help behind a command explains it:
 dlaconv from-qonnx net.onnx -o net.dla.onnx
 
 dlaconv from-onnx net.onnx -o net.dla.onnx --calibrate photos/ --preset torchvision"""
-
-# The base of every usage error of typer, which keeps the class itself private.
-_CliError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 _ALLOCATIONS = 500_000
@@ -263,7 +261,7 @@ def _report_failure(
 def _explained(error: Exception) -> tuple[Diagnostics, int]:
     if isinstance(error, UserError):
         return error.diagnostics, error.exit_code
-    if isinstance(error, _CliError):
+    if isinstance(error, CliError):
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "dlaconv"
         text = getattr(error, "format_message", error.__str__)()

@@ -43,7 +43,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     counts, rules = report["summary"], report["rules"]
     source, target = report["source"], report["target"]
     rows = [
-        ("source", f"{source['file']} ({source['frontend']})"),
+        ("source", _source(source)),
         ("target", f"{target['name']} {target['version']}"),
         ("layers", str(counts["layers"])),
         *_shares(report),
@@ -68,6 +68,12 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     rows += [(f"part for the {part['side']}", part["file"]) for part in others]
     rows += [(f"{kind} model", file) for kind, file in written["emitted"].items()]
     return rows
+
+
+def _source(source: Json) -> str:
+    """The files of a network and how they were read."""
+    files = [source["file"], *(item["file"] for item in source["further"])]
+    return f"{', '.join(files)} ({' '.join([source['frontend'], *source['options']])})"
 
 
 def _rewrites(rewrites: Sequence[Json]) -> str:
@@ -170,6 +176,8 @@ def verification_summary(document: Json) -> str:
         ends.append(
             ("mind", "random inputs may reach beyond the ranges that were calibrated; give --input")
         )
+    if words := document["source_options"]:
+        ends.append(("source read with", " ".join(words)))
     if document["unmatched"]:
         ends.append(("not compared", ", ".join(document["unmatched"])))
     return "\n\n".join([*parts, pairs(ends)])

@@ -117,7 +117,7 @@ def permitted_in_core(name, item):
 
 SEES = {
     # The contract of a frontend is all that the shell knows of frontends.
-    "dlaconv.frontends": ("dlaconv.plugins", "dlaconv.api", "dlaconv.commands.convert"),
+    "dlaconv.frontends": ("dlaconv.plugins", "dlaconv.source_options"),
     # The types of what hooks return.
     "dlaconv.backends.access.rules": ("dlaconv.plugins",),
     "dlaconv.ir.pipeline": ("dlaconv.plugins",),

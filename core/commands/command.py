@@ -19,6 +19,9 @@ from dlaconv.plugins import Plugins
 
 T = TypeVar("T")
 
+CliError: type[Exception] = typer.BadParameter.__mro__[2]
+"""The base of every usage error of typer, which keeps the class itself private."""
+
 CONVERT, INSPECT, PROVE = "Convert", "Inspect", "Prove"
 """The groups of commands, in the order of ``--help``."""
 

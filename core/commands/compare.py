@@ -10,7 +10,7 @@ import typer
 from dlaconv import analysis
 from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import SimulatedHardware, SourceFormat
+from dlaconv.commands.options import Reading, SimulatedHardware
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 
 
@@ -18,7 +18,8 @@ def compare(
     session: Session,
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The network that was converted.")
+        list[Path],
+        typer.Argument(metavar="SOURCE", help="The network that was converted; all its files."),
     ],
     converted: Annotated[
         Path,
@@ -43,7 +44,7 @@ def compare(
         float | None,
         typer.Option(metavar="DB", help="End with 1 if a graph output has less than this QSNR."),
     ] = None,
-    frontend: SourceFormat = None,
+    reading: Reading,
     images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
@@ -63,7 +64,7 @@ def compare(
             source,
             converted,
             inputs,
-            frontend=frontend,
+            **reading.arguments(source, session.plugins),
             limit=limit,
             min_qsnr_db=min_qsnr,
             images=images,
@@ -85,6 +86,7 @@ def commands() -> list[Command]:
             panel=PROVE,
             examples=(
                 "dlaconv compare net.onnx net.dla.onnx --input x.npz",
+                "dlaconv compare deploy.prototxt net.caffemodel net.dla.onnx --input x.npz",
                 "dlaconv compare net.onnx net.dla.json --input x.npz --min-qsnr 20",
                 "dlaconv compare net.onnx net.dla.onnx --input photos/ --preset torchvision",
             ),

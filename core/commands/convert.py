@@ -22,8 +22,9 @@ from dlaconv.commands.command import (
     parameters_of,
 )
 from dlaconv.commands.formats import Format, OutputFormat, chosen_format, print_sarif
-from dlaconv.commands.options import ConversionOptions, Output
+from dlaconv.commands.options import ConversionOptions, Output, Reading
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED
+from dlaconv.source_options import own_parameters
 
 if TYPE_CHECKING:
     from dlaconv.driver.conversion import Conversion
@@ -56,9 +57,7 @@ def from_command(frontend: Frontend) -> Command:
         ValueError: if a parameter has the name of a shared option.
         NameError: if an annotation cannot be resolved.
     """
-    from dlaconv.frontends import GIVEN
-
-    own = [p for p in parameters_of(frontend.load) if p.name not in GIVEN]
+    own = own_parameters(frontend)
     own = [_file_argument(own[0]), *own[1:]]
     shared = parameters_of(_shared)
 
@@ -104,27 +103,26 @@ def convert(
         typer.Argument(metavar="FILE", help="The file, or the files of one network."),
     ],
     output: Output,
-    frontend: Annotated[
-        str | None,
-        typer.Option("--from", metavar="NAME", help="The format, instead of recognising it."),
-    ] = None,
+    reading: Reading,
     output_format: OutputFormat = None,
     as_json: Json = False,
     options: ConversionOptions,
 ) -> int:
     """Convert a network whose format is recognised from the file.
 
-    Takes the shared options of a conversion; `dlaconv from-NAME` has the options of one format
-    besides.
+    Takes the shared options of a conversion; those of one format with --source-option, or with
+    `dlaconv from-NAME`.
     """
     chosen = chosen_format(output_format, as_json=as_json)
+    told = reading.arguments(files, session.plugins)
     with session.console.working("converting"):
         conversion = api.convert(
             files,
             output,
-            frontend=frontend,
+            frontend=told["frontend"],
             options=options,
             plugins=session.plugins,
+            **told.get("source_options", {}),
         )
     return finish(session, conversion, chosen, files[0])
 
@@ -154,7 +152,10 @@ def commands() -> list[Command]:
             "convert",
             convert,
             panel=CONVERT,
-            examples=("dlaconv convert net.onnx -o net.dla.onnx",),
+            examples=(
+                "dlaconv convert net.onnx -o net.dla.onnx",
+                "dlaconv convert deploy.prototxt net.caffemodel -o net.dla.onnx --calibrate x.npz",
+            ),
         )
     ]
 

@@ -10,7 +10,7 @@ import typer
 from dlaconv import analysis
 from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import SimulatedHardware, SourceFormat
+from dlaconv.commands.options import Reading, Shapes, SimulatedHardware
 from dlaconv.errors import EXIT_OK
 from dlaconv.files import require_output
 
@@ -18,11 +18,12 @@ from dlaconv.files import require_output
 def dump(
     session: Session,
     *,
-    file: Annotated[
-        Path,
+    files: Annotated[
+        list[Path],
         typer.Argument(
             metavar="FILE",
-            help="A converted file, the report (.json) of a conversion, or a source of any format.",
+            help="A converted file, the report (.json) of a conversion, or a source of any format "
+            "(all its files).",
         ),
     ],
     inputs: Annotated[
@@ -45,7 +46,8 @@ def dump(
             "maps, instead of integers.",
         ),
     ] = False,
-    frontend: SourceFormat = None,
+    reading: Reading,
+    shapes: Shapes,
     images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
@@ -59,14 +61,15 @@ def dump(
     """
     from dlaconv.analysis_text import dump_text
 
-    require_output(output, [file, inputs])
+    require_output(output, [*files, inputs])
     with session.console.working("running"):
         found = analysis.dump(
-            file,
+            files,
             inputs,
             output,
             as_float=as_float,
-            frontend=frontend,
+            **reading.arguments(files, session.plugins),
+            shapes=shapes,
             images=images,
             hardware=hardware,
             plugins=session.plugins,

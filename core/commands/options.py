@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,9 @@ from dlaconv.commands import calibration
 from dlaconv.commands.command import Made
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.options import RANDOM, Hardware, Options
+
+if TYPE_CHECKING:
+    from dlaconv.plugins import Plugins
 
 _SCALES, _CHECKS, _HARDWARE = "Scales", "Proof", "Hardware"
 
@@ -83,6 +88,16 @@ SourceFormat = Annotated[
     str | None,
     typer.Option("--from", metavar="NAME", help="Format of the source, instead of recognising it."),
 ]
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source-option",
+        metavar="NAME=VALUE",
+        help="An option of `dlaconv from-NAME` that says how the source is read, without its "
+        "dashes; repeatable. Beside a converted file, those of its conversion count unless any are "
+        "given; none stands for no options.",
+    ),
+]
 Output = Annotated[
     Path,
     typer.Option(
@@ -92,6 +107,44 @@ Output = Annotated[
         help="The ONNX file to write; the report goes beside it, ending in .json.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class HowRead:
+    """How a source is read.
+
+    Attributes:
+        frontend: its format; recognised if None.
+        words: options of the frontend, see `dlaconv.source_options`; None if none are given.
+    """
+
+    frontend: str | None
+    words: tuple[str, ...] | None
+
+    def arguments(self, files: Sequence[Path], plugins: Plugins) -> dict[str, Any]:
+        """The parameters ``frontend`` and ``source_options`` of the Python API.
+
+        Raises:
+            UserError: if the format of the files is not known, or has no such options.
+        """
+        if self.words is None:
+            return {"frontend": self.frontend}
+        from dlaconv import api, source_options
+
+        frontend = plugins.frontend(self.frontend or api.recognise(files, plugins=plugins))
+        options = source_options.read_words(frontend, self.words)
+        return {"frontend": frontend.name, "source_options": options}
+
+
+def how_read(
+    problems: Diagnostics, *, frontend: SourceFormat = None, source_option: SourceOptions = None
+) -> HowRead:
+    """How a source is read; what its options mean is known with its format."""
+    return HowRead(frontend, tuple(source_option) if source_option else None)
+
+
+Reading = Annotated[HowRead, Made(how_read)]
+"""How a source is read."""
 
 
 def given_shapes(

@@ -10,7 +10,7 @@ import typer
 from dlaconv import api
 from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import SimulatedHardware, SourceFormat, conflict
+from dlaconv.commands.options import Reading, SimulatedHardware, conflict
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from dlaconv.files import require_output
@@ -71,12 +71,13 @@ def verify(
     session: Session,
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The network that was converted.")
+        list[Path],
+        typer.Argument(metavar="SOURCE", help="The network that was converted; all its files."),
     ],
     converted: Annotated[
         Path, typer.Argument(metavar="CONVERTED", help="The fixed-point ONNX file.")
     ],
-    frontend: SourceFormat = None,
+    reading: Reading,
     inputs: Annotated[
         Path | None,
         typer.Option(
@@ -116,7 +117,7 @@ def verify(
         result = api.verify(
             source,
             converted,
-            frontend=frontend,
+            **reading.arguments(source, session.plugins),
             inputs=inputs,
             samples=4 if samples is None else samples,
             seed=seed or 0,

@@ -10,7 +10,7 @@ import typer
 from dlaconv import analysis
 from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import Shapes, SimulatedHardware, SourceFormat
+from dlaconv.commands.options import Reading, Shapes, SimulatedHardware
 from dlaconv.errors import EXIT_OK
 from dlaconv.options import Options
 
@@ -19,7 +19,10 @@ def sensitivity(
     session: Session,
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The network, in a format that converts.")
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE", help="The network, in a format that converts; all its files."
+        ),
     ],
     calibrate: Annotated[
         Path,
@@ -35,7 +38,7 @@ def sensitivity(
             min=1, help="Samples to try each layer on at most; large networks take fewer."
         ),
     ] = 4,
-    frontend: SourceFormat = None,
+    reading: Reading,
     shapes: Shapes,
     images: Pictures,
     hardware: SimulatedHardware,
@@ -62,7 +65,10 @@ def sensitivity(
     )
     with session.console.working("trying"):
         found = analysis.sensitivity(
-            source, options=options, frontend=frontend, plugins=session.plugins
+            source,
+            options=options,
+            **reading.arguments(source, session.plugins),
+            plugins=session.plugins,
         )
     session.console.diagnostics(found.diagnostics)
     document = found.as_json()

@@ -9,18 +9,19 @@ import typer
 
 from dlaconv import analysis
 from dlaconv.commands.command import INSPECT, Command, Json, Session, command
-from dlaconv.commands.options import Shapes, SourceFormat, Target
+from dlaconv.commands.options import Reading, Shapes, Target
 from dlaconv.errors import EXIT_OK
 
 
 def show(
     session: Session,
     *,
-    file: Annotated[
-        Path,
+    files: Annotated[
+        list[Path],
         typer.Argument(
             metavar="FILE",
-            help="A source of any format, a converted file, or the report (.json) of a conversion.",
+            help="A source of any format (all its files), a converted file, or the report (.json) "
+            "of a conversion.",
         ),
     ],
     quantisation: Annotated[
@@ -31,7 +32,7 @@ def show(
             help="Also show bits, steps and ranges of maps, and bits and steps of weights.",
         ),
     ] = False,
-    frontend: SourceFormat = None,
+    reading: Reading,
     shapes: Shapes,
     target: Target = None,
     as_json: Json = False,
@@ -45,7 +46,11 @@ def show(
 
     with session.console.working("reading"):
         found = analysis.show(
-            file, frontend=frontend, target=target, shapes=shapes, plugins=session.plugins
+            files,
+            **reading.arguments(files, session.plugins),
+            target=target,
+            shapes=shapes,
+            plugins=session.plugins,
         )
     document = found.as_json()
     if as_json:
@@ -62,6 +67,10 @@ def commands() -> list[Command]:
             "show",
             show,
             panel=INSPECT,
-            examples=("dlaconv show net.onnx", "dlaconv show net.dla.onnx -q"),
+            examples=(
+                "dlaconv show net.onnx",
+                "dlaconv show deploy.prototxt net.caffemodel -q",
+                "dlaconv show net.dla.onnx -q",
+            ),
         )
     ]

@@ -10,8 +10,8 @@ import typer
 from dlaconv import analysis
 from dlaconv.commands.calibration import Pictures
 from dlaconv.commands.command import PROVE, Command, Json, Session, command
-from dlaconv.commands.options import SimulatedHardware, SourceFormat
-from dlaconv.errors import EXIT_OK
+from dlaconv.commands.options import Reading, SimulatedHardware, conflict
+from dlaconv.errors import EXIT_OK, UsageError
 
 
 def validate(
@@ -44,10 +44,11 @@ def validate(
         ),
     ] = None,
     source: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            metavar="NET.onnx",
-            help="Also run the network that was converted, in floating point, and compare.",
+            metavar="FILE",
+            help="Also run the network that was converted, in floating point, and compare; once "
+            "for each of its files, the network first.",
         ),
     ] = None,
     output: Annotated[
@@ -61,7 +62,7 @@ def validate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use the first samples only, so many.")
     ] = None,
-    frontend: SourceFormat = None,
+    reading: Reading,
     images: Pictures,
     hardware: SimulatedHardware,
     as_json: Json = False,
@@ -74,13 +75,16 @@ def validate(
     """
     from dlaconv.analysis_text import accuracy_text
 
+    if reading.words is not None and not source:
+        raise UsageError(conflict("--source-option without --source", "there is no source to read"))
+    told = reading.arguments(source or [], session.plugins)
     with session.console.working("running"):
         found = analysis.validate(
             converted,
             inputs,
             labels,
-            source=source,
-            frontend=frontend,
+            source=source or None,
+            **told,
             output=output,
             limit=limit,
             images=images,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.driver.pixels import KEY
+from dlaconv.driver.sources import RECORD
 from dlaconv.errors import InternalError
 from dlaconv.options import RANDOM, Options
 
@@ -33,6 +34,7 @@ class AcceleratorPart:
         options: see `Options`.
         source: the file that the network came from.
         name: name of the file to write.
+        record: how the source was read, for the commands that read it again.
         pixels: graph inputs that take pixels.
         network: the layers.
         maps: real step and class of each map.
@@ -47,6 +49,7 @@ class AcceleratorPart:
     options: Options
     source: Path
     name: str
+    record: str
     network: Network = field(init=False)
     maps: dict[str, dict[str, Any]] = field(init=False)
     access: ir.Model = field(init=False)
@@ -72,6 +75,8 @@ class AcceleratorPart:
             "dlaconv.source": self.source.name,
             "dlaconv.target": f"{target.name} {target.version}",
         }
+        if self.record:
+            metadata[RECORD] = self.record
         if self.options.calibrate == RANDOM:
             metadata["dlaconv.calibration"] = RANDOM
         self.access = write_access(

@@ -16,7 +16,7 @@ from dlaconv.driver.proof import unrelated
 from dlaconv.driver.reading import input_shapes, load_target, read_network
 from dlaconv.driver.running import ChainRunner, ModelRunner
 from dlaconv.driver.samples import open_samples, pictures_of
-from dlaconv.driver.subjects import read_source
+from dlaconv.driver.sources import Source, as_converted
 from dlaconv.driver.verification import verify_network
 from dlaconv.errors import UsageError
 from dlaconv.ir.channel_errors import ChannelErrors, decibels
@@ -49,6 +49,7 @@ class Compared:
         unmatched: maps that the source has no value for.
         least_db: what every output has to reach, None for nothing.
         diagnostics: what there is to say of the samples.
+        source_options: the options with which the source was read, as text.
     """
 
     source: Path
@@ -60,6 +61,7 @@ class Compared:
     unmatched: list[str]
     least_db: float | None = None
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    source_options: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -76,6 +78,7 @@ class Compared:
         return {
             "dlaconv": __version__,
             "source": str(self.source),
+            "source_options": self.source_options,
             "converted": str(self.converted),
             "inputs": str(self.inputs),
             "samples": self.samples,
@@ -88,23 +91,24 @@ class Compared:
 
 
 def compare_files(
-    source: Path,
+    source: Source,
     converted: Path,
     inputs: Path,
     hardware: Hardware,
     images: Preprocessing,
     *,
-    frontend: str | None,
     limit: int | None,
     least_db: float | None,
     plugins: Plugins,
 ) -> Compared:
     """Compares layer by layer; see `dlaconv.compare`."""
-    model = read_source(source, frontend, plugins).model
+    target = load_target(hardware.target)
+    opened_source = as_converted(source, converted, target, plugins)
+    model = opened_source.read().model
     chain = read_chain(converted) if converted.suffix == ".json" else None
     if chain is None:
         runner = None
-        networks = {converted: read_network(converted, load_target(hardware.target))}
+        networks = {converted: read_network(converted, target)}
         shapes = picture_shapes(*networks[converted])
         problems = list(unrelated(model, shapes))
     else:
@@ -148,7 +152,7 @@ def compare_files(
             _unrelated("the file says of none of its maps which of the source's it is", converted)
         )
     return Compared(
-        source,
+        source.path,
         converted,
         inputs,
         len(samples),
@@ -157,6 +161,7 @@ def compare_files(
         unmatched,
         least_db,
         opened.diagnostics,
+        opened_source.words,
     )
 
 

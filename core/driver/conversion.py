@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.html_report import HtmlReport
     from dlaconv.driver.samples import Samples
+    from dlaconv.driver.sources import OpenSource
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.calibration.observe import Store
@@ -73,7 +73,7 @@ def convert_imported(
     options: Options,
     plugins: Plugins,
     *,
-    frontend: str = "",
+    opened: OpenSource | None = None,
 ) -> Conversion:
     """Takes an imported network to an ACCESS file.
 
@@ -83,13 +83,13 @@ def convert_imported(
         output: where to put the file (and ``<stem>.json`` beside it); None writes nothing.
         options: see `Options`.
         plugins: source of further passes and rules.
-        frontend: name of the frontend, for the report.
+        opened: how the file was read, for the report and the files; nothing is known if None.
 
     Raises:
         ConversionError: if the network cannot be converted or breaks a rule; nothing is written.
         InternalError: if an invariant of ours breaks.
     """
-    return _Driver(imported, source, output, options, plugins, frontend).run()
+    return _Driver(imported, source, output, options, plugins, opened).run()
 
 
 @dataclass
@@ -99,8 +99,9 @@ class _Driver:
     output: Path | None
     options: Options
     plugins: Plugins
-    frontend: str
+    opened: OpenSource | None
     timings: dict[str, float] = field(default_factory=dict)
+    read_files: list[Path] = field(init=False)
     digest: Digest = field(init=False)
     context: Context = field(init=False)
     pixels: dict[str, Pixels] = field(init=False)
@@ -112,14 +113,15 @@ class _Driver:
         from dlaconv.ir import provenance
         from dlaconv.ir.pixel_graphs import let_take_pixels
 
-        weights = provenance.weight_files(self.imported.model)
+        known = self.opened.further if self.opened else ()
+        self.read_files = [self.source, *known, *provenance.weight_files(self.imported.model)]
         if self.output is not None:
-            require_conversion_output(self.output, weights, self.options.emit)
+            require_conversion_output(self.output, self.read_files, self.options.emit)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
-        self.page = self._page(weights)
-        self.digest = Digest(self.source)
-        before = states([self.source, *weights])
+        self.page = self._page()
+        self.digest = Digest(self.read_files)
+        before = states(self.read_files)
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
         self.pixels = folded_pixels(self.options, self.imported.model)
         self.context = self._context(target)
@@ -130,7 +132,7 @@ class _Driver:
         files = part_files(self.output or self.source, [part.side for part in network.parts])
         if self.output is not None and network.whole is not None:
             for file in files:
-                require_conversion_output(file, [self.source, *weights], self.options.emit)
+                require_conversion_output(file, self.read_files, self.options.emit)
         inputs = self._inputs(network)
         feeds = Feeds(network, inputs) if inputs is not None else None
         parts = [
@@ -169,14 +171,14 @@ class _Driver:
         self.timings[name] = round(time.perf_counter() - start, 4)
         return result
 
-    def _page(self, weights: Collection[Path]) -> HtmlReport | None:
+    def _page(self) -> HtmlReport | None:
         """The report as a page if that is asked for; it may overwrite nothing of the conversion."""
         from dlaconv.driver.html_report import HtmlReport
         from dlaconv.files import require_output, require_separate
 
         if self.options.html is None:
             return None
-        require_output(self.options.html, [self.source, *weights])
+        require_output(self.options.html, self.read_files)
         if self.output is not None:
             require_separate(self.options.html, self.output, self.options.emit)
         return HtmlReport(self.options.html)
@@ -293,7 +295,10 @@ class _Driver:
         pipeline.then(own, folder).run(part.model, context, Stage.LEGAL)
         if network.whole is None:
             self.context.inputs = context.inputs
-        return AcceleratorPart(part.model, context, self.options, self.source, name, self.pixels)
+        record = self.opened.record if self.opened else ""
+        return AcceleratorPart(
+            part.model, context, self.options, self.source, name, record, self.pixels
+        )
 
     def _write(self, parts: list[AcceleratorPart], folder: Path | None) -> None:
         for part in parts:
@@ -344,9 +349,8 @@ class _Driver:
         from dlaconv.driver.report import Origin, build_report
 
         origin = Origin(
-            self.source,
             self.digest.result(),
-            self.frontend,
+            self.opened,
             self.imported.notes,
             self.output,
             self._emitted(self.output),
@@ -372,6 +376,7 @@ class _Driver:
     ) -> None:
         """Writes the host's parts, the models that were asked for besides, and the report."""
         from dlaconv.driver.host import write_host_part
+        from dlaconv.driver.report import report_text
         from dlaconv.files import report_of
 
         for part in parts:
@@ -381,20 +386,10 @@ class _Driver:
             if cut not in network.accelerator:
                 write_host_part(cut.model, folder / file.name, self.source.name)
         assert self.output is not None
-        report_of(folder / self.output.name).write_text(_lines(report), "utf-8")
+        report_of(folder / self.output.name).write_text(report_text(report), "utf-8")
 
     def _emitted(self, output: Path | None) -> dict[str, Path]:
         """Where further models of an accelerator part are put, by kind."""
         if output is None:
             return {}
         return {kind: emitted_at(output, kind) for kind in EMITTED if kind in self.options.emit}
-
-
-def _lines(report: Mapping[str, Any]) -> str:
-    """The report as JSON, each row of its tables on a line of its own."""
-    fields = []
-    for key, value in report.items():
-        rows = [f"  {json.dumps(row)}" for row in value] if isinstance(value, list) else []
-        text = "[\n" + ",\n".join(rows) + "\n ]" if rows else json.dumps(value)
-        fields.append(f" {json.dumps(key)}: {text}")
-    return "{\n" + ",\n".join(fields) + "\n}\n"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.reading import load_target
-from dlaconv.driver.subjects import Kind, kind_of, read_source
+from dlaconv.driver.sources import Source, open_source
+from dlaconv.driver.subjects import Kind, kind_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,14 +51,13 @@ class Dumped:
 
 
 def dump_file(
-    path: Path,
+    given: Source,
     inputs: Mapping[str, np.ndarray] | Path,
     output: Path,
     hardware: Hardware,
     images: Preprocessing,
     *,
     as_float: bool,
-    frontend: str | None,
     plugins: Plugins,
 ) -> Dumped:
     """Writes every map of a network; see `dlaconv.dump`."""
@@ -65,7 +65,7 @@ def dump_file(
     from dlaconv.driver.samples import given_samples
     from dlaconv.npz_writer import npz_writer
 
-    kind = kind_of(path, load_target(hardware.target), frontend)
+    kind, path = kind_of(given, load_target(hardware.target)), given.path
     runner: HardwareRunner | ChainRunner | ModelRunner
     names: dict[str, str] = {}
     if kind is Kind.CHAIN:
@@ -74,7 +74,7 @@ def dump_file(
         runner = converted = HardwareRunner(path, hardware, fetch="all", as_float=as_float)
         names = _source_names(converted) if as_float else {}
     else:
-        model = read_source(path, frontend, plugins).model
+        model = open_source(given, plugins).read().model
         runner = ModelRunner(model, path, computed_values(model))
     facts = [] if isinstance(runner, ModelRunner) else runner.all_facts
     samples = given_samples(inputs, runner.shapes, images, facts, path)

@@ -10,8 +10,9 @@ from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.pixels import picture_shapes, pixels_in
 from dlaconv.driver.reading import input_shapes, load_target, read_network
 from dlaconv.driver.samples import given_samples, open_all
+from dlaconv.driver.sources import Source, as_converted
 from dlaconv.driver.verification import real_step, verify_network
-from dlaconv.errors import ConversionError, UsageError
+from dlaconv.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,31 +45,29 @@ def run_file(
 
 
 def verify_files(
-    source: Path,
+    source: Source,
     converted: Path,
     hardware: Hardware,
     images: Preprocessing,
     *,
-    frontend: str | None = None,
     inputs: Path | None = None,
     samples: int = 4,
     seed: int = 0,
     plugins: Plugins,
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
-    from dlaconv import api
     from dlaconv.ir.calibration.dataset import Stacked
     from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
     from dlaconv.ir.pixel_graphs import let_take_pixels
     from dlaconv.ir.pixels import LARGEST
 
-    imported = api.load(source, frontend, plugins=plugins)
-    if imported.diagnostics.errors:
-        raise ConversionError(imported.diagnostics)
-    network, facts = read_network(converted, load_target(hardware.target))
+    target = load_target(hardware.target)
+    opened = as_converted(source, converted, target, plugins)
+    model = opened.read().model
+    network, facts = read_network(converted, target)
     pixels = pixels_in(facts)
     shapes = picture_shapes(network, facts)
-    if problems := list(unrelated(imported.model, shapes)):
+    if problems := list(unrelated(model, shapes)):
         raise UsageError(
             Diagnostic(
                 "DLA903",
@@ -79,32 +78,26 @@ def verify_files(
             )
             for problem in problems
         )
-    let_take_pixels(imported.model, pixels)
+    let_take_pixels(model, pixels)
     if inputs is not None:
-        fed = open_all(inputs, input_shapes(imported.model, shapes), images, [facts]).data
+        fed = open_all(inputs, input_shapes(model, shapes), images, [facts]).data
         described = str(inputs)
     else:
         ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
-        for value in imported.model.graph.inputs:  # of two quantisers the file has but one
+        for value in model.graph.inputs:  # of two quantisers the file has but one
             if value.name in pixels:
                 ranges[value.name] = (0.0, float(LARGEST))
             elif value.name in ranges and (ends := quantised_range(value)) is not None:
                 low, high = ranges[value.name]
                 ranges[value.name] = min(low, ends[0]), max(high, ends[1])
-        for name, shape in _other_inputs(imported.model, shapes).items():
+        for name, shape in _other_inputs(model, shapes).items():
             shapes[name], ranges[name] = shape, (-1.0, 1.0)
-        shapes = {name: shapes[name] for name in _names_of(imported.model.graph.inputs)}
+        shapes = {name: shapes[name] for name in _names_of(model.graph.inputs)}
         drawn = random_inputs_of(shapes, ranges, samples, seed)
         fed = Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})
         described = f"random inputs, seed {seed}"
-    found = verify_network(
-        imported.model,
-        network,
-        facts,
-        fed,
-        hardware,
-        described=described,
-    )
+    found = verify_network(model, network, facts, fed, hardware, described=described)
+    found.source_options = opened.words
     if not found.rows:
         raise UsageError(
             Diagnostic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.accelerator import AcceleratorPart
     from dlaconv.driver.cutting import CutNetwork
+    from dlaconv.driver.sources import OpenSource
     from dlaconv.ir.layers import Layer, Map, Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.options import Options
@@ -31,17 +33,15 @@ class Origin:
     """Where a conversion started and where it ends.
 
     Attributes:
-        source: the file that was read.
-        sha256: its hash.
-        frontend: the format.
+        digests: the hash of every file that was read, the network first.
+        opened: how they were read; None if that is not known.
         notes: what the frontend has to say, such as the producer.
         output: the file that is written, None if none is.
         emitted: the models that are written beside it, by kind.
     """
 
-    source: Path
-    sha256: str
-    frontend: str
+    digests: Mapping[Path, str]
+    opened: OpenSource | None
     notes: Mapping[str, str]
     output: Path | None
     emitted: Mapping[str, Path]
@@ -72,13 +72,18 @@ def build_report(
     from dlaconv import __version__
 
     target = context.target
-    verification = _compared(parts)
+    opened = origin.opened
+    options_of_source = opened.words if opened else []
+    verification = _compared(parts, options_of_source)
+    (source, sha256), *further = origin.digests.items()
     return {
         "dlaconv": __version__,
         "source": {
-            "file": str(origin.source),
-            "sha256": origin.sha256,
-            "frontend": origin.frontend,
+            "file": str(source),
+            "sha256": sha256,
+            "further": [{"file": str(file), "sha256": digest} for file, digest in further],
+            "frontend": opened.frontend.name if opened else "",
+            "options": options_of_source,
             "producer": origin.notes.get("producer", ""),
         },
         "output": {
@@ -115,6 +120,16 @@ def build_report(
         "diagnostics": [item.as_json() for item in context.diagnostics],
         "timings": dict(timings),
     }
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report as JSON, each row of its tables on a line of its own."""
+    fields = []
+    for key, value in report.items():
+        rows = [f"  {json.dumps(row)}" for row in value] if isinstance(value, list) else []
+        text = "[\n" + ",\n".join(rows) + "\n ]" if rows else json.dumps(value)
+        fields.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def _names(model: ir.Model, end: str) -> list[str]:
@@ -158,7 +173,7 @@ def _parts(
     ]
 
 
-def _compared(parts: Iterable[AcceleratorPart]) -> dict[str, Any] | None:
+def _compared(parts: Iterable[AcceleratorPart], source_options: list[str]) -> dict[str, Any] | None:
     """The comparisons of all parts as one."""
     found = [part.verification.as_json() for part in parts if part.verification is not None]
     if not found:
@@ -168,6 +183,7 @@ def _compared(parts: Iterable[AcceleratorPart]) -> dict[str, Any] | None:
         "outputs": {name: row for item in found for name, row in item["outputs"].items()},
         "maps": [row for item in found for row in item["maps"]],
         "unmatched": [name for item in found for name in item["unmatched"]],
+        "source_options": source_options,
     }
 
 

@@ -16,7 +16,7 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.map_sources import find_source, value_names
 from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
-from dlaconv.driver.subjects import read_source
+from dlaconv.driver.sources import Source, open_source
 from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step, verify_network
 from dlaconv.ir.channel_errors import decibels
 from dlaconv.ir.compare import in_units
@@ -106,9 +106,7 @@ class Sensitivity:
         }
 
 
-def rank_layers(
-    source: Path, options: Options, *, frontend: str | None, plugins: Plugins
-) -> Sensitivity:
+def rank_layers(source: Source, options: Options, plugins: Plugins) -> Sensitivity:
     """Ranks the layers of a network; see `dlaconv.sensitivity`."""
     from dlaconv import api
     from dlaconv.driver.calibration import open_calibration
@@ -116,7 +114,7 @@ def rank_layers(
     from dlaconv.ir.pixel_graphs import let_take_pixels
     from dlaconv.ir.pixels import Shown
 
-    model = read_source(source, frontend, plugins).model
+    model = open_source(source, plugins).read().model
     pixels = folded_pixels(options, model)
     calibration = open_calibration(options, model, pixels)
     assert calibration is not None
@@ -125,7 +123,12 @@ def rank_layers(
         output = Path(folder) / "net.dla.onnx"
         wanted = replace(options, verify=False, allow_violations=True, html=None, emit=())
         report = api.convert(
-            source, output, frontend=frontend, options=wanted, plugins=plugins
+            source.files,
+            output,
+            frontend=source.frontend,
+            options=wanted,
+            plugins=plugins,
+            **(source.options or {}),
         ).report
         place = output.with_name(_REPORT)
         runner = ChainRunner(read_chain(place), place, options.hardware, fetch="seams")
@@ -135,7 +138,7 @@ def rank_layers(
         data = Shown(calibration.data.first(count), pixels)
         everything, rows = trial.rank(data)
     return Sensitivity(
-        source, calibration.source, len(data), everything, rows, calibration.diagnostics
+        source.path, calibration.source, len(data), everything, rows, calibration.diagnostics
     )
 
 

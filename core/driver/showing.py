@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.reading import load_target, read_network
-from dlaconv.driver.subjects import Kind, kind_of, read_source
+from dlaconv.driver.sources import Source, open_source
+from dlaconv.driver.subjects import Kind, kind_of
 
 if TYPE_CHECKING:
     from dlaconv.ir.target import Target
@@ -48,19 +48,17 @@ class Shown:
 
 
 def show_file(
-    path: Path,
+    given: Source,
     *,
-    frontend: str | None,
     target: Path | None,
-    shapes: Mapping[str, tuple[int, ...]],
     plugins: Plugins,
 ) -> Shown:
     """Looks at a file; see `dlaconv.show`."""
     description = load_target(target)
-    kind = kind_of(path, description, frontend)
+    kind, path = kind_of(given, description), given.path
     if kind is Kind.CHAIN:
         parts = [
-            _source(link.file, "onnx", description, {}, plugins, "host")
+            _source(Source((link.file,), "onnx"), description, plugins, "host")
             if link.host
             else _converted(link.file, description)
             for link in read_chain(path).links
@@ -68,7 +66,7 @@ def show_file(
     elif kind is Kind.CONVERTED:
         parts = [_converted(path, description)]
     else:
-        parts = [_source(path, frontend, description, shapes, plugins, "source")]
+        parts = [_source(given, description, plugins, "source")]
     return Shown(path, str(kind), parts)
 
 
@@ -82,10 +80,8 @@ def _converted(path: Path, target: Target) -> dict[str, Any]:
 
 
 def _source(
-    path: Path,
-    frontend: str | None,
+    source: Source,
     target: Target,
-    shapes: Mapping[str, tuple[int, ...]],
     plugins: Plugins,
     side: str,
 ) -> dict[str, Any]:
@@ -95,13 +91,13 @@ def _source(
     from dlaconv.ir.passes.set_shapes import set_shapes
     from dlaconv.ir.pipeline import Context
 
-    model = read_source(path, frontend, plugins).model
-    set_shapes(model, Context(target, shapes=shapes))
+    model = open_source(source, plugins).read().model
+    set_shapes(model, Context(target, shapes=source.shapes))
     forget_shapes(model)
     for _ in range(2):  # shapes that are computed are constants once others are known
         fold(model)
         propagate_shapes(model, strict=False)
-    return _part(path, side, *source_rows(model))
+    return _part(source.path, side, *source_rows(model))
 
 
 def _part(

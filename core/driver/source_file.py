@@ -1,4 +1,4 @@
-"""The file that a conversion starts from: its hash, and whether it stays as it is meanwhile."""
+"""The files that a conversion starts from: their hashes, and whether they stay as they are."""
 
 from __future__ import annotations
 
@@ -48,27 +48,28 @@ def require_unchanged(before: States) -> None:
 
 
 class Digest(Thread):
-    """The SHA-256 of a file, computed while something else is done."""
+    """The SHA-256 of files, computed while something else is done."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__(daemon=True)
-        self._path, self._digest = path, hashlib.sha256()
+        self._digests = {path: hashlib.sha256() for path in paths}
         self._error: OSError | None = None
         self.start()
 
     def run(self) -> None:
-        """Reads the file."""
+        """Reads the files."""
         try:
             block = memoryview(bytearray(1 << 18))
-            with self._path.open("rb", buffering=0) as file:
-                while count := file.readinto(block):
-                    self._digest.update(block[:count])
+            for path, digest in self._digests.items():
+                with path.open("rb", buffering=0) as file:
+                    while count := file.readinto(block):
+                        digest.update(block[:count])
         except OSError as error:
             self._error = error
 
-    def result(self) -> str:
-        """Waits for the end; what went wrong with the file is raised here."""
+    def result(self) -> dict[Path, str]:
+        """Waits for the end; what went wrong with a file is raised here."""
         self.join()
         if self._error is not None:
             raise self._error
-        return self._digest.hexdigest()
+        return {path: digest.hexdigest() for path, digest in self._digests.items()}

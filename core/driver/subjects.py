@@ -1,19 +1,16 @@
-"""What a file is that a user hands over: a source, a converted file, or the report of a cut one."""
+"""What a user hands over: a source, a converted file, or the report of a network that was cut."""
 
 from __future__ import annotations
 
 import enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaconv.driver.reading import read_access_model
-from dlaconv.errors import ConversionError, UnreadableError
-from dlaconv.files import require_file
+from dlaconv.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from dlaconv.frontends import Imported
+    from dlaconv.driver.sources import Source
     from dlaconv.ir.target import Target
-    from dlaconv.plugins import Plugins
 
 
 class Kind(enum.StrEnum):
@@ -24,24 +21,21 @@ class Kind(enum.StrEnum):
     CHAIN = "chain"
 
 
-def kind_of(path: Path, target: Target, frontend: str | None = None) -> Kind:
-    """Tells what a file is, from its content.
+def kind_of(given: Source, target: Target) -> Kind:
+    """Tells what files are, from their content.
 
     A converted file is one in which some operator carries an attribute of the compiler; a report
-    ends in ``.json``.
+    ends in ``.json``. What is of several files, or of a format or options that the user names, is
+    a source.
 
     Args:
-        path: the file.
+        given: the files.
         target: the description with the compiler's attributes.
-        frontend: the format that the user named; such a file is a source.
-
-    Raises:
-        UnreadableError: if there is no such file.
     """
     from dlaconv.backends.access.standard_form import FIELD_ATTRIBUTES, private_attributes
 
-    require_file(path)
-    if frontend is not None:
+    path = given.path
+    if given.frontend is not None or given.options is not None or len(given.files) > 1:
         return Kind.SOURCE
     if path.suffix == ".json":
         return Kind.CHAIN
@@ -52,17 +46,3 @@ def kind_of(path: Path, target: Target, frontend: str | None = None) -> Kind:
     names = private_attributes(target) | FIELD_ATTRIBUTES
     marked = any(names & node.attributes.keys() for node in model.graph)
     return Kind.CONVERTED if marked else Kind.SOURCE
-
-
-def read_source(path: Path, frontend: str | None, plugins: Plugins) -> Imported:
-    """Reads a source, and stops where it cannot be run.
-
-    Raises:
-        UserError: with everything that its frontend found.
-    """
-    from dlaconv import api
-
-    imported = api.load(path, frontend, plugins=plugins)
-    if imported.diagnostics.errors:
-        raise ConversionError(imported.diagnostics)
-    return imported

@@ -13,9 +13,10 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.labels import Labels, misfit, read_labels
 from dlaconv.driver.pixels import let_take_pixels
+from dlaconv.driver.reading import load_target
 from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, Runner
 from dlaconv.driver.samples import open_samples, pictures_of
-from dlaconv.driver.subjects import read_source
+from dlaconv.driver.sources import Source, as_converted
 from dlaconv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Validated:
         gained: samples on which only the converted network is right.
         agreed: samples on which both choose the same class.
         diagnostics: what there is to say of the samples.
+        source_options: the options with which the source was read, as text.
     """
 
     converted: Path
@@ -95,6 +97,7 @@ class Validated:
     gained: int = 0
     agreed: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    source_options: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; see ``schemas/validate.schema.json``."""
@@ -104,6 +107,7 @@ class Validated:
             "dlaconv": __version__,
             "converted": str(self.converted),
             "source": None if self.source is None else str(self.source),
+            "source_options": self.source_options,
             "inputs": str(self.inputs),
             "labels": None if self.labels is None else str(self.labels),
             "samples": self.ours.samples,
@@ -133,8 +137,7 @@ def validate_files(
     hardware: Hardware,
     images: Preprocessing,
     *,
-    source: Path | None,
-    frontend: str | None,
+    source: Source | None,
     output: str | None,
     limit: int | None,
     plugins: Plugins,
@@ -146,14 +149,23 @@ def validate_files(
     else:
         runner = HardwareRunner(converted, hardware, as_float=True)
     reference = None
+    words: list[str] = []
     if source is not None:
-        model = read_source(source, frontend, plugins).model
+        opened = as_converted(source, converted, load_target(hardware.target), plugins)
+        model, words = opened.read().model, opened.words
         let_take_pixels(model, runner.all_facts)
-        reference = ModelRunner(model, source)
+        reference = ModelRunner(model, source.path)
         _require_same_inputs(runner, reference, converted)
     samples = open_samples(inputs, runner.shapes, images, pictures_of(runner.all_facts))
     answers = read_labels(labels, samples)
-    found = Validated(converted, source, inputs, labels, diagnostics=samples.diagnostics)
+    found = Validated(
+        converted,
+        None if source is None else source.path,
+        inputs,
+        labels,
+        diagnostics=samples.diagnostics,
+        source_options=words,
+    )
     chosen = samples.data if limit is None else samples.data.first(limit)
     for feeds, label in zip(chosen, answers.classes.tolist(), strict=False):
         ours = _classes(runner.run(feeds), output, label, answers)

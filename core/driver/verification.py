@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
@@ -43,6 +43,7 @@ class Verification:
         rounding: how the hardware was taken to round.
         inputs: where the inputs came from, in words.
         unmatched: maps of the hardware that the source has no value for.
+        source_options: the options with which the source was read, as text.
     """
 
     rows: list[MapRow]
@@ -51,6 +52,7 @@ class Verification:
     rounding: str
     inputs: str
     unmatched: tuple[str, ...] = ()
+    source_options: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -116,6 +118,7 @@ class Verification:
             },
             "maps": [row.as_json() for row in self.rows],
             "unmatched": list(self.unmatched),
+            "source_options": self.source_options,
         }
 
 

@@ -100,8 +100,9 @@ FILES = (
         "DLA414",
         "frontend-arguments",
         "The files and arguments are not those that the frontend takes.",
-        "Some formats need several files, or have options of their own.",
-        "`dlaconv from-NAME --help` lists the arguments of a frontend.",
+        "Some formats need several files, or have options that change what the network is.",
+        "`dlaconv from-NAME --help` lists the arguments of a frontend; other commands take its "
+        "options with --source-option.",
     ),
     Explanation(
         "DLA415",

@@ -247,7 +247,12 @@ def settings(report: Json) -> Markup:
     facts = [
         ["file", source["file"]],
         ["SHA-256", element("code", source["sha256"])],
-        ["format", source["frontend"]],
+        *(
+            [name, element("code", item["sha256"])]
+            for item in source["further"]
+            for name in [f"SHA-256 of {item['file']}"]
+        ),
+        ["format", " ".join([source["frontend"], *source["options"]])],
         ["producer", source["producer"]],
     ]
     return section(

@@ -43,6 +43,7 @@ VERIFICATION = {
         }
     ],
     "unmatched": ["relu_2"],
+    "source_options": ["bits=8"],
 }
 
 REPORT = {
@@ -50,7 +51,9 @@ REPORT = {
     "source": {
         "file": "net.onnx",
         "sha256": "0" * 64,
+        "further": [{"file": "net.onnx.data", "sha256": "1" * 64}],
         "frontend": "qonnx",
+        "options": ["bits=8"],
         "producer": "pytorch 2.13",
     },
     "output": {
@@ -268,6 +271,7 @@ _QUALITY = {"qsnr_db": 31.2, "cosine": 0.9996, "max_error": 0.25}
 COMPARE = {
     "dlaconv": "0.1.0",
     "source": "net.onnx",
+    "source_options": ["bits=8"],
     "converted": "net.dla.onnx",
     "inputs": "x.npz",
     "samples": 4,
@@ -313,6 +317,7 @@ VALIDATE = {
     "dlaconv": "0.1.0",
     "converted": "net.dla.onnx",
     "source": "net.onnx",
+    "source_options": ["bits=8"],
     "inputs": "x.npz",
     "labels": "y.npy",
     "samples": 200,

@@ -10,6 +10,7 @@ import typer
 from dlaconv import __version__, hookimpl
 from dlaconv.cli import built_in_commands, run
 from dlaconv.commands.command import is_argument
+from dlaconv.driver.sources import Source
 from dlaconv.frontends import Frontend, Imported
 from dlaconv.ir.calibration.ranges import METHODS
 from dlaconv.ir.rounding import Rounding
@@ -38,7 +39,7 @@ def test_a_conversion_ends_with_its_summary(dlaconv, driver, toy, tmp_path):
     [(name, (_, source, output, options, _), more)] = driver.calls
     assert (name, source, output) == ("convert_imported", toy, tmp_path / "net.dla.onnx")
     assert options == Options()
-    assert more == {"frontend": "toy"}
+    assert more["opened"].frontend.name == "toy"
 
 
 def test_a_conversion_prints_its_report_as_json(dlaconv, driver, toy, tmp_path):
@@ -105,7 +106,7 @@ def test_a_frontends_parameters_become_options(dlaconv, driver, toys, toy, tmp_p
 
 def test_convert_recognises_the_format(dlaconv, driver, toys, toy, tmp_path):
     assert dlaconv("convert", toy, "-o", tmp_path / "out").code == 0
-    assert driver.calls[0][2] == {"frontend": "toy"}
+    assert driver.calls[0][2]["opened"].frontend.name == "toy"
     other = toy.rename(tmp_path / "net.other")
     assert dlaconv("convert", other, "-o", tmp_path / "out").code == 3
     assert dlaconv("convert", other, "-o", tmp_path / "out", "--from", "toy").code == 0
@@ -222,11 +223,10 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
     assert shown.code == 0
     assert "logits" in shown.out
     [(_, given, more)] = driver.calls
-    assert given == (toy, converted, Hardware(), Preprocessing())
+    assert given == (Source((toy,)), converted, Hardware(), Preprocessing())
     plugins = more.pop("plugins")
     assert "toy" in plugins.frontends
     assert more == {
-        "frontend": None,
         "inputs": None,
         "samples": 4,
         "seed": 0,
@@ -240,7 +240,7 @@ def test_a_comparison_is_a_table_or_json(dlaconv, driver, toy, tmp_path):
     dlaconv("verify", toy, converted, "--input", inputs, "--from", "toy", "--target", "own.json")
     assert driver.calls[-1][1][2].target == Path("own.json")
     assert driver.calls[-1][2]["inputs"] == inputs
-    assert driver.calls[-1][2]["frontend"] == "toy"
+    assert driver.calls[-1][1][0] == Source((toy,), "toy")
 
 
 def test_plugins_are_listed_with_what_is_wrong(dlaconv, plugins):
