@@ -105,9 +105,11 @@ class _Network:
         if kind is Kind.MAPS and self.chaidnn:
             self._report_unsaid(layer, found)
             return
-        needed = kind in {Kind.WEIGHTED, Kind.STATISTICS} and not (
-            chained and kind is Kind.STATISTICS
-        )
+        if kind is Kind.STATISTICS and chained:
+            if layer.type == "Scale":
+                self._report_unsaid_result(layer, found)
+            return
+        needed = kind in {Kind.WEIGHTED, Kind.STATISTICS}
         if (self.chaidnn and needed) or (not self.chaidnn and _ristretto(layer)):
             mode = Mode.DYNAMIC_FIXED if self.chaidnn else Mode.RISTRETTO
             empty = Message(caffe_schema(), "PrecisionParameter", layer.line)
@@ -192,6 +194,19 @@ class _Network:
             notes=(
                 "CHaiDNN writes down 6 bits and a fraction of 3 for it",
                 "its hardware works on the integers of the layer before as they are",
+            ),
+        )
+
+    def _report_unsaid_result(self, layer: Layer, found: Diagnostics) -> None:
+        found.warning(
+            "DLA143",
+            "precision-default",
+            "the Scale has no precision: its result is stored as the convolution before it says",
+            location=_place(layer, self._file),
+            help="write the convolution's precision_param into the BatchNorm and the Scale, too",
+            notes=(
+                "CHaiDNN makes one convolution of the three and stores its result as the Scale says",
+                "where that says nothing it takes 6 bits and a fraction of 3, or no threshold at all",
             ),
         )
 

@@ -116,7 +116,8 @@ def test_a_convolution_takes_statistics_along(message, in_place):
     text += layer("b", "BatchNorm", names[0], message=message, top=names[1])
     text += layer("s", "Scale", names[1], message=message, top=names[2])
     precisions, found = read(text)
-    assert not len(found), "its fl_params are worked out anew, so there is no shift to speak of"
+    assert not found.errors, "its fl_params are worked out anew, so there is no shift to speak of"
+    assert told(found) == ([("warning", "DLA143", "s")] if message is None else [])
     for name in "bs":
         assert (precisions[name] is None) == (message is None)
         assert message is None or precisions[name].statistics == {}
