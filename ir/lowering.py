@@ -79,7 +79,7 @@ def _on_rows(node: ir.Node) -> Callable[[slice, np.ndarray], np.ndarray] | None:
 
         def quantised(rows: slice, x: np.ndarray) -> np.ndarray:
             part = quantisation.of_rows(rows, rank)
-            return part.reals(part.integers(x))
+            return part.on_grid(x)
 
         return quantised
     step = dialect.step_of(node)

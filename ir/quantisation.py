@@ -106,13 +106,13 @@ class Quantisation:
         Args:
             values: a tensor against which ``step`` broadcasts.
         """
-        scaled = values / self.step.astype(values.dtype)
+        scaled = np.asarray(values / self.step.astype(values.dtype))
         if not self.symmetric:
-            scaled = scaled + self.zero_point.astype(values.dtype)
+            scaled = np.asarray(scaled + self.zero_point.astype(values.dtype))
         if self.bits > 24:
             scaled = scaled.astype(np.float64)
-        clipped: FloatArray = np.clip(round_array(scaled, self.rounding), self.qmin, self.qmax)
-        return clipped
+        rounded = round_array(scaled, self.rounding, reuse=True)
+        return np.clip(rounded, self.qmin, self.qmax, out=rounded)
 
     def of_rows(self, rows: slice, rank: int) -> Quantisation:
         """The quantisation of some rows (first axis) of a tensor of ``rank`` dimensions."""
@@ -125,8 +125,21 @@ class Quantisation:
     def reals(self, integers: FloatArray) -> FloatArray:
         """The real values of integers."""
         dtype = integers.dtype
-        real: FloatArray = (integers - self.zero_point.astype(dtype)) * self.step.astype(dtype)
+        shifted = integers if self.symmetric else integers - self.zero_point.astype(dtype)
+        real: FloatArray = shifted * self.step.astype(dtype)
         return real
+
+    def on_grid(self, values: FloatArray) -> FloatArray:
+        """The real values that the quantisation makes of others: those of their integers.
+
+        Args:
+            values: as for `integers`.
+        """
+        made = self.integers(values)
+        if not self.symmetric:
+            made -= self.zero_point.astype(made.dtype)
+        made *= self.step.astype(made.dtype)
+        return made
 
     def same_grid(self, other: Quantisation) -> bool:
         """True if both put values on the same points: equal steps, zero points and ranges."""

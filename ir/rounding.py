@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor
 
@@ -73,41 +74,38 @@ def round_exact(value: Fraction, mode: Rounding) -> int:
     return ties[mode]
 
 
-def round_array(values: np.ndarray, mode: Rounding) -> np.ndarray:
+def round_array(values: np.ndarray, mode: Rounding, *, reuse: bool = False) -> np.ndarray:
     """Rounds floats elementwise, keeping their dtype.
 
-    ``floor(x + 0.5)`` is not used: in float32 it is wrong at 0.49999997, where the sum rounds up
-    to 1. The fraction ``x - floor(x)`` is exact below 2^23 (float32) or 2^52 (float64).
+    The half modes differ at ties only, which are found exactly: the nearest integer is half a unit
+    off there. ``floor(x + 0.5)`` is not used: in float32 it is wrong at 0.49999997, where the sum
+    rounds up to 1.
 
     Args:
         values: any shape.
         mode: the rounding mode.
+        reuse: True if ``values`` may be overwritten: fresh memory takes longer than arithmetic.
     """
-    result: np.ndarray
+    place = values if reuse else None
+    if mode in _DIRECTED:
+        return np.asarray(_DIRECTED[mode](values, out=place))
+    if mode is Rounding.UP:
+        return np.asarray(np.copysign(np.ceil(np.abs(values)), values, out=place))
     if mode is Rounding.HALF_EVEN:
-        result = np.rint(values)
-    elif mode is Rounding.FLOOR:
-        result = np.floor(values)
-    elif mode is Rounding.CEIL:
-        result = np.ceil(values)
-    elif mode is Rounding.HALF_UP:
-        result = _up_from(np.floor(values), values, np.greater_equal)
-    elif mode is Rounding.HALF_DPU:
-        upwards = round_array(values, Rounding.HALF_UP)
-        result = np.where(values < 0, upwards, np.rint(values))
-    else:
-        magnitude = np.abs(values)
-        low = np.floor(magnitude)
-        if mode is Rounding.UP:
-            low = np.ceil(magnitude)
-        elif mode is Rounding.HALF_AWAY:
-            low = _up_from(low, magnitude, np.greater_equal)
-        elif mode is Rounding.HALF_ZERO:
-            low = _up_from(low, magnitude, np.greater)
-        result = np.copysign(low, values)
-    return result
+        return np.asarray(np.rint(values, out=place))
+    nearest = np.asarray(np.rint(values))
+    off = np.asarray(np.subtract(values, nearest, out=place))
+    ties = (off == 0.5) | (off == -0.5)
+    if ties.any():
+        nearest[ties] = _TIES[mode](nearest[ties] + off[ties])
+    return nearest
 
 
-def _up_from(low: np.ndarray, values: np.ndarray, compare: np.ufunc) -> np.ndarray:
-    raised: np.ndarray = low + compare(values - low, 0.5).astype(low.dtype)
-    return raised
+_DIRECTED = {Rounding.FLOOR: np.floor, Rounding.CEIL: np.ceil, Rounding.DOWN: np.trunc}
+_TIES: dict[Rounding, Callable[[np.ndarray], np.ndarray]] = {
+    Rounding.HALF_UP: np.ceil,
+    Rounding.HALF_AWAY: lambda ties: ties + np.copysign(0.5, ties).astype(ties.dtype),
+    Rounding.HALF_ZERO: np.trunc,
+    Rounding.HALF_DPU: lambda ties: np.where(ties < 0, np.ceil(ties), np.rint(ties)),
+}
+"""What the half modes make of numbers half-way between two integers."""

@@ -125,7 +125,7 @@ def _through_quantiser(node: ir.Node, reached: Reached, plan: Plan) -> None:
     error = 0.0
     for fed in range(how.low, how.high + 1):
         values = (factors * fed + offsets).astype(np.float32)
-        kept = quantisation.reals(quantisation.integers(values))
+        kept = quantisation.on_grid(values)
         tiny = float(np.finfo(np.float32).tiny)
         error = max(error, float((np.abs(kept - values) / (np.abs(factors) + tiny)).max()))
     if error > ALMOST:

@@ -108,7 +108,7 @@ def _quantised(
     """The quantised operand of ``before``, and the node that makes it unless it is a constant."""
     if is_constant(source) and source.producer() is None:
         array = dialect.array_of(source)
-        real = quantisation.reals(quantisation.integers(array)).astype(np.float32)
+        real = quantisation.on_grid(array).astype(np.float32)
         constant = dialect.constant(unique_name(graph, f"{source.name}/quantised"), real)
         graph.register_initializer(constant)
         return constant, []

@@ -212,4 +212,4 @@ def _values(node: ir.Node) -> np.ndarray:
         step = dialect.step_of(node)
         return np.where(array >= 0, step, -step).astype(np.float32)
     quantisation: Quantisation = dialect.quantisation_of(node)
-    return quantisation.reals(quantisation.integers(array)).astype(np.float32)
+    return quantisation.on_grid(array).astype(np.float32)

@@ -101,7 +101,7 @@ def error(
     values = samples.get(variable.unrounded)
     if values is None or not values.size:
         return _estimate(variable, step, limits)
-    wanted = values if variable.derived else source.reals(source.integers(values))
+    wanted = values if variable.derived else source.on_grid(values)
     if variable.clip is not None:
         wanted = np.clip(wanted, *variable.clip)
     # in units of the step, where float32 is as good as double

@@ -140,7 +140,7 @@ def keeps_zero(quantisation: Quantisation | None) -> bool:
     """True if zero is on a grid, so that padding a map of that grid leaves it there."""
     if quantisation is None:
         return True
-    zero = quantisation.reals(quantisation.integers(np.zeros(1, np.float32)))
+    zero = quantisation.on_grid(np.zeros(1, np.float32))
     return not zero.any()
 
 
