@@ -9,7 +9,9 @@ from fractions import Fraction
 LEAST_BITS, MOST_BITS = 2, 32
 MOST_FRACTION = 126
 """Steps are normal numbers of float32, the type in which ONNX files hold them."""
-_SMALLEST_STEP = Fraction(2) ** -MOST_FRACTION
+MOST_FILTERS = 1 << 18
+"""Filters of a layer that have one threshold: as many as values that a prototxt may have."""
+_SMALLEST_STEP, _LARGEST_STEP = Fraction(2) ** -MOST_FRACTION, Fraction(2) ** MOST_FRACTION
 
 
 def bits_problem(name: str, bits: int) -> str:
@@ -36,7 +38,8 @@ def threshold_problem(name: str, threshold: float, bits: int) -> str:
     """
     if not math.isfinite(threshold) or threshold <= 0:
         return f"{name} is {threshold:g}: a threshold is positive and finite"
-    if Fraction(threshold) / ((1 << (bits - 1)) - 1) < _SMALLEST_STEP:
+    unit = Fraction(threshold) / ((1 << (bits - 1)) - 1)
+    if not _SMALLEST_STEP <= unit <= _LARGEST_STEP:
         return f"{name} is {threshold:g}: a unit of it is no normal number of float32"
     return ""
 

@@ -20,7 +20,7 @@ from dlaconv.errors import UnreadableError
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, Mode, Precision
 from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of
-from dlaconv.frontends.caffe.precision.limits import bits_problem, threshold_problem
+from dlaconv.frontends.caffe.precision.limits import MOST_FILTERS, bits_problem, threshold_problem
 from dlaconv.ir.formats import Threshold
 
 LARGEST = 1 << 24
@@ -127,6 +127,8 @@ class _Entry:
             filters = self._layer.param("convolution_param").integer("num_output")
         if isinstance(given, list) and len(given) != filters:
             self._is_wrong(f"{len(given)} th_params for {filters} filters")
+            return None
+        if self._is_wrong(f"{filters} filters" if filters > MOST_FILTERS else ""):
             return None
         items = given if isinstance(given, list) else [given]
         values = [self._number(f"th_params[{index}]", item) for index, item in enumerate(items)]

@@ -205,8 +205,8 @@ class _Network:
             location=_place(layer, self._file),
             help="write the convolution's precision_param into the BatchNorm and the Scale, too",
             notes=(
-                "CHaiDNN makes one convolution of the three and stores its result as the Scale says",
-                "where that says nothing it takes 6 bits and a fraction of 3, or no threshold at all",
+                "CHaiDNN makes one convolution of the three, and the Scale says how to store it",
+                "there it would have 6 bits with a fraction of 3, or a threshold that is never set",
             ),
         )
 

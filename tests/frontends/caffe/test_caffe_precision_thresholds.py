@@ -139,6 +139,7 @@ WRONG = {
     "negative": ({"th_layer_in": -1.0}, "th_layer_in is -1"),
     "infinite": ({"th_layer_out": float("inf")}, "th_layer_out is inf"),
     "no number": ({"th_layer_out": float("nan")}, "th_layer_out is nan"),
+    "large": ({"th_layer_out": 1e60}, "th_layer_out is 1e+60"),
     "huge": ({"th_layer_out": 10**400}, "th_layer_out is too large"),
     "a list": ({"th_layer_in": [1, 2]}, "th_layer_in is a list"),
     "too few": ({"th_params": [1]}, "1 th_params for 2 filters"),
@@ -166,6 +167,12 @@ def test_what_an_entry_cannot_say_is_refused_with_its_name(tmp_path, case):
     assert words in problem.message
     assert problem.location.file.endswith("quant.json")
     assert problem.help
+
+
+def test_one_number_fills_no_memory(tmp_path):
+    text = conv("c", outputs=4_000_000_000)
+    _, found = given(tmp_path, entry("c", th_params=1), text=text)
+    assert "4000000000 filters" in found.errors[0].message
 
 
 def test_all_wrong_entries_are_named_in_one_run(tmp_path):
