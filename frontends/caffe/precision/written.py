@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
 from dlaconv.frontends.caffe.message import Message
@@ -78,16 +79,9 @@ class _Network:
 
     def _report_more(self, more: Diagnostics) -> None:
         count = len({item.location for item in more})
-        first = [*more.errors, *more.warnings, *more][0]
-        report = self._found.error if more.errors else self._found.warning
-        report(
-            first.rule,
-            first.name,
-            f"and {count} more layers with such findings: {first.message}",
-            location=first.location,
-            help="mend the layers named before first",
-            notes=first.notes,
-        )
+        worst = [*more.errors, *more.warnings, *more][0]
+        message = f"and {count} more layers with such findings: {worst.message}"
+        self._found.add(replace(worst, message=message, help="mend the layers named before first"))
 
     def _layer(self, layer: Layer, found: Diagnostics) -> None:
         kind, message = kind_of(layer), _message(layer)
