@@ -54,6 +54,10 @@ class Message:
         """The fields that are written, in the order of the file."""
         return tuple(self._entries)
 
+    def values(self, name: str) -> list[Any]:
+        """The values of a field as they were put, none if it is absent."""
+        return self._all(name)
+
     def integer(self, name: str) -> int:
         """An integer, or its default."""
         return int(self._one(name))
