@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dlaconv.explanations.caffe import CAFFE
 from dlaconv.explanations.caffe_precision import CAFFE_PRECISION
+from dlaconv.explanations.caffe_quantised import CAFFE_QUANTISED
 from dlaconv.explanations.calibration import CALIBRATION
 from dlaconv.explanations.comparison import COMPARISON
 from dlaconv.explanations.explanation import Explanation
@@ -19,7 +20,7 @@ from dlaconv.explanations.usage import USAGE
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "The source": SOURCES,
     "Caffe": CAFFE,
-    "Quantised Caffe networks": CAFFE_PRECISION,
+    "Quantised Caffe networks": (*CAFFE_PRECISION, *CAFFE_QUANTISED),
     "Quantisations": SCALES,
     "Calibration": CALIBRATION,
     "Operators and shapes": OPERATORS,

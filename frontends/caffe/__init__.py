@@ -59,11 +59,11 @@ def load_caffe(
     layers: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Imported:
-    """Reads a Caffe network in floating point.
+    """Reads a Caffe network.
 
     Networks of all versions of BVLC Caffe and many layers of its forks are read as Caffe runs them
-    in its test phase. Give representative inputs with --calibrate. Networks quantised for CHaiDNN
-    or by Ristretto are refused for now.
+    in its test phase. Networks that are quantised for CHaiDNN (precision_param) or by Ristretto
+    keep their formats; for others give representative inputs with --calibrate.
 
     Args:
         path: the prototxt.
@@ -114,7 +114,7 @@ def looks_like_caffe(path: Path) -> bool:
 
 FRONTEND = Frontend(
     name="caffe",
-    summary="Convert a Caffe network (BVLC, SSD and other forks) in floating point.",
+    summary="Convert a Caffe network (BVLC, SSD, CHaiDNN, Ristretto and other forks).",
     load=load_caffe,
     sniff=looks_like_caffe,
 )

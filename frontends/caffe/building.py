@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from dlaconv.frontends.caffe.blobs import Blob
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.quantisation import Quantisation
 
 Shape = tuple[int, ...]
 MOST_ELEMENTS = (1 << 31) - 1
@@ -75,6 +76,36 @@ class CaffeGraph:
         self.initializers[value.name or ""] = value
         return value
 
+    def quantised(
+        self, x: ir.Value, quantisation: Quantisation, stem: str, layer: Layer
+    ) -> ir.Value:
+        """Puts a value on a grid.
+
+        Args:
+            x: the value, a map or a constant.
+            quantisation: the grid.
+            stem: what the node is named after.
+            layer: the layer that asks for it, for findings.
+        """
+        node = dialect.quantize(x, quantisation, name=self.free_name(stem))
+        for value in [*node.inputs[1:], *node.outputs]:
+            assert value is not None
+            value.name = self.free_name(value.name or "")
+        self.initializers.update((v.name or "", v) for v in node.inputs[1:] if v is not None)
+        provenance.mark(node, layer.name or stem, layer.type, layer.line)
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
+class Parameters(Protocol):
+    """What is done to the parameters of a layer whose file quantises them."""
+
+    def weights(self, layer: CaffeLayer, constant: ir.Value, outputs: int, groups: int) -> ir.Value:
+        """The weights to compute with; see `CaffeLayer.weights`."""
+
+    def bias(self, layer: CaffeLayer, constant: ir.Value) -> ir.Value | None:
+        """The bias to compute with, None for none."""
+
 
 @dataclass
 class CaffeLayer:
@@ -84,11 +115,13 @@ class CaffeLayer:
         layer: the layer as written.
         graph: where it goes.
         bottoms: the values that it reads.
+        parameters: quantises weights and bias, None where they are in floating point.
     """
 
     layer: Layer
     graph: CaffeGraph
     bottoms: list[ir.Value]
+    parameters: Parameters | None = None
     _blobs: list[Blob] | None = None
 
     @property
@@ -149,6 +182,25 @@ class CaffeLayer:
             name = f"{self.layer.name}/{what}"
             self.graph.weights[key] = self.graph.constant(name, blob.shaped(shape))
         return self.graph.weights[key]
+
+    def weights(self, shape: Shape, *, outputs: int = 0, groups: int = 1) -> ir.Value:
+        """The weights of a linear layer, blob 0, quantised if the file says so.
+
+        Args:
+            shape: their shape.
+            outputs: the axis that counts output channels.
+            groups: how many groups share that axis where it is the second one; the first axis has
+                the input channels of all of them then.
+        """
+        constant = self.weight(0, shape, "weights")
+        if self.parameters is None:
+            return constant
+        return self.parameters.weights(self, constant, outputs, groups)
+
+    def bias(self, size: int) -> ir.Value | None:
+        """The bias of a linear layer, blob 1, quantised if the file says so; None for no bias."""
+        constant = self.weight(1, (size,), "bias")
+        return constant if self.parameters is None else self.parameters.bias(self, constant)
 
     def blob_count(self) -> int:
         """The number of blobs that the file has for the layer."""

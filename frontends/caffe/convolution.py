@@ -63,9 +63,13 @@ def _one(layer: CaffeLayer, x: ir.Value, index: int, transposed: bool, depthwise
         )
         weights = (outputs, channels // group, *kernel)
     layer.require_size((shape[0], outputs, *result))
-    inputs = [x, layer.weight(0, weights, "weights")]
+    groups = group if transposed else 1
+    inputs: list[ir.Value | None] = [
+        x,
+        layer.weights(weights, outputs=int(transposed), groups=groups),
+    ]
     if param.flag("bias_term"):
-        inputs.append(layer.weight(1, (outputs,), "bias"))
+        inputs.append(layer.bias(outputs))
     attributes = {
         "kernel_shape": list(kernel),
         "strides": list(stride),

@@ -18,6 +18,8 @@ from dlaconv.frontends.caffe.inputs import open_shape
 from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, TRAINING
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer, layers_of
+from dlaconv.frontends.caffe.precision.emission import Emission
+from dlaconv.frontends.caffe.precision.quantising import Quantising
 from dlaconv.frontends.caffe.precision.reading import read_precision
 from dlaconv.frontends.caffe.precision.sources import PrecisionSources
 from dlaconv.frontends.caffe.schema import caffe_schema
@@ -40,6 +42,7 @@ def import_files(
     layers: Mapping[str, Handler],
     shapes: Mapping[str, tuple[int, ...]],
     precision: PrecisionSources,
+    emission: Emission,
 ) -> Imported:
     """Reads a network; see `dlaconv.frontends.caffe.load_caffe`."""
     net, found = _read(path, ignore_unknown=ignore_unknown)
@@ -47,8 +50,12 @@ def import_files(
     network = layers_of(net, caffe_schema(), str(path), found)
     running = _without_training(network, str(path), found)
     read_precision(running, precision, str(path), found)
-    graph = CaffeGraph(str(path), _Blobs(running, binary), shapes, found)
-    _Importer(graph, running, {**HANDLERS, **layers}).run()
+    blobs, handlers = _Blobs(running, binary), {**HANDLERS, **layers}
+    if not found.errors:
+        measured = CaffeGraph(str(path), blobs, shapes)
+        emission.settle(running, blobs, lambda: _values(measured, running, handlers, net), found)
+    graph = CaffeGraph(str(path), blobs, shapes, found)
+    _Importer(graph, running, handlers).run()
     if not found.errors and not graph.outputs:
         found.error(
             "DLA134",
@@ -60,7 +67,27 @@ def import_files(
     state = Import(_model(graph, net, weights), found)
     if not found.errors:
         _finish(state)
-    return Imported(state.model, found, {"producer": "Caffe"})
+    files = emission.files(net.text("name"), running)
+    return Imported(state.model, found, {"producer": "Caffe"}, files)
+
+
+def _values(
+    graph: CaffeGraph, layers: list[Layer], handlers: Mapping[str, Handler], net: Message
+) -> tuple[ir.Model, dict[str, str]]:
+    """A network with every blob as an output, and the value that each blob has at the end.
+
+    Nothing is there for a network that cannot be imported.
+    """
+    importer = _Importer(graph, layers, handlers)
+    importer.run()
+    found = importer.results()
+    graph.outputs[:] = dict.fromkeys(v for v in found.values() if v not in graph.inputs)
+    state = Import(_model(graph, net), graph.diagnostics)
+    if not found or state.diagnostics.errors:
+        return state.model, {}
+    _finish(state)
+    kept = {value.name for value in (*state.model.graph.inputs, *state.model.graph.outputs)}
+    return state.model, {blob: v.name or "" for blob, v in found.items() if v.name in kept}
 
 
 def _read(path: Path, *, ignore_unknown: bool) -> tuple[Message, Diagnostics]:
@@ -136,13 +163,13 @@ class _Importer:
         self, graph: CaffeGraph, layers: list[Layer], handlers: Mapping[str, Handler]
     ) -> None:
         self._graph, self._layers, self._handlers = graph, layers, handlers
+        self._quantising = Quantising(graph, layers)
         self._maker = {top: layer for layer in layers for top in layer.tops}
         self._values: dict[str, ir.Value | None] = {}
         graph.taken.update(top for layer in layers for top in layer.tops)
 
     def run(self) -> None:
         """Adds every layer; findings go to the graph's diagnostics, one for each bad layer."""
-        self._scan()
         read: set[str] = set()
         names = set[str]()
         for layer in self._layers:
@@ -158,23 +185,18 @@ class _Importer:
             self._add(layer)
             read.difference_update(layer.tops)
         if not self._graph.diagnostics.errors:
+            self._quantising.finish()
             self._name(read)
 
-    def _scan(self) -> None:
-        """Reports what is not read at all, wherever it is, before anything is built."""
-        for layer in self._layers:
-            location = layer.location(self._graph.file)
-            if len(self._graph.diagnostics.errors) > _MOST_FINDINGS:
-                return
-            if layer.precision is not None:
-                self._graph.diagnostics.error(
-                    "DLA131",
-                    "unread-precision",
-                    "quantisation in Caffe files is read, but not applied yet",
-                    location=location,
-                    help="give the network in floating point, and --calibrate",
-                    notes=("without it the network would not be the one that was quantised",),
-                )
+    def results(self) -> dict[str, ir.Value]:
+        """The real values that layers have computed or that are fed, by blob."""
+        made = {value for node in self._graph.nodes for value in node.outputs}
+        made.update(self._graph.inputs)
+        return {
+            name: value
+            for name, value in self._values.items()
+            if value is not None and value in made and value.dtype == ir.DataType.FLOAT
+        }
 
     def _connected(self, layer: Layer) -> bool:
         """True if everything that a layer reads is there and what it writes is free."""
@@ -218,7 +240,7 @@ class _Importer:
         trains = layer.message.has("phase") and layer.message.text("phase") == "TRAIN"
         if trains and layer.type in _PHASED:
             building.no_form(f"a {layer.type} that stays in phase TRAIN at inference")
-        values = handler(building)
+        values = self._quantising.build(building, handler)
         if len(values) != len(layer.tops):
             building.refuse(f"{len(layer.tops)} tops, where {layer.type} has {len(values)}")
         return values
@@ -276,7 +298,7 @@ class _Importer:
                 named.add(held)
 
 
-def _model(graph: CaffeGraph, net: Message, weights: Path) -> ir.Model:
+def _model(graph: CaffeGraph, net: Message, weights: Path | None = None) -> ir.Model:
     built = ir.Graph(
         graph.inputs,
         graph.outputs,
@@ -289,7 +311,8 @@ def _model(graph: CaffeGraph, net: Message, weights: Path) -> ir.Model:
     built.inputs[:] = [value for value in built.inputs if value.uses()]
     model = ir.Model(built, ir_version=dialect.IR_VERSION)
     provenance.name_source(model, graph.file)
-    provenance.name_weight_files(model, [weights])
+    if weights is not None:
+        provenance.name_weight_files(model, [weights])
     return model
 
 

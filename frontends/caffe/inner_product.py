@@ -22,12 +22,13 @@ def inner_product(layer: CaffeLayer) -> list[ir.Value]:
         layer.refuse(f"num_output {outputs}")
     inner, rows = math.prod(shape[axis:]), math.prod(shape[:axis])
     transpose = param.flag("transpose")
-    weights = layer.weight(0, (inner, outputs) if transpose else (outputs, inner), "weights")
+    stored = (inner, outputs) if transpose else (outputs, inner)
+    weights = layer.weights(stored, outputs=int(transpose))
     flat = layer.x
     if axis != 1 or len(shape) != 2:
         flat = layer.op("Flatten", [flat], (rows, inner), {"axis": axis})
-    inputs = [flat, weights]
+    inputs: list[ir.Value | None] = [flat, weights]
     if param.flag("bias_term"):
-        inputs.append(layer.weight(1, (outputs,), "bias"))
+        inputs.append(layer.bias(outputs))
     result = layer.op("Gemm", inputs, (rows, outputs), {"transB": int(not transpose)})
     return [layer.reshaped(result, (*shape[:axis], outputs))]

@@ -19,31 +19,41 @@ def batch_norm(layer: CaffeLayer) -> list[ir.Value]:
     """
     layer.require_bottoms(1)
     param, shape = layer.param("batch_norm_param"), layer.shape()
-    eps = param.number("eps")
-    if param.flag("scale_bias") or layer.blob_count() > 3:
-        layer.no_form(
-            "a BatchNorm with a scale and a bias of its own, whose order of blobs differs between "
-            "versions of NVIDIA's Caffe",
-            remedy="save it as BatchNorm and Scale",
-        )
+    require_plain(layer)
     if param.has("use_global_stats") and not param.flag("use_global_stats"):
-        return [_standardised(layer, (0, *range(2, len(shape))), eps)]
+        return [_standardised(layer, (0, *range(2, len(shape))), param.number("eps"))]
     channels = shape[1] if len(shape) > 1 else 1
-    mean = layer.blob(0, (channels,), "mean")
-    variance = layer.blob(1, (channels,), "variance")
-    total = float(layer.blob(2, (1,), "scale factor")[0])
-    factor = np.float32(0 if total == 0 else 1 / total)
+    mean, variance, eps = statistics(layer, channels)
     if len(shape) < 2:
         layer.no_form(f"a BatchNorm of shape {list(shape)}")
     parameters = [
         layer.constant("scale", np.ones(channels, np.float32)),
         layer.constant("bias", np.zeros(channels, np.float32)),
-        layer.constant("mean", mean * factor),
-        layer.constant("variance", variance * factor),
+        layer.constant("mean", mean),
+        layer.constant("variance", variance),
     ]
     return [
         layer.op("BatchNormalization", [layer.x, *parameters], shape, {"epsilon": eps}),
     ]
+
+
+def require_plain(layer: CaffeLayer) -> None:
+    """Sees to it that a BatchNorm has statistics and nothing else."""
+    if layer.param("batch_norm_param").flag("scale_bias") or layer.blob_count() > 3:
+        layer.no_form(
+            "a BatchNorm with a scale and a bias of its own, whose order of blobs differs between "
+            "versions of NVIDIA's Caffe",
+            remedy="save it as BatchNorm and Scale",
+        )
+
+
+def statistics(layer: CaffeLayer, channels: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean and variance of a BatchNorm, float32 ``[C]``, and what is added to the variance."""
+    mean = layer.blob(0, (channels,), "mean")
+    variance = layer.blob(1, (channels,), "variance")
+    total = float(layer.blob(2, (1,), "scale factor")[0])
+    factor = np.float32(0 if total == 0 else 1 / total)
+    return mean * factor, variance * factor, layer.param("batch_norm_param").number("eps")
 
 
 def lrn(layer: CaffeLayer) -> list[ir.Value]:

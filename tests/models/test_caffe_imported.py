@@ -5,7 +5,6 @@ import pytest
 
 import dlaconv
 from dlaconv.ir.execution import Executor
-from tests.frontends.caffe.files import caffemodel
 from tests.models.collection import FOLDER, needs_models
 
 pytestmark = needs_models
@@ -59,14 +58,6 @@ def test_a_real_network_computes_what_caffe_computes(name):
         arrays["input"] = dict(np.load(str(stored).replace("_caffe_out", "_cv2")))["input"]
     [fed] = [value.name for value in imported.model.graph.inputs]
     right(Executor(imported.model).run({fed: arrays.pop("input")}), arrays)
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CAFFE / "chai").glob("*.prototxt")))
-def test_quantised_networks_are_refused_for_that_reason(name, tmp_path):
-    weights = tmp_path / "empty.caffemodel"
-    weights.write_bytes(caffemodel({}))
-    imported = dlaconv.load([CAFFE / "chai" / f"{name}.prototxt", weights], "caffe")
-    assert "DLA131" in {item.rule for item in imported.diagnostics.errors}
 
 
 def test_every_real_network_is_looked_at():

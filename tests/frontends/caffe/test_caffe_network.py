@@ -5,7 +5,7 @@ import pytest
 
 from dlaconv.diagnostics import Severity
 from dlaconv.errors import UnreadableError
-from tests.frontends.caffe.files import caffemodel, error, layer, load, numbers, output, run
+from tests.frontends.caffe.files import caffemodel, error, load, numbers, output, run
 
 X = numbers(1, 3, 6, 6)
 KERNEL, BIAS = numbers(2, 3, 3, 3, seed=1), numbers(2, seed=2)
@@ -283,13 +283,6 @@ def test_all_bad_layers_are_reported_and_only_they(tmp_path):
     text += "layer { name: 'c' type: 'Tile' bottom: 'data' top: 'c' }" + relu("d", "c", "d")
     found = load(tmp_path, text, shape=X.shape).diagnostics.errors
     assert [item.location.layer for item in found] == ["a", "c"]
-
-
-@pytest.mark.parametrize("name", ["precision_param", "quantization_param"])
-def test_quantisation_is_refused_never_ignored(tmp_path, name):
-    text = layer("Eltwise", f"{name} {{ bw_layer_in: 8 fl_layer_in: 4 }}", ("data", "data"))
-    found = error(load(tmp_path, text, shape=X.shape))
-    assert (found.rule, found.location.layer) == ("DLA131", "y")
 
 
 def test_two_layers_with_weights_need_two_names(tmp_path):
