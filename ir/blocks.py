@@ -64,8 +64,7 @@ class BlockTensor(ir.LazyTensor):
 
     def _whole(self) -> ir.TensorProtocol:
         array = np.empty(self.shape.numpy(), self.dtype.numpy())
-        for rows, block in self.blocks():
-            array[rows] = block
+        copy_rows(self, array)
         return ir.Tensor(array, self.dtype, name=self.name)
 
 
@@ -92,6 +91,25 @@ def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
     rows = max(1, _ELEMENTS // max(1, math.prod(shape[1:])))
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
+
+
+def each_block(function: Callable[[slice], R], shape: tuple[int, ...]) -> list[R]:
+    """What a function makes of each block of a tensor's rows, in order; see `in_parallel`.
+
+    A large tensor among small ones would keep all but one processor waiting if each were given one.
+    """
+    return in_parallel(function, list(row_slices(shape)))
+
+
+def copy_rows(constant: np.ndarray | BlockTensor, array: np.ndarray) -> None:
+    """Puts the rows of a constant into an array of its shape, on all processors."""
+
+    def copy(rows: slice) -> None:
+        block = rows_of(constant, rows)
+        array[rows] = block
+        forget(block)
+
+    each_block(copy, array.shape)
 
 
 def rows_of(constant: np.ndarray | BlockTensor, rows: slice) -> np.ndarray:
@@ -125,8 +143,23 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [function(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
 
+    left = iter(range(len(items)))  # whoever is ready takes the next one
+    found: dict[int, R] = {}
+    failed: dict[int, BaseException] = {}
+    work = _alike(function)
+
+    def take(_: int) -> None:
+        for index in left:
+            try:
+                found[index] = work(items[index])
+            except BaseException as error:  # for the caller's thread to raise
+                failed[index] = error
+
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(_alike(function), items))
+        list(pool.map(take, range(workers)))
+    if failed:
+        raise failed[min(failed)]
+    return [found[index] for index in range(len(items))]
 
 
 def streamed(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

@@ -14,9 +14,9 @@ from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import (
-    in_parallel,
+    BlockTensor,
+    copy_rows,
     processors,
-    row_blocks,
     shape_tuple,
     streamed,
     tensor_of,
@@ -226,7 +226,7 @@ def _taken_out(graph: ir.Graph) -> Arrays:
         graph.initializers[name].const_value = ir.ExternalTensor(
             "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(shape_tuple(tensor)), name=name
         )
-    return dict(zip(large, in_parallel(_array_of, list(large.values())), strict=True))
+    return {name: _array_of(tensor) for name, tensor in large.items()}
 
 
 def _can_be_taken(tensor: ir.TensorProtocol) -> bool:
@@ -234,7 +234,13 @@ def _can_be_taken(tensor: ir.TensorProtocol) -> bool:
 
 
 def _array_of(tensor: ir.TensorProtocol) -> np.ndarray:
-    return np.require(tensor.numpy(), tensor.dtype.numpy(), ["C", "A"])
+    """The values as onnxruntime wants them: those of a mapped file may lie at any address."""
+    array = tensor.numpy()
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
+        return array
+    fresh = np.empty(array.shape, tensor.dtype.numpy())
+    copy_rows(np.atleast_1d(array), np.atleast_1d(fresh))
+    return fresh
 
 
 def hold_weights(model: ir.Model) -> None:
@@ -255,16 +261,10 @@ def hold_weights(model: ir.Model) -> None:
     places = np.cumsum([0, *(-(-tensor.nbytes // _CACHE_LINE) * _CACHE_LINE for tensor in tensors)])
     memory = np.empty(places[-1], np.uint8)  # in one piece the system gives it in large pages
 
-    def filled(index: int) -> np.ndarray:
-        tensor, begin = tensors[index], places[index]
+    for value, tensor, begin in zip(values, tensors, places[:-1], strict=True):
         flat = memory[begin : begin + tensor.nbytes].view(tensor.dtype.numpy())
-        array: np.ndarray = flat.reshape(shape_tuple(tensor))
-        for rows, block in row_blocks(tensor):
-            array[rows] = block
-        return array
-
-    arrays = in_parallel(filled, range(len(values)))
-    for value, tensor, array in zip(values, tensors, arrays, strict=True):
+        array = flat.reshape(shape_tuple(tensor))
+        copy_rows(tensor if isinstance(tensor, BlockTensor) else tensor.numpy(), array)
         value.const_value = ir.Tensor(array, tensor.dtype, name=tensor.name)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import row_blocks, shape_tuple, tensor_of
+from dlaconv.ir.blocks import copy_rows, each_block, shape_tuple, tensor_of
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import (
     is_op,
@@ -120,7 +120,8 @@ class Weights:
         """The integers as float32: one array for all who hold it at the same time."""
         found = self._held.get("floats")
         if found is None:
-            found = self._held["floats"] = self.integers.astype(np.float32)
+            found = self._held["floats"] = np.empty(self.shape, np.float32)
+            copy_rows(self.integers, found)
         return found
 
     @cached_property
@@ -246,10 +247,13 @@ def signed_sums(integers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total, magnitude = np.empty((2, len(rows)), np.int64)
     largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
     exact = rows.shape[1] * largest <= _EXACT_IN_FLOAT32
-    for part, block in row_blocks(rows):
-        values = block.astype(np.float32 if exact else np.int64)
+
+    def add(part: slice) -> None:
+        values = rows[part].astype(np.float32 if exact else np.int64)
         total[part] = values.sum(axis=1)
         magnitude[part] = np.abs(values, out=values).sum(axis=1)
+
+    each_block(add, rows.shape)
     return (magnitude + total) // 2, (magnitude - total) // 2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.blocks import in_parallel, row_blocks
+from dlaconv.ir.blocks import each_block, forget
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
 from dlaconv.ir.passes.fold_constants import fold
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
@@ -36,8 +36,8 @@ def integer_weights(model: ir.Model, context: Context) -> None:
     done: dict[ir.Node, ir.Value | None] = {}
     while nodes := [node for node in graph if node not in done and _quantises_constant(node)]:
         done |= {node: node.inputs[0] for node in nodes}
-        for node, made in zip(nodes, in_parallel(_integers, nodes), strict=True):
-            _replace(node, made, graph, context)
+        for node in nodes:
+            _replace(node, _integers(node), graph, context)
         fold(model)
     for value in dict.fromkeys(done.values()):
         if value is not None:
@@ -185,17 +185,23 @@ def _quantised(array: np.ndarray, quantisation: Quantisation) -> np.ndarray | No
         return None
     reals = np.atleast_1d(array)
     integers = np.empty(reals.shape, _smallest_type(*ends))
-    low = high = 0
-    for rows, block in row_blocks(reals):
-        part = quantisation.of_rows(rows, array.ndim)
+
+    def quantise(rows: slice) -> tuple[int, int] | None:
+        part, block = quantisation.of_rows(rows, array.ndim), reals[rows]
         shifted = part.integers(block)
+        forget(block)
         if not part.symmetric:
             shifted -= part.zero_point
         if np.isnan(shifted).any():
             return None
         integers[rows] = shifted
-        low = min(low, int(integers[rows].min(initial=0)))
-        high = max(high, int(integers[rows].max(initial=0)))
+        return int(integers[rows].min(initial=0)), int(integers[rows].max(initial=0))
+
+    found = each_block(quantise, reals.shape)
+    if None in found:
+        return None
+    low = min((ends[0] for ends in found if ends is not None), default=0)
+    high = max((ends[1] for ends in found if ends is not None), default=0)
     if max(-low, high) > _EXACT_IN_FLOAT32:
         return None
     return integers.reshape(array.shape).astype(_smallest_type(low, high), copy=False)
