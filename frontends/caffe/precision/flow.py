@@ -83,15 +83,15 @@ def chains(layers: Sequence[Layer], flow: Flow) -> list[Chain]:
         if layer.type != "Convolution" or not _quantises(layer):
             continue
         norm = flow.sole_reader(layer)
-        scale = flow.sole_reader(norm) if norm is not None and _joins(norm, "BatchNorm") else None
-        if norm is not None and scale is not None and _joins(scale, "Scale"):
+        scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
+        if norm is not None and scale is not None and joins(scale, "Scale"):
             found.append(Chain(layer, norm, scale))
             taken.add(id(norm))
     for norm in layers:
-        if not _joins(norm, "BatchNorm") or id(norm) in taken:
+        if not joins(norm, "BatchNorm") or id(norm) in taken:
             continue
         scale = flow.sole_reader(norm)
-        scale = scale if scale is not None and _joins(scale, "Scale") else None
+        scale = scale if scale is not None and joins(scale, "Scale") else None
         if any(_quantised(layer) for layer in (norm, scale)):
             found.append(Chain(None, norm, scale))
     return found
@@ -107,7 +107,7 @@ def _quantises(layer: Layer) -> bool:
     return _quantised(layer) and layer.precision is not None and layer.precision.weights is not None
 
 
-def _joins(layer: Layer, kind: str) -> bool:
+def joins(layer: Layer, kind: str) -> bool:
     """True for a BatchNorm or Scale of the plain kind: stored statistics, factors per channel."""
     if layer.type != kind or len(layer.bottoms) != 1 or len(layer.tops) != 1:
         return False

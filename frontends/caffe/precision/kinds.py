@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 
 from dlaconv.frontends.caffe.network import Layer
+from dlaconv.frontends.caffe.precision.flow import Flow, joins
 
 _CONVOLUTIONS = {
     "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution",
@@ -60,27 +61,12 @@ def statistics_of(layer: Layer) -> tuple[str, ...]:
 
 
 def taken_along(layers: Sequence[Layer]) -> list[tuple[Layer, Layer, Layer]]:
-    """Each Convolution with the BatchNorm and the Scale that CHaiDNN computes into its weights.
-
-    It does so where both follow, each the only reader of what is before it.
-    """
-    maker: dict[str, Layer] = {}
-    readers: dict[int, list[Layer]] = {}
-    source: dict[int, Layer] = {}
-    for layer in layers:
-        for name in layer.bottoms:
-            if name in maker:
-                readers.setdefault(id(maker[name]), []).append(layer)
-                source.setdefault(id(layer), maker[name])
-        maker.update(dict.fromkeys(layer.tops, layer))
+    """Each Convolution with the BatchNorm and the Scale that CHaiDNN computes into its weights."""
+    flow = Flow(layers)
     found = []
-    for scale in layers:
-        norm = source.get(id(scale))
-        if scale.type != "Scale" or norm is None or norm.type != "BatchNorm":
-            continue
-        convolution = source.get(id(norm))
-        if convolution is None or convolution.type != "Convolution":
-            continue
-        if len(scale.bottoms) == len(readers[id(norm)]) == len(readers[id(convolution)]) == 1:
+    for convolution in layers:
+        norm = flow.sole_reader(convolution) if convolution.type == "Convolution" else None
+        scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
+        if norm is not None and scale is not None and joins(scale, "Scale"):
             found.append((convolution, norm, scale))
     return found
