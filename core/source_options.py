@@ -45,9 +45,21 @@ def file_parameters(frontend: Frontend) -> list[Parameter]:
 
 
 def option_parameters(frontend: Frontend) -> list[Parameter]:
-    """The parameters of a frontend that are options of its command."""
-    files = {item.name for item in file_parameters(frontend)}
-    return [item for item in own_parameters(frontend) if item.name not in files]
+    """The parameters of a frontend that are options of its command and say how it reads."""
+    try:
+        others = {item.name for item in file_parameters(frontend)} | written_parameters(frontend)
+    except (TypeError, NameError):  # a plugin whose load makes no command
+        return []
+    return [item for item in own_parameters(frontend) if item.name not in others]
+
+
+def written_parameters(frontend: Frontend) -> set[str]:
+    """The names of the parameters of a frontend that name files to write: ``writable`` ones."""
+    try:
+        own = own_parameters(frontend)
+    except (TypeError, NameError):
+        return set()
+    return {item.name for item in own if getattr(info_of(item), "writable", False)}
 
 
 def file_names(parameters: Iterable[Parameter]) -> list[str]:
@@ -108,13 +120,21 @@ def _arguments(words: Iterable[str]) -> list[str]:
     return [f"--{word}" for word in bare]
 
 
-def words_of(frontend: Frontend, options: Mapping[str, Any]) -> list[str]:
-    """Options as `read_words` reads them; those that have their default are left out."""
+def words_of(frontend: Frontend, options: Mapping[str, Any], *, places: bool = True) -> list[str]:
+    """Options as `read_words` reads them; those that have their default are left out.
+
+    Args:
+        frontend: what they are for.
+        options: values by the name of the frontend's parameter.
+        places: gives files with their folders.
+    """
     found: list[str] = []
     for parameter in option_parameters(frontend):
         value = options.get(parameter.name, parameter.default)
         if value is None or value == parameter.default:
             continue
+        if not places and _is_path(parameter):
+            value = Path(value).name
         on, off = _spelling(parameter)
         if isinstance(value, bool):
             found += [word for word in (on if value else off,) if word]
@@ -124,9 +144,10 @@ def words_of(frontend: Frontend, options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def paths_in(options: Mapping[str, Any]) -> list[Path]:
-    """The files that options name."""
-    return [value for value in options.values() if isinstance(value, Path)]
+def paths_in(frontend: Frontend, options: Mapping[str, Any]) -> list[Path]:
+    """The files to read that options name."""
+    names = [item.name for item in option_parameters(frontend) if _is_path(item)]
+    return [Path(options[name]) for name in names if options.get(name) is not None]
 
 
 def _is_path(parameter: Parameter) -> bool:

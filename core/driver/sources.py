@@ -84,7 +84,7 @@ class OpenSource:
     @property
     def further(self) -> tuple[Path, ...]:
         """Every file but the first, those that options name among them."""
-        return (*self.files[1:], *source_options.paths_in(self.options))
+        return (*self.files[1:], *source_options.paths_in(self.frontend, self.options))
 
     @property
     def words(self) -> list[str]:
@@ -97,8 +97,7 @@ class OpenSource:
 
         Of files that options name there is only the name.
         """
-        bare = {k: Path(v.name) if isinstance(v, Path) else v for k, v in self.options.items()}
-        words = source_options.words_of(self.frontend, bare)
+        words = source_options.words_of(self.frontend, self.options, places=False)
         if not words and not self.shapes:
             return ""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
@@ -204,7 +203,7 @@ def as_converted(source: Source, converted: Path, target: Target, plugins: Plugi
     if source.options is not None or not words:
         return opened
     options = source_options.read_words(opened.frontend, words)
-    if source_options.paths_in(options):
+    if source_options.paths_in(opened.frontend, options):
         again = " ".join(f"--source-option {word}" for word in words)
         raise UsageError(
             Diagnostic(

@@ -21,6 +21,9 @@ def load_pair(
     steps: Annotated[
         Path | None, typer.Option("--steps", "--step_file", help="A file with the output's step.")
     ] = None,
+    notes: Annotated[
+        Path | None, typer.Option("--notes", writable=True, help="A file to write.")
+    ] = None,
     shapes: dict | None = None,
 ) -> Imported:
     """Reads one fully connected layer."""
@@ -29,9 +32,11 @@ def load_pair(
     from dlaconv.ir import dialect, graph, provenance
     from dlaconv.ir.quantisation import Quantisation
 
+    if notes is not None:
+        notes.write_text("read")
     size = (shapes or {}).get("x", (1, json.loads(net.read_text())))[1]
     array = np.load(weights)[:, :size]
-    out = 0.25 if steps is None else float(steps.read_text())
+    out = 0.25 if steps is None else float(Path(steps).read_text())
     x = ir.val("x", ir.DataType.FLOAT, ir.Shape([1, size]))
     q = dialect.quantize(x, Quantisation.of(step), name="x_q")
     w = dialect.dequantize(dialect.constant("w_int", array), 1 / 64, name="w", output="w_real")

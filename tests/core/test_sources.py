@@ -195,6 +195,15 @@ def test_a_file_that_an_option_names_has_to_be_named_again(run, net, tmp_path):
     assert run(*words("verify", net, tmp_path, "--source-option none")).code in {0, 1}
 
 
+def test_a_file_that_is_written_is_no_part_of_the_source(run, net, tmp_path):
+    convert(run, net, tmp_path, "--notes", tmp_path / "notes.txt", command="from-pair")
+    assert (tmp_path / "notes.txt").exists()
+    found = report(tmp_path)["source"]
+    assert [item["file"] for item in found["further"]] == net[1:]
+    assert found["options"] == []
+    assert b"dlaconv.source_options" not in (tmp_path / "net.dla.onnx").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("option", "why"),
     [
@@ -252,6 +261,12 @@ def test_python_takes_the_same(net, tmp_path):
     known = plugins()
     made = dlaconv.convert(net, tmp_path / "net.dla.onnx", plugins=known, relu=True)
     assert made.report["source"]["options"] == ["relu"]
+    (tmp_path / "steps").write_text("0.5")
+    text = dlaconv.convert(net, plugins=known, steps=str(tmp_path / "steps"))
+    assert [item["file"] for item in text.report["source"]["further"]][1:] == [
+        str(tmp_path / "steps")
+    ]
+    assert str(tmp_path) not in str(dict(text.model.metadata_props))
     named = dlaconv.convert(net[0], plugins=known, weights=net[1], relu=True)
     assert named.report["source"] == made.report["source"]
     inputs, file = tmp_path / "x.npz", tmp_path / "net.dla.onnx"
