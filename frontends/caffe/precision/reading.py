@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlaconv.diagnostics import Diagnostics, Location
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.errors import UsageError
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision.sources import PrecisionSources
 from dlaconv.frontends.caffe.precision.thresholds import read_thresholds
@@ -25,30 +26,30 @@ def read_precision(
 
     Raises:
         UnreadableError: if the file of thresholds is none.
+        UsageError: if options say two things.
     """
+    given = {"--thresholds": sources.thresholds, "--precision": sources.uniform}
+    options = [name for name, value in given.items() if value is not None]
+    if len(options) > 1:
+        raise UsageError(_several(options, "drop one of them", Location(file=file)))
     written = quantised(layers)
-    said = []
-    if sources.thresholds is not None:
-        said.append("--thresholds")
-    if sources.uniform is not None:
-        said.append("--precision")
-    if written:
-        said.append("the prototxt")
-    if len(said) > 1:
-        place = written[0].location(file) if written else Location(file=file)
-        drop = " or ".join(word for word in said if word != "the prototxt")
-        found.error(
-            "DLA146",
-            "several-precisions",
-            f"{' and '.join(said)} say how layers are quantised",
-            location=place,
-            help=f"drop {drop}" + (", or precision_param from the prototxt" if written else ""),
-            notes=("dlaconv does not choose: each of them is another network",),
-        )
-        return
-    if sources.thresholds is not None:
+    if options and written:
+        remedy = f"drop {options[0]}, or precision_param from the prototxt"
+        found.add(_several([*options, "the prototxt"], remedy, written[0].location(file)))
+    elif sources.thresholds is not None:
         read_thresholds(layers, sources.thresholds, found)
     elif sources.uniform is not None:
         give_uniform(layers, sources.uniform, file)
     else:
         read_written(layers, file, found)
+
+
+def _several(said: Sequence[str], remedy: str, location: Location) -> Diagnostic:
+    return Diagnostic(
+        "DLA146",
+        "several-precisions",
+        f"{' and '.join(said)} say how layers are quantised",
+        location=location,
+        help=remedy,
+        notes=("dlaconv does not choose: each of them is another network",),
+    )

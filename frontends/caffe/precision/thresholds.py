@@ -61,7 +61,15 @@ def _entries(path: Path) -> list[Any]:
         with path.open("rb") as stream:
             data = stream.read(LARGEST + 1)
     except OSError as error:
-        raise _unreadable(path, f"it cannot be read: {error.strerror}") from None
+        raise UnreadableError(
+            Diagnostic(
+                "DLA401",
+                "unreadable-file",
+                f"the thresholds cannot be read: {error.strerror}",
+                location=Location(file=str(path)),
+                help="give the path of a JSON file that you may read",
+            )
+        ) from None
     if len(data) > LARGEST:
         raise _unreadable(path, f"it has more than {LARGEST:,} bytes")
     try:

@@ -220,7 +220,7 @@ def test_a_file_must_be_there(tmp_path, kind):
     path = tmp_path if kind == "folder" else tmp_path / "none.json"
     with pytest.raises(UnreadableError) as caught:
         load(tmp_path, conv("c"), shape=(1, 3, 4, 4), thresholds=path)
-    assert caught.value.diagnostics.errors[0].rule == "DLA145"
+    assert caught.value.diagnostics.errors[0].rule == "DLA401"
 
 
 def test_thresholds_and_precisions_in_the_prototxt_exclude_each_other(tmp_path):

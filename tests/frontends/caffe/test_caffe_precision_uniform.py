@@ -97,7 +97,9 @@ def test_a_network_with_precision_of_its_own_is_refused():
 
 
 def test_both_sources_at_once_are_refused(tmp_path):
-    _, found = read(conv("c"), uniform=UNIFORM, thresholds=tmp_path / "quant.json")
-    assert [item.rule for item in found] == ["DLA146"]
-    assert "--thresholds and --precision" in found.errors[0].message
-    assert found.errors[0].help == "drop --thresholds or --precision"
+    with pytest.raises(UsageError) as caught:
+        read(conv("c"), uniform=UNIFORM, thresholds=tmp_path / "quant.json")
+    [problem] = caught.value.diagnostics.errors
+    assert problem.rule == "DLA146"
+    assert "--thresholds and --precision" in problem.message
+    assert problem.help
