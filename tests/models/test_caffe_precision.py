@@ -1,6 +1,7 @@
 """Real files of formats for Caffe networks: reconstructed prototxts, and quantisers' thresholds."""
 
 import json
+import re
 
 import pytest
 
@@ -48,3 +49,22 @@ def test_thresholds_of_quantisers_are_read_whole(name):
     made_by_decent = "face" in name or "resnet50" in name
     steps = [only.maps_out.step for only in precisions.values()]
     assert all(PowerOfTwo.exactly(step) for step in steps) == made_by_decent
+
+
+def test_a_prototxt_and_a_file_of_thresholds_say_the_same():
+    text = (CHAI / "RECON_googlenet_nolrn_Xilinx8_googlenet_v1_8b.prototxt").read_text("utf-8")
+    written, _ = read(text)
+    plain = re.sub(r"precision_param \{[^}]*\}", "", text)
+    given, found = read(plain, thresholds=CHAI / "mlsuite_json" / "googlenet_v1_8b.json")
+    assert not found.errors, found
+    convolutions = [name for name, only in given.items() if only is not None]
+    assert len(convolutions) == 57
+    for name in convolutions:
+        one, other = written[name], given[name]
+        for side in ("maps_in", "maps_out", "bias"):
+            assert float(getattr(one, side).th / getattr(other, side).th) == pytest.approx(
+                1, rel=1e-6
+            )
+        assert len(one.weights.thresholds) == len(other.weights.thresholds)
+        for filters in zip(one.weights.thresholds, other.weights.thresholds, strict=True):
+            assert float(filters[0] / filters[1]) == pytest.approx(1, rel=1e-6)

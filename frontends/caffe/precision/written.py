@@ -97,7 +97,8 @@ class _Network:
                 layer.precision = formats.read()
             return
         if kind is Kind.MAPS and self.chaidnn:
-            self._report_unsaid(layer, found)
+            if layer.type != "LRN":  # which CHaiDNN does not have
+                self._report_unsaid(layer, found)
             return
         if kind is Kind.STATISTICS and chained:
             if layer.type == "Scale":

@@ -92,6 +92,12 @@ def test_what_has_no_weights_and_no_message_gets_no_format(text):
     assert "same as that of the layer before" in next(iter(found)).help
 
 
+def test_nothing_is_asked_of_a_layer_that_chaidnn_does_not_have():
+    precisions, found = read(conv("c", WHOLE) + layer("x", "LRN", "c"))
+    assert precisions["x"] is None
+    assert not len(found)
+
+
 UNFOLDED = {
     "alone": ("data", ""),
     "read twice": ("c", layer("r", "ReLU", "c")),
