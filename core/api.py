@@ -97,7 +97,9 @@ def convert(
     Raises:
         UserError: if the network cannot be read or converted; nothing has been written then.
     """
+    from dlaconv.driver.calibrating import Calibrating
     from dlaconv.driver.conversion import convert_imported
+    from dlaconv.driver.further import require_further
     from dlaconv.driver.sources import open_source
     from dlaconv.options import Options as Defaults
 
@@ -110,7 +112,17 @@ def convert(
     opened = open_source(given, plugins)
     if target is not None:
         require_conversion_output(target, opened.further, options.emit)
-    return convert_imported(opened.load(), opened.files[0], target, options, plugins, opened=opened)
+    require_further(opened.outputs.values(), [*opened.files, *opened.further], target, options)
+    calibrating = Calibrating(options)
+    return convert_imported(
+        opened.load(calibrating if calibrating.is_given else None),
+        opened.files[0],
+        target,
+        options,
+        plugins,
+        opened=opened,
+        calibrating=calibrating,
+    )
 
 
 @no_numeric_warnings()

@@ -132,22 +132,31 @@ def require_conversion_output(
         require_output(path, sources)
 
 
-def require_separate(path: Path, output: Path, emit: Iterable[str] = ()) -> None:
+def require_separate(
+    path: Path, output: Path, emit: Iterable[str] = (), others: Iterable[Path] = ()
+) -> None:
     """Sees to it that a further file is none of those that a conversion writes itself.
 
+    Args:
+        path: the further file.
+        output: the converted file.
+        emit: the kinds of further models.
+        others: more files that are taken.
+
     Raises:
-        UsageError: if it is the converted file, its report or weights, or a model beside it.
+        UsageError: if it is the converted file, its report or weights, a model beside it or another
+            one.
     """
     models = [output, *(emitted_at(output, kind) for kind in emit)]
-    taken = [report_of(output), *models, *map(weights_of, models)]
+    taken = [report_of(output), *models, *map(weights_of, models), *others]
     if path.suffix == ".onnx" or path.resolve() in [item.resolve() for item in taken]:
         raise UsageError(
             Diagnostic(
                 "DLA421",
                 "output-path",
-                "the page of the report would overwrite a model or its report",
+                "the file would overwrite another one of the same conversion",
                 location=Location(file=str(path)),
-                help="end its name in .html",
+                help="give it another name, which does not end in .onnx",
             )
         )
 

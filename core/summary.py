@@ -67,6 +67,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     others = [part for part in report["parts"] if Path(written["file"] or "").name != part["file"]]
     rows += [(f"part for the {part['side']}", part["file"]) for part in others]
     rows += [(f"{kind} model", file) for kind, file in written["emitted"].items()]
+    rows += [(Path(file).suffix[1:] or "also", file) for file in written["further"]]
     return rows
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dlaconv.diagnostics import Diagnostics
 
@@ -22,16 +22,42 @@ class Imported:
             exactly what the source computes.
         diagnostics: findings; one of severity error stops the conversion.
         notes: facts for the report, such as the source's producer.
+        files: further files that the user wants from the frontend, texts by path; the driver
+            writes them with all others, if the conversion succeeds.
     """
 
     model: ir.Model
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     notes: dict[str, str] = field(default_factory=dict)
+    files: dict[Path, str] = field(default_factory=dict)
 
 
-GIVEN = frozenset({"layers", "read_back", "shapes"})
+class Calibration(Protocol):
+    """The user's calibration data, for frontends that choose formats by them.
+
+    Attributes:
+        ranges: the method that the user asks for, see `dlaconv.ir.calibration.ranges`.
+    """
+
+    ranges: str
+
+    def reaches(self, model: ir.Model, names: Sequence[str], largest: int) -> dict[str, float]:
+        """How far the integers of maps should reach, by the name of the map.
+
+        Args:
+            model: a network with the inputs of the source.
+            names: values of it.
+            largest: the largest integer.
+
+        Raises:
+            UserError: if the data cannot be read, or do not fit the network.
+        """
+
+
+GIVEN = frozenset({"calibration", "layers", "read_back", "shapes"})
 """Parameters that a frontend's ``load`` receives if it has them.
 
+``calibration`` is a `Calibration`, or None if the user has none;
 ``layers`` are the handlers that plugins give through ``register_layers``, by operator;
 ``read_back`` reads a file of the accelerator, see `dlaconv.driver.fixed_point_source.read_back`;
 ``shapes`` are those of graph inputs that the user gives, for sources whose layers depend on them.

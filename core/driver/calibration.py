@@ -42,7 +42,7 @@ def open_calibration(
     given = options.calibrate
     if given is None:
         return None
-    if given == RANDOM:
+    if isinstance(given, str) and given == RANDOM:
         return _random(options, model, pixels)
     if isinstance(given, str | Path):
         shapes = input_shapes(model, options.shapes)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.accelerator import AcceleratorPart
+from dlaconv.driver.calibrating import Calibrating
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
+from dlaconv.driver.further import further_files, require_further
 from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator
 from dlaconv.driver.qconfig import overrides_for, require_overridden
 from dlaconv.driver.reading import load_target
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from dlaconv.driver.sources import OpenSource
     from dlaconv.frontends import Imported
     from dlaconv.ir.calibration.dataset import Dataset
-    from dlaconv.ir.calibration.observe import Store
     from dlaconv.ir.partition import Part
     from dlaconv.ir.pipeline import Context, Pipeline
     from dlaconv.ir.pixels import Pixels
@@ -74,6 +75,7 @@ def convert_imported(
     plugins: Plugins,
     *,
     opened: OpenSource | None = None,
+    calibrating: Calibrating | None = None,
 ) -> Conversion:
     """Takes an imported network to an ACCESS file.
 
@@ -84,12 +86,14 @@ def convert_imported(
         options: see `Options`.
         plugins: source of further passes and rules.
         opened: how the file was read, for the report and the files; nothing is known if None.
+        calibrating: the calibration data, if the frontend has seen them.
 
     Raises:
         ConversionError: if the network cannot be converted or breaks a rule; nothing is written.
         InternalError: if an invariant of ours breaks.
     """
-    return _Driver(imported, source, output, options, plugins, opened).run()
+    calibrating = calibrating or Calibrating(options)
+    return _Driver(imported, source, output, options, plugins, opened, calibrating).run()
 
 
 @dataclass
@@ -100,6 +104,7 @@ class _Driver:
     options: Options
     plugins: Plugins
     opened: OpenSource | None
+    calibrating: Calibrating
     timings: dict[str, float] = field(default_factory=dict)
     read_files: list[Path] = field(init=False)
     digest: Digest = field(init=False)
@@ -117,6 +122,7 @@ class _Driver:
         self.read_files = [self.source, *known, *provenance.weight_files(self.imported.model)]
         if self.output is not None:
             require_conversion_output(self.output, self.read_files, self.options.emit)
+        require_further(self.imported.files, self.read_files, self.output, self.options)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
         self.page = self._page()
@@ -143,7 +149,8 @@ class _Driver:
         self._note(pipeline)
         require_overridden(self.context)
         place = staging(self.output.parent) if self.output is not None else nullcontext()
-        with place as folder:
+        further = self.imported.files if self.output is not None else {}
+        with further_files(further), place as folder:
             self._timed("write", lambda: self._write(parts, folder))
             self._timed("check", lambda: self._check(parts))
             if reference is not None:
@@ -198,7 +205,7 @@ class _Driver:
             calibration=calibration,
             ranges=options.ranges,
             overrides=overrides,
-            store=self._store(),
+            store=self.calibrating.store,
             optimise=options.optimise,
             diagnostics=Diagnostics(self.imported.diagnostics),
             shapes=options.shapes,
@@ -222,19 +229,11 @@ class _Driver:
         return random_pixels(self.pixels, input_shapes(model, options.shapes), options, count)
 
     def _calibration(self) -> Dataset | None:
-        from dlaconv.driver.calibration import open_calibration
-
-        self.calibration = open_calibration(self.options, self.imported.model, self.pixels)
+        self.calibration = self.calibrating.samples(self.imported.model, self.pixels)
         if self.calibration is None:
             return None
         self.imported.diagnostics.extend(self.calibration.diagnostics)
         return self.calibration.data
-
-    def _store(self) -> Store | None:
-        from dlaconv.driver.calibration_cache import CalibrationCache
-
-        path = self.options.calibration_cache
-        return None if path is None else CalibrationCache(path)
 
     def _legal(self) -> tuple[Pipeline, CutNetwork]:
         """Rewrites the network for the hardware, and cuts it if it must be."""
@@ -354,6 +353,7 @@ class _Driver:
             self.imported.notes,
             self.output,
             self._emitted(self.output),
+            tuple(self.imported.files) if self.output is not None else (),
         )
         return build_report(
             origin,

@@ -38,6 +38,7 @@ class Origin:
         notes: what the frontend has to say, such as the producer.
         output: the file that is written, None if none is.
         emitted: the models that are written beside it, by kind.
+        further: the files of the frontend that are written, too.
     """
 
     digests: Mapping[Path, str]
@@ -45,6 +46,7 @@ class Origin:
     notes: Mapping[str, str]
     output: Path | None
     emitted: Mapping[str, Path]
+    further: Sequence[Path] = ()
 
 
 def build_report(
@@ -89,6 +91,7 @@ def build_report(
         "output": {
             "file": str(origin.output) if origin.output is not None else None,
             "emitted": {kind: str(path) for kind, path in origin.emitted.items()},
+            "further": [str(path) for path in origin.further],
         },
         "target": {"name": target.name, "version": target.version},
         "options": options.as_json(),

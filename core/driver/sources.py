@@ -29,7 +29,7 @@ from dlaconv.errors import (
 from dlaconv.files import require_file
 
 if TYPE_CHECKING:
-    from dlaconv.frontends import Frontend, Imported
+    from dlaconv.frontends import Calibration, Frontend, Imported
     from dlaconv.ir.target import Target
     from dlaconv.plugins import Plugins
 
@@ -73,6 +73,7 @@ class OpenSource:
         options: further parameters of the frontend.
         shapes: shapes of graph inputs; empty if the frontend takes none.
         plugins: the loaded plugins.
+        outputs: parameters of the frontend that name files to write.
     """
 
     frontend: Frontend
@@ -80,6 +81,7 @@ class OpenSource:
     options: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     plugins: Plugins
+    outputs: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def further(self) -> tuple[Path, ...]:
@@ -103,12 +105,16 @@ class OpenSource:
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         return json.dumps({"frontend": self.frontend.name, "options": words, _SHAPES: shapes})
 
-    def load(self) -> Imported:
-        """Reads the network; see `dlaconv.load`."""
+    def load(self, calibration: Calibration | None = None) -> Imported:
+        """Reads the network; see `dlaconv.load`.
+
+        Args:
+            calibration: what a frontend may choose formats by.
+        """
         from dlaconv.frontends import Imported
 
         frontend, owner = self.frontend, self.plugins.owner(self.frontend.name)
-        arguments = self._arguments()
+        arguments = self._arguments(calibration)
         try:
             imported = frontend.load(*self.files, **arguments)
         except (DlaconvError, MemoryError):
@@ -136,9 +142,11 @@ class OpenSource:
             raise ConversionError(imported.diagnostics)
         return imported
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self, calibration: Calibration | None) -> dict[str, Any]:
         signature = inspect.signature(self.frontend.load)
-        arguments = dict(self.options)
+        arguments = {**self.options, **self.outputs}
+        if "calibration" in signature.parameters:
+            arguments["calibration"] = calibration
         if self.shapes:
             arguments[_SHAPES] = self.shapes
         if "layers" in signature.parameters:
@@ -175,8 +183,12 @@ def open_source(source: Source, plugins: Plugins) -> OpenSource:
     options = dict(source.options or {})
     shapes = options.pop(_SHAPES, source.shapes)
     files = _files(frontend, source.files, options)
-    takes_shapes = _SHAPES in inspect.signature(frontend.load).parameters
-    return OpenSource(frontend, files, options, shapes if takes_shapes else {}, plugins)
+    names = source_options.written_parameters(frontend) & options.keys()
+    given = {name: options.pop(name) for name in sorted(names)}
+    outputs = {name: Path(value) for name, value in given.items() if value is not None}
+    if _SHAPES not in inspect.signature(frontend.load).parameters:
+        shapes = {}
+    return OpenSource(frontend, files, options, shapes, plugins, outputs)
 
 
 def as_converted(source: Source, converted: Path, target: Target, plugins: Plugins) -> OpenSource:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dlaconv.explanations.caffe import CAFFE
 from dlaconv.explanations.caffe_precision import CAFFE_PRECISION
 from dlaconv.explanations.caffe_quantised import CAFFE_QUANTISED
+from dlaconv.explanations.caffe_written import CAFFE_WRITTEN
 from dlaconv.explanations.calibration import CALIBRATION
 from dlaconv.explanations.comparison import COMPARISON
 from dlaconv.explanations.explanation import Explanation
@@ -20,7 +21,7 @@ from dlaconv.explanations.usage import USAGE
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "The source": SOURCES,
     "Caffe": CAFFE,
-    "Quantised Caffe networks": (*CAFFE_PRECISION, *CAFFE_QUANTISED),
+    "Quantised Caffe networks": (*CAFFE_PRECISION, *CAFFE_QUANTISED, *CAFFE_WRITTEN),
     "Quantisations": SCALES,
     "Calibration": CALIBRATION,
     "Operators and shapes": OPERATORS,

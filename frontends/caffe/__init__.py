@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dlaconv.frontends import Frontend, Imported
+from dlaconv.frontends import Calibration, Frontend, Imported
 from dlaconv.hookspecs import hookimpl
 
 _READ = 1 << 16
 _WORDS = (b"layer", b"layers", b"input", b"name")
+
+
+class QuantType(enum.StrEnum):
+    """``--quant-type``, CHaiDNN's modes."""
+
+    XILINX = "Xilinx"
+    DYNAMIC_FIXED = "DynamicFixed"
 
 
 def load_caffe(
@@ -56,8 +64,30 @@ def load_caffe(
             help="How many of these bits are behind the binary point.",
         ),
     ] = None,
+    quant_type: Annotated[
+        QuantType | None,
+        typer.Option(
+            "--quant-type",
+            "--quant_type",
+            help="CHaiDNN's mode of all formats: thresholds or powers of two. Formats of the other "
+            "one are converted. That of the source unless given, Xilinx if it has none.",
+        ),
+    ] = None,
+    emit_prototxt: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-prototxt",
+            "--quantized_deploy_model",
+            metavar="OUT.prototxt",
+            writable=True,
+            help="Also write the network as CHaiDNN reads it, with a precision_param in every "
+            "layer. For one in floating point these are chosen by --calibrate and --ranges, and "
+            "the converted file has the same formats.",
+        ),
+    ] = None,
     layers: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    calibration: Calibration | None = None,
 ) -> Imported:
     """Reads a Caffe network.
 
@@ -72,17 +102,23 @@ def load_caffe(
         thresholds: a file of thresholds, for a network in floating point.
         precision: bits of input, parameters and output of every layer, such as ``"8,8,8"``.
         fl_bitwidths: how many of them are behind the binary point, such as ``"4,7,4"``.
+        quant_type: mode of all formats, ``"Xilinx"`` or ``"DynamicFixed"``.
+        emit_prototxt: where the network goes as CHaiDNN reads it.
         layers: handlers of plugins by type of layer, beside or in place of the built-in ones.
         shapes: shapes of inputs by name, in place of the prototxt's.
+        calibration: what formats are chosen by, where they are written for a network in floating
+            point.
 
     Returns:
-        The network at stage IMPORTED.
+        The network at stage IMPORTED, and the prototxt among its files.
 
     Raises:
         UnreadableError: if a file cannot be read.
-        UsageError: if ``precision`` or ``fl_bitwidths`` are no three numbers that formats can have.
+        UsageError: if ``precision`` or ``fl_bitwidths`` are no three numbers that formats can have,
+            or ``quant_type`` is no mode.
     """
     from dlaconv.frontends.caffe.importer import import_files
+    from dlaconv.frontends.caffe.precision.emission import Emission, parse_mode
     from dlaconv.frontends.caffe.precision.sources import PrecisionSources
     from dlaconv.frontends.caffe.precision.uniform import parse_uniform
 
@@ -95,6 +131,11 @@ def load_caffe(
         precision=PrecisionSources(
             None if thresholds is None else Path(thresholds),
             parse_uniform(precision, fl_bitwidths),
+        ),
+        emission=Emission(
+            None if emit_prototxt is None else Path(emit_prototxt),
+            parse_mode(quant_type),
+            calibration,
         ),
     )
 

@@ -59,6 +59,7 @@ REPORT = {
     "output": {
         "file": "net.dla.onnx",
         "emitted": {"qdq": "net.dla.qdq.onnx", "sim": "net.dla.sim.onnx"},
+        "further": ["net.prototxt"],
     },
     "target": {"name": "ACCESS", "version": "1.2.0"},
     "options": {
