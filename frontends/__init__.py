@@ -24,11 +24,17 @@ class Imported:
         notes: facts for the report, such as the source's producer.
         files: further files that the user wants from the frontend, texts by path; the driver
             writes them with all others, if the conversion succeeds.
+        fixed_point: the source computes in fixed point: its steps that are powers of two are the
+            formats of its hardware, which the default scale policy keeps.
+        files: further files that the user wants from the frontend, texts by path; the driver
+            writes them with all others, if the conversion succeeds.
     """
 
     model: ir.Model
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     notes: dict[str, str] = field(default_factory=dict)
+    files: dict[Path, str] = field(default_factory=dict)
+    fixed_point: bool = False
     files: dict[Path, str] = field(default_factory=dict)
 
 

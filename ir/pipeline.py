@@ -71,6 +71,8 @@ class Context:
         diagnostics: findings for the user.
         shapes: shapes asked for with ``--set-shape``, by graph input.
         policy: name of a policy of `dlaconv.ir.scales.policy`.
+        fixed_point: the source computes in fixed point: steps that are powers of two are kept,
+            even if maps of few bits then saturate later on the hardware.
         io: ``pin`` keeps graph inputs and outputs in real units of a power of two, ``absorb``
             keeps the source's integers there too.
         convention: ``guide`` (real = scale * integer) or ``int-per-real``.
@@ -118,6 +120,7 @@ class Context:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     policy: str = "absorb"
+    fixed_point: bool = False
     io: str = "pin"
     convention: str = "guide"
     calibration: Dataset | None = None

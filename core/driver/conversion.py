@@ -210,6 +210,7 @@ class _Driver:
             diagnostics=Diagnostics(self.imported.diagnostics),
             shapes=options.shapes,
             policy=options.policy,
+            fixed_point=self.imported.fixed_point,
             io=options.io,
             convention=options.convention,
             rounding=Rounding(options.rounding),

@@ -67,8 +67,9 @@ def import_files(
     state = Import(_model(graph, net, weights), found)
     if not found.errors:
         _finish(state)
+    quantised = any(layer.precision is not None for layer in running)
     files = emission.files(net.text("name"), running)
-    return Imported(state.model, found, {"producer": "Caffe"}, files)
+    return Imported(state.model, found, {"producer": "Caffe"}, files, fixed_point=quantised)
 
 
 def _values(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import consumers, is_op
 from dlaconv.ir.layers import PIPELINED, SAME_SCALE
 from dlaconv.ir.quantisation import Quantisation
@@ -41,6 +42,7 @@ class MapVariable:
         clip: least and largest value where it saturates instead of a clip of the source.
         held: True if the user says what it must hold: its step is never finer than the natural one.
         exact: True if the user says what its step is.
+        kept: True if its step is a power of two that the source's hardware has, and stays.
     """
 
     node: ir.Node
@@ -51,6 +53,7 @@ class MapVariable:
     clip: tuple[float, float] | None = None
     held: bool = False
     exact: bool = False
+    kept: bool = False
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ class Constraints:
         signs: names of maps that hold signs, or are saturated on the way to one.
         clips: least and largest value of maps that saturate where the source clips, by name.
         held: maps whose range the user gives, by name; true if it is a step.
+        fixed_point: the source computes in fixed point.
         cut: nodes that would share gamma and are to be looked at as if they did not.
     """
 
@@ -145,6 +149,7 @@ class Constraints:
     signs: Collection[str] = ()
     clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     held: Mapping[str, bool] = field(default_factory=dict)
+    fixed_point: bool = False
     cut: Collection[ir.Node] = ()
 
 
@@ -186,16 +191,18 @@ class _Relations:
         held = (result.name or "") in constraints.held
         loose = constraints.calibrated or (result.name or "") in constraints.bounded
         sign = (result.name or "") in constraints.signs
+        quantisation = dialect.quantisation_of(node)
         self.variables.append(
             MapVariable(
                 node,
-                dialect.quantisation_of(node),
+                quantisation,
                 derived,
                 loose and not held,
                 sign,
                 constraints.clips.get(result.name or ""),
                 held,
                 constraints.held.get(result.name or "", False),
+                constraints.fixed_point and not derived and _is_power_of_two(quantisation),
             )
         )
         self.stored[result] = result
@@ -234,6 +241,12 @@ class _Relations:
         while (moved := self.stored[value]) is not value:
             value = moved
         return value
+
+
+def _is_power_of_two(quantisation: Quantisation) -> bool:
+    if not (quantisation.per_tensor and quantisation.symmetric):
+        return False
+    return PowerOfTwo.exactly(quantisation.scalar_step) is not None
 
 
 def group_maps(model: ir.Model, constraints: Constraints) -> Grouping:

@@ -62,6 +62,7 @@ def constraints_of(context: Context) -> Constraints:
         signs=context.signs,
         clips=context.clips,
         held={name: bool(wanted.step) for name, wanted in context.overrides.ranges.items()},
+        fixed_point=context.fixed_point,
     )
 
 

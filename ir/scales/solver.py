@@ -218,7 +218,7 @@ def needs_samples(grouping: Grouping, target: Target, *, calibrated: bool) -> li
             limits = hardware_range(item, target)
             step = plan.step(item)
             if any(
-                _low_bit(_top(variable.source, limits), limits)
+                (not variable.kept and _low_bit(_top(variable.source, limits), limits))
                 or _wide(_top(variable.source, limits), limits)
                 or (
                     (calibrated or shared(group))
@@ -257,7 +257,7 @@ def _halved(source: Quantisation, limits: tuple[int, int]) -> bool:
 
 
 def _bases(group: Group, target: Target, samples: Samples) -> Iterable[float]:
-    if group.pinned:
+    if group.pinned or all(variable.kept for variable in group.maps):
         return [1.0]
     if given := _given_base(group) or _held_base(group, target):
         return [given]
@@ -364,6 +364,8 @@ def _finest(
 ) -> float:
     source = variable.source
     top = _top(source, limits)
+    if variable.kept and not _halved(source, limits):
+        return natural
     if _low_bit(top, limits):
         return min(natural * _COVER, top * source.scalar_step / limits[1])
     used = _used(variable, limits, samples)

@@ -189,6 +189,32 @@ def test_low_bit_map_keeps_integers_unless_the_source_clips_often(gain, kept):
     assert fidelity is (Fidelity.EXACT if kept else Fidelity.CLIPPED)
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_steps_of_a_source_in_fixed_point_are_kept(bits, calibrated):
+    net = Net(0)
+    convolved = net.conv(net.quantise(net.x, 2.0**-5))
+    clipped = 2.0 ** np.floor(np.log2(net.magnitude(convolved) / 2**bits))  # by half
+    value = net.quantise(convolved, clipped, bits=bits)
+    other = net.quantise(net.conv(value), 2 * clipped, bits=bits)
+    net.output(net.quantise(net.conv(other), 2.0**-4))
+    data = Stacked({"x": net.data}) if calibrated else None
+    _, context = scaled(net, calibration=data, fixed_point=True)
+    assert {r.fidelity for r in records(context, "map").values()} == {Fidelity.EXACT}
+    _, context = scaled(net, calibration=data)
+    finer = {r.fidelity for r in records(context, "map").values()} - {Fidelity.EXACT}
+    assert finer == (set() if bits == 8 else {Fidelity.CLIPPED})
+
+
+def test_steps_that_are_no_powers_of_two_are_free_in_fixed_point_too():
+    net = Net(0)
+    convolved = net.relu(net.conv(net.quantise(net.x, 2.0**-5)))
+    value = net.quantise(convolved, net.magnitude(convolved) / 15 / 41, bits=4, signed=False)
+    net.output(net.quantise(net.conv(value)))
+    _, context = scaled(net, fixed_point=True)
+    assert records(context, "map")[value.name].fidelity is Fidelity.CLIPPED
+
+
 def test_floor_of_the_source_goes_into_the_bias():
     net = Net(0)
     value = net.quantise(net.x, 2.0**-5)
