@@ -26,8 +26,6 @@ class Imported:
             writes them with all others, if the conversion succeeds.
         fixed_point: the source computes in fixed point: its steps that are powers of two are the
             formats of its hardware, which the default scale policy keeps.
-        files: further files that the user wants from the frontend, texts by path; the driver
-            writes them with all others, if the conversion succeeds.
     """
 
     model: ir.Model
@@ -35,7 +33,6 @@ class Imported:
     notes: dict[str, str] = field(default_factory=dict)
     files: dict[Path, str] = field(default_factory=dict)
     fixed_point: bool = False
-    files: dict[Path, str] = field(default_factory=dict)
 
 
 class Calibration(Protocol):
