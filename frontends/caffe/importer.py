@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -53,7 +54,8 @@ def import_files(
     blobs, handlers = _Blobs(running, binary), {**HANDLERS, **layers}
     if not found.errors:
         measured = CaffeGraph(str(path), blobs, shapes)
-        emission.settle(running, blobs, lambda: _values(measured, running, handlers, net), found)
+        values = partial(_values, measured, running, handlers, net)
+        emission.settle(running, blobs, values, str(path), found)
     graph = CaffeGraph(str(path), blobs, shapes, found)
     _Importer(graph, running, handlers).run()
     if not found.errors and not graph.outputs:
