@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dlaconv.ir.pixels import Pixels
     from dlaconv.options import Options
 
+_AUTO, _WITHOUT_TRYING = "auto", "minmax"
+"""What a frontend gets where the user leaves the choice: nothing is tried on the output there, and
+clipping in several layers adds up."""
+
 
 class Calibrating:
     """The data that ``--calibrate`` names; a `dlaconv.frontends.Calibration` for frontends.
@@ -68,7 +72,7 @@ class Calibrating:
     def reaches(self, model: ir.Model, names: Sequence[str], largest: int) -> dict[str, float]:
         """See `dlaconv.frontends.Calibration.reaches`."""
         from dlaconv.ir.calibration.observe import observe
-        from dlaconv.ir.calibration.ranges import FINE, covered, methods
+        from dlaconv.ir.calibration.ranges import FINE, covered
 
         if self._options.fold_preprocess:
             raise UsageError(
@@ -82,6 +86,6 @@ class Calibrating:
             )
         samples = self.samples(model, {})
         assert samples is not None
-        method = methods(self.ranges)[0]
+        method = _WITHOUT_TRYING if self.ranges == _AUTO else self.ranges
         seen = observe(model, samples.data, names, self.store, fine=method == FINE)
         return {name: covered(item.histogram, method, largest) for name, item in seen.items()}
