@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from weakref import WeakValueDictionary
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import copy_rows, each_block, shape_tuple, tensor_of
+from dlaconv.ir.blocks import each_block, shape_tuple, tensor_of
 from dlaconv.ir.formats import PowerOfTwo
 from dlaconv.ir.graph import (
     is_op,
@@ -115,18 +114,6 @@ class Weights:
     def sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Sums of the positive integers, and of the magnitudes of the negative ones, by channel."""
         return signed_sums(self.integers)
-
-    def floats(self) -> np.ndarray:
-        """The integers as float32: one array for all who hold it at the same time."""
-        found = self._held.get("floats")
-        if found is None:
-            found = self._held["floats"] = np.empty(self.shape, np.float32)
-            copy_rows(self.integers, found)
-        return found
-
-    @cached_property
-    def _held(self) -> WeakValueDictionary[str, np.ndarray]:
-        return WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import BlockTensor, forget, rows_of, shape_tuple, tensor_of
 from dlaconv.ir.graph import is_constant, register_constants, shape_of
+from dlaconv.ir.grid_tensors import GridTensor
 from dlaconv.ir.rounding import Rounding
 
 _ONE_OPERATOR = {Rounding.HALF_EVEN: "Round", Rounding.FLOOR: "Floor", Rounding.CEIL: "Ceil"}
@@ -68,7 +69,39 @@ def _constant_result(node: ir.Node) -> np.ndarray | BlockTensor | None:
         forget(block)
         return result
 
-    return BlockTensor(rows_at, ir.DataType.FLOAT, shape, f"{node.outputs[0].name}/value")
+    name = f"{node.outputs[0].name}/value"
+    if (grid := _grid(node, held)) is not None:
+        integers, steps = grid
+        return GridTensor(integers, steps, name, rows_at)
+    return BlockTensor(rows_at, ir.DataType.FLOAT, shape, name)
+
+
+def _grid(
+    node: ir.Node, held: np.ndarray | BlockTensor
+) -> tuple[np.ndarray | BlockTensor, np.ndarray] | None:
+    """The 8-bit integers of a constant result and their steps; None if it has another form."""
+    shape = shape_tuple(held)
+    if dialect.is_dequantize(node):
+        integers, step = held, dialect.step_of(node)
+    elif dialect.is_quantize(node):
+        quantisation = dialect.quantisation_of(node)
+        step = quantisation.step
+        if not quantisation.symmetric or quantisation.qmin < -128 or quantisation.qmax > 127:
+            return None
+
+        def integers_at(rows: slice) -> np.ndarray:
+            block = rows_of(held, rows)
+            found = quantisation.of_rows(rows, len(shape)).integers(block)
+            forget(block)
+            if np.isnan(found).any():
+                raise FloatingPointError("no integer")
+            return found.astype(np.int8)
+
+        integers = BlockTensor(integers_at, ir.DataType.INT8, shape, f"{node.name}/integers")
+    else:
+        return None
+    by_row = step.ndim == len(shape) and step.size == len(step) == shape[0]
+    return (integers, step) if by_row or step.size == 1 else None
 
 
 def _on_rows(node: ir.Node) -> Callable[[slice, np.ndarray], np.ndarray] | None:

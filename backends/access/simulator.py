@@ -60,8 +60,8 @@ class Simulator:
                 clamped integers (``after-clamp``).
             fetch: what `run` returns.
             optimise: lets onnxruntime rearrange the graph. All arithmetic is exact in any order,
-                so the integers are the same; off, it runs slower, is ready sooner, and shares its
-                weights in memory with other simulators of the network.
+                so the integers are the same; off, it runs slower, is ready sooner, and holds its
+                weights as the network's integers.
 
         Raises:
             ConversionError: naming a layer that double precision cannot evaluate exactly.
@@ -218,7 +218,9 @@ class _Runner:
         self._guards = engine.guards
         watched = [v.name or "" for guard in engine.guards for v in (guard.low, guard.high)]
         self._outputs = [value.name or "" for value in graph.graph.outputs]
-        self._executor = Executor(graph, [*self._outputs, *watched], optimise=optimise)
+        self._executor = Executor(
+            graph, [*self._outputs, *watched], optimise=optimise, compact=not optimise
+        )
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         found = self._executor.run(feeds)

@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from dlaconv.backends.access.decoding import CONVENTION_KEY, GUIDE
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import BlockTensor, rows_of
+from dlaconv.ir.blocks import BlockTensor
 from dlaconv.ir.graph import drop_unread, is_op, producer, unique_name
+from dlaconv.ir.grid_tensors import GridTensor
 from dlaconv.ir.layers import Layer, Network, Weights, network_of
 from dlaconv.ir.target import Target
 
@@ -164,18 +165,11 @@ class _Writer:
         self.model.producer_name = "dlaconv"
 
 
-def _grid_tensor(name: str, weights: Weights) -> BlockTensor:
+def _grid_tensor(name: str, weights: Weights) -> GridTensor:
     """The float32 tensor ``scales * integers``, computed when it is read."""
-    shape = weights.shape
-    scales = weights.scales.astype(np.float32).reshape((-1,) + (1,) * (len(shape) - 1))
     stored = weights.tensor
     integers = stored if isinstance(stored, BlockTensor) else stored.numpy()
-
-    def rows(part: slice) -> np.ndarray:
-        reals: np.ndarray = rows_of(integers, part) * scales[part]
-        return reals.astype(np.float32, copy=False)
-
-    return BlockTensor(rows, ir.DataType.FLOAT, shape, name)
+    return GridTensor(integers, weights.scales, name)
 
 
 def _axes_as_attribute(node: ir.Node) -> None:

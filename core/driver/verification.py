@@ -248,7 +248,8 @@ def _source_values(
     """
     from dlaconv.ir.execution import Executor
 
-    executor = Executor(reference, sorted(names - {v.name for v in reference.graph.inputs}))
+    wanted = sorted(names - {value.name for value in reference.graph.inputs})
+    executor = Executor(reference, wanted, compact=True)
     last = len(inputs) - 1
     for index, feeds in enumerate(inputs):
         real = executor.run(feeds) | feeds

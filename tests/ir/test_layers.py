@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -138,20 +137,6 @@ def test_steps_of_two_operands_meet_in_the_multiplier():
         (layer,) = chain.network().layers
         assert layer.multipliers == (expected,)
         assert len(layer.inputs) == 2
-
-
-def test_float_weights_are_shared_while_somebody_holds_them():
-    chain = Chain()
-    chain.conv(step=0.5)
-    chain.quantize(-2)
-    weights = chain.network().layers[0].weights
-    first = weights.floats()
-    assert first.dtype == np.float32
-    assert np.array_equal(first, weights.integers)
-    assert weights.floats() is first
-    gone = weakref.ref(first)
-    del first
-    assert gone() is None
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(np.int8, 128), (np.int32, 1 << 20)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
+from dlaconv.ir.grid_tensors import GridTensor
 from dlaconv.ir.layers import Map
 
 
@@ -87,14 +88,13 @@ class Builder:
             self._constants[key] = self._new_constant(array)
         return self._constants[key]
 
-    def weights(self, compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> ir.Value:
-        """Constant float32 weights, computed whenever they are read."""
+    def weights(self, integers: np.ndarray, steps: np.ndarray | None = None) -> ir.Value:
+        """Constant float32 weights: integers, or these times steps of their rows."""
         self._count += 1
         name = f"{self.layer}/weights.{self._count}"
-        tensor = ir.LazyTensor(
-            lambda: ir.Tensor(compute()), dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name
+        return dialect.constant(
+            name, GridTensor(integers, np.ones(1) if steps is None else steps, name)
         )
-        return ir.val(name, dtype=tensor.dtype, shape=tensor.shape, const_value=tensor)
 
     def to_double(self, value: ir.Value) -> ir.Value:
         """A tensor as float64."""

@@ -95,7 +95,7 @@ def exact_sum(
     if not x.exact or total.max(initial=0) <= _EXACT:
         return _one_kernel(build, x, kernel, factors, bounds)
     parts = [
-        build.to_double(kernel.emit(build, part, _as_floats(build, w), np.zeros(0)))
+        build.to_double(kernel.emit(build, part, build.weights(w), np.zeros(0)))
         for part, w in _parts(build, layer, x, kernel)
     ]
     value = parts[0]
@@ -156,11 +156,10 @@ def _one_kernel(
     )
     weights = kernel.weights
     if not folded:
-        w = build.weights(weights.floats, weights.shape)
+        w = build.weights(weights.integers)
         return replace(acc, value=kernel.emit(build, x.value, w, plain))
     scale = factors.floats().astype(np.float32).reshape(-1)
-    spread = scale.reshape(-1, *(1,) * (len(weights.shape) - 1))
-    w = build.weights(lambda: weights.integers.astype(np.float32) * spread, weights.shape)
+    w = build.weights(weights.integers, scale)
     return replace(acc, value=kernel.emit(build, x.value, w, plain * scale), folded=True)
 
 
@@ -206,10 +205,6 @@ def _runs(columns: np.ndarray, x: Signal) -> list[tuple[int, int]] | None:
         return None if left is None or right is None else left + right
 
     return cut(0, columns.shape[1])
-
-
-def _as_floats(build: Builder, integers: np.ndarray) -> ir.Value:
-    return build.weights(lambda: integers.astype(np.float32), integers.shape)
 
 
 def _channels(build: Builder, x: ir.Value, start: int, stop: int) -> ir.Value:

@@ -16,6 +16,7 @@ from dlaconv.backends.access.semantics.layer import ACTIVATION_ORDERS
 from dlaconv.backends.access.simulator import Simulator
 from dlaconv.backends.access.twin.ports import INTEGERS, Port
 from dlaconv.backends.access.twin.simulation import simulation
+from dlaconv.ir.grid_tensors import GridTensor
 from dlaconv.ir.layers import network_of
 from dlaconv.ir.rounding import Rounding, round_array
 
@@ -139,4 +140,4 @@ def test_its_weights_are_computed_when_they_are_read():
     graph = simulation(network, {"in0": Port(1.0, *INT8), y.name: Port(1.0, *INT8)})
     tensors = [value.const_value for value in graph.graph.initializers.values()]
     large = [tensor for tensor in tensors if tensor.nbytes > 1 << 12]
-    assert [type(tensor) for tensor in large] == [ir.LazyTensor]
+    assert [type(tensor) for tensor in large] == [GridTensor]
