@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from dlaconv.ir.pipeline import Pass
     from dlaconv.ir.stages import Stage
 
-BUILT_IN = ("dlaconv.frontends.caffe", "dlaconv.frontends.onnx", "dlaconv.frontends.qonnx")
+BUILT_IN = (
+    "dlaconv.frontends.caffe",
+    "dlaconv.frontends.keras",
+    "dlaconv.frontends.onnx",
+    "dlaconv.frontends.qonnx",
+)
 SELECTION = "DLACONV_PLUGINS"
 """Environment variable: the third-party plugins to load, comma-separated; empty for none."""
 

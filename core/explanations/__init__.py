@@ -13,6 +13,7 @@ from dlaconv.explanations.calibration import CALIBRATION
 from dlaconv.explanations.comparison import COMPARISON
 from dlaconv.explanations.explanation import Explanation
 from dlaconv.explanations.files import FILES
+from dlaconv.explanations.keras import KERAS
 from dlaconv.explanations.operators import OPERATORS
 from dlaconv.explanations.scales import SCALES
 from dlaconv.explanations.sources import SOURCES
@@ -22,6 +23,7 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "The source": SOURCES,
     "Caffe": CAFFE,
     "Quantised Caffe networks": (*CAFFE_PRECISION, *CAFFE_QUANTISED, *CAFFE_WRITTEN),
+    "Keras": KERAS,
     "Quantisations": SCALES,
     "Calibration": CALIBRATION,
     "Operators and shapes": OPERATORS,

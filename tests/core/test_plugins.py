@@ -145,7 +145,7 @@ def test_a_broken_plugin_is_listed_and_breaks_nothing(monkeypatch, source):
     assert BROKEN[source] in broken.problems[0]
     assert broken.as_json()["problems"]
     assert good.problems == []
-    assert set(found.frontends) == {"caffe", "good", "onnx", "qonnx"}
+    assert set(found.frontends) == {"caffe", "good", "keras", "onnx", "qonnx"}
     assert found.owner("qonnx").built_in
 
 
@@ -176,7 +176,7 @@ def test_a_name_claimed_twice_is_an_error_only_when_used():
 
 
 def test_an_unknown_frontend_is_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match="known frontends: caffe, onnx, qonnx, toy"):
+    with pytest.raises(UsageError, match="known frontends: caffe, keras, onnx, qonnx, toy"):
         added(with_frontends("toy")).frontend("tow")
 
 

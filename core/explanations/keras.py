@@ -1,0 +1,85 @@
+"""DLA170 to DLA180: what the frontend of Keras finds."""
+
+from __future__ import annotations
+
+from dlaconv.explanations.explanation import Explanation
+
+KERAS = (
+    Explanation(
+        "DLA170",
+        "not-keras",
+        "A file is no model of Keras, or is damaged.",
+        "Nothing in it can be trusted beyond the place of the first error.",
+        "Give a .keras or .h5 file, or a .json file with --weights; copy it again if need be.",
+    ),
+    Explanation(
+        "DLA171",
+        "weights-only",
+        "The file has weights, but does not say what the layers are.",
+        "The same weights fit many networks; model.save_weights() writes such files.",
+        "Save the model with model.save(), or give the output of model.to_json() and --weights.",
+    ),
+    Explanation(
+        "DLA172",
+        "unsafe-archive",
+        "A file refers to data elsewhere, names a file twice or outside of it, or is a pickle.",
+        "Keras writes no such file; whoever made it may want other data read, or code run.",
+        "Save the model again with model.save('model.keras').",
+    ),
+    Explanation(
+        "DLA173",
+        "saved-model",
+        "This is a SavedModel of TensorFlow.",
+        "It holds TensorFlow's operators in place of Keras's layers.",
+        "Make an ONNX file of it with tf2onnx, and convert that with dlaconv from-onnx.",
+    ),
+    Explanation(
+        "DLA174",
+        "subclassed-model",
+        "A model is of a class of its own, so the file does not list its layers.",
+        "What it computes is code, which is not in the file.",
+        "Rebuild it as a functional model with the same weights, and save that.",
+    ),
+    Explanation(
+        "DLA175",
+        "keras-network",
+        "The layers do not make a network.",
+        "A layer that is read is missing, or reads itself; Keras refuses such a file, too.",
+        "Save the model again with model.save('model.keras').",
+    ),
+    Explanation(
+        "DLA176",
+        "absent-weights",
+        "The file has no weights for a layer.",
+        "Keras would leave them at their initial, often random, values.",
+        "Give the file that was saved together with the model.",
+    ),
+    Explanation(
+        "DLA177",
+        "keras-weight-shape",
+        "Weights have another shape than the layer's parameters ask for.",
+        "They belong to another model, or a parameter was changed since.",
+        "Give the file that was saved together with the model.",
+    ),
+    Explanation(
+        "DLA178",
+        "unread-layer",
+        "A layer, or a parameter of it, is known, but not read.",
+        "It keeps a state, depends on data, or has no counterpart in ONNX.",
+        "Compute it on the host, or use another layer, as the message says.",
+    ),
+    Explanation(
+        "DLA179",
+        "code-in-layer",
+        "What a layer computes is code (Lambda and its like).",
+        "Code in a file could do anything on the machine that reads it, so it is never run.",
+        "Write it with layers of Keras or keras.ops, and save the model again.",
+    ),
+    Explanation(
+        "DLA180",
+        "unread-quantisation",
+        "A layer is quantised by a library whose layers are not read yet.",
+        "Without its quantisers it is another network.",
+        "Give the network in floating point, with --calibrate.",
+    ),
+)

@@ -1,0 +1,88 @@
+"""Keras: models of Keras 2 and 3 as they are saved, read without Keras or TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dlaconv.frontends import Frontend, Imported
+from dlaconv.hookspecs import hookimpl
+
+_READ = 1 << 12
+
+
+def load_keras(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A .keras or .h5 file, or the .json of a model."),
+    ],
+    *,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="The weights of a .json file, a .h5 file.", metavar="H5"),
+    ] = None,
+    layers: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Imported:
+    """Reads a Keras model.
+
+    Files of Keras 2 and 3 are read as they are, without Keras and TensorFlow, and nothing in them
+    is executed. Give representative inputs with --calibrate. Networks quantised by QKeras, HGQ2,
+    tfmot or Keras itself are refused for now.
+
+    Args:
+        path: a ``.keras`` file, the ``config.json`` of an unzipped one, a ``.h5`` file, or the
+            output of ``model.to_json()``.
+        weights: the weights of the latter; in place of those in the file otherwise.
+        layers: handlers of plugins by class of layer or registered name, beside or in place of the
+            built-in ones.
+        shapes: shapes of inputs by name, in place of those in the file.
+
+    Returns:
+        The network at stage IMPORTED.
+
+    Raises:
+        UnreadableError: if a file cannot be read.
+    """
+    from dlaconv.frontends.keras.importer import import_files
+
+    return import_files(path, weights, layers=layers or {}, shapes=shapes or {})
+
+
+def looks_like_keras(path: Path) -> bool:
+    """True for HDF5, for a zip with a model in it, and for JSON that describes one."""
+    import zipfile
+
+    with path.open("rb") as stream:
+        head = stream.read(_READ)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return True
+    if head.startswith(b"PK\x03\x04"):
+        return path.suffix == ".keras" or (
+            zipfile.is_zipfile(path) and b"config.json" in head + _tail(path)
+        )
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return text.startswith(b"{") and b'"class_name"' in text and b'"config"' in text
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(-min(path.stat().st_size, _READ), 2)
+        return stream.read()
+
+
+FRONTEND = Frontend(
+    name="keras",
+    summary="Convert a Keras model (.keras, .h5, .json with weights) in floating point.",
+    load=load_keras,
+    sniff=looks_like_keras,
+)
+
+
+@hookimpl
+def register_frontends() -> Sequence[Frontend]:
+    """Announces the frontend."""
+    return [FRONTEND]

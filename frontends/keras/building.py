@@ -1,0 +1,369 @@
+"""What a layer is turned into: values of the graph, each with the shape that Keras gives it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.diagnostics import Diagnostic, Diagnostics
+from dlaconv.frontends.keras.network import Layer
+from dlaconv.frontends.keras.stored import StoredWeights
+from dlaconv.ir import provenance
+
+Dim = int | None
+Shape = tuple[Dim, ...]
+"""A shape as Keras has it; only the batch, axis 0, may be open."""
+MOST_ELEMENTS = (1 << 31) - 1
+"""Elements of a map."""
+BATCH = "batch"
+"""What an open batch is called in the graph."""
+
+
+class RefusalError(Exception):
+    """A layer that cannot be imported."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        self.diagnostic = diagnostic
+        super().__init__(diagnostic.message)
+
+
+@dataclass
+class KerasGraph:
+    """The graph as it grows, and what is known about the model.
+
+    Attributes:
+        file: the path that messages name.
+        generation: the generation of Keras that wrote the file, 2 or 3.
+        stored: the weights.
+        shapes: shapes of graph inputs that the user gives.
+        diagnostics: takes findings.
+        inputs: graph inputs.
+        outputs: graph outputs.
+        nodes: nodes, in the order in which they run.
+        initializers: constants by name.
+        taken: names of values that are not free any more.
+        shared: constants of layers that are called several times, by layer and what they are.
+    """
+
+    file: str
+    generation: int
+    stored: StoredWeights
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    inputs: list[ir.Value] = field(default_factory=list)
+    outputs: list[ir.Value] = field(default_factory=list)
+    nodes: list[ir.Node] = field(default_factory=list)
+    initializers: dict[str, ir.Value] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    shared: dict[tuple[Layer, str], ir.Value] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def free_name(self, stem: str) -> str:
+        """A name that no other value has."""
+        name = stem
+        while name in self.taken:
+            self._counts[stem] = self._counts.get(stem, 0) + 1
+            name = f"{stem}.{self._counts[stem]}"
+        self.taken.add(name)
+        return name
+
+    def constant(self, stem: str, array: np.ndarray) -> ir.Value:
+        """A constant of the graph; the array is not copied."""
+        tensor = ir.Tensor(array, name=self.free_name(stem))
+        value = ir.val(tensor.name, tensor.dtype, ir.Shape(array.shape), const_value=tensor)
+        self.initializers[tensor.name or ""] = value
+        return value
+
+
+@dataclass
+class KerasLayer:
+    """One call of a layer on its way into the graph; what a handler gets.
+
+    Attributes:
+        layer: the layer as written.
+        graph: where it goes.
+        arguments: what it is called with, values of the graph in place of tensors.
+        keywords: the same by name.
+        inputs: the values among both, in order.
+    """
+
+    layer: Layer
+    graph: KerasGraph
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    inputs: list[ir.Value]
+
+    @property
+    def x(self) -> ir.Value:
+        """The one value that it reads."""
+        if len(self.inputs) != 1:
+            self.refuse(f"{self.layer.kind} reads one tensor, not {len(self.inputs)}")
+        return self.inputs[0]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The layer's parameters."""
+        return self.layer.config
+
+    @property
+    def name(self) -> str:
+        """The layer's name, behind those of the models that it is in."""
+        return "/".join(self.layer.names)
+
+    @property
+    def channels_last(self) -> bool:
+        """True unless the layer has its channels on axis 1."""
+        order = self.config.get("data_format") or "channels_last"
+        if order not in {"channels_last", "channels_first"}:
+            self.refuse(f"data_format {order!r}")
+        return bool(order == "channels_last")
+
+    def given(self, *names: str) -> Any:
+        """A parameter by the first of its names that has a value; None for none."""
+        found = (self.config.get(name) for name in names)
+        return next((item for item in found if item is not None), None)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A parameter that is on or off."""
+        value = self.given(name)
+        if value is None:
+            return default
+        if not isinstance(value, (bool, int)):
+            self.refuse(f"{name} is {value!r}, neither true nor false")
+        return bool(value)
+
+    def integer(self, name: str, default: int | None = None, *, least: int = 1) -> int:
+        """A parameter that is an integer; without a default it must be there."""
+        value = self.given(name)
+        value = default if value is None else value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int or not least <= value <= MOST_ELEMENTS:
+            self.refuse(f"{name} is {value!r}, no integer of at least {least}")
+        return value
+
+    def integers(self, name: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """A parameter of ``count`` positive integers, or one for all of them."""
+        value = self.given(name)
+        value = default if value is None else value
+        values = [value] * count if type(value) is int else value
+        if (
+            not isinstance(values, list)
+            or len(values) != count
+            or not all(type(item) is int and 1 <= item <= MOST_ELEMENTS for item in values)
+        ):
+            self.refuse(f"{name} is {value!r}, not {count} positive integers")
+        return tuple(values)
+
+    def number(self, *names: str, default: float | None = None) -> float:
+        """A parameter that is a number; as an array it must have one element."""
+        value = self.given(*names)
+        value = default if value is None else value
+        while isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, Mapping):  # an array, as Keras 2 writes it
+            inner = value.get("config")
+            value = value.get("value", inner.get("value") if isinstance(inner, Mapping) else None)
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+        ):
+            self.refuse(f"{names[0]} is {value!r}, no number")
+        return float(value)
+
+    def numbers(self, name: str, default: float) -> np.ndarray:
+        """A parameter that is a number or nested lists of them, as float64."""
+        value = self.given(name)
+        try:
+            found = np.asarray(default if value is None else value, np.float64)
+        except (TypeError, ValueError):
+            self.refuse(f"{name} is {str(value)[:60]}, no numbers")
+        if not np.isfinite(found).all():
+            self.refuse(f"{name} has a value that is not finite")
+        return found
+
+    def axis(self, number: Any, rank: int, name: str = "axis") -> int:
+        """An axis, counted from the end if negative."""
+        if type(number) is not int or not -rank <= number < rank:
+            self.refuse(f"{name} {number!r} of {rank} dimensions")
+        return int(number) % rank
+
+    def require_rank(self, *ranks: int) -> Shape:
+        """The shape of what the layer reads, which must have one of the ranks."""
+        shape = shape_of(self.x)
+        if len(shape) not in ranks:
+            wanted = " or ".join(map(str, ranks))
+            self.refuse(f"{self.layer.kind} reads {wanted} dimensions, not {list(shape)}")
+        return shape
+
+    def variable(self, position: int, shape: tuple[int, ...], *names: str) -> np.ndarray:
+        """A variable of the layer.
+
+        Args:
+            position: its place among the variables of the layer.
+            shape: the shape that the layer's parameters ask for.
+            names: what it may be called; the first is for messages.
+
+        Returns:
+            Its values, float32 unless they are integers.
+        """
+        stored = self.graph.stored.find(self.layer, position, *names)
+        if stored is None:
+            raise self.refusal(
+                "DLA176",
+                "absent-weights",
+                f"{self.graph.stored.file} has no {names[0]} for the layer",
+                remedy="give the file that was saved together with the model",
+            )
+        if stored.shape != shape:
+            raise self.refusal(
+                "DLA177",
+                "keras-weight-shape",
+                f"{names[0]} has shape {list(stored.shape)} in the file, {list(shape)} by the "
+                "layer's parameters",
+                remedy="give the file that was saved together with the model",
+            )
+        array = stored.read()
+        return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+
+    def weight(
+        self,
+        position: int,
+        shape: tuple[int, ...],
+        *names: str,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> ir.Value:
+        """A variable as a constant; all calls of the layer share it.
+
+        Args:
+            position: see `variable`.
+            shape: see `variable`.
+            names: see `variable`.
+            change: gives it the layout that the graph needs.
+        """
+        key = (self.layer, names[0])
+        if key not in self.graph.shared:
+            array = self.variable(position, shape, *names)
+            if array.dtype != np.float32:
+                self.refuse(f"{names[0]} is stored as {array.dtype}")
+            array = change(array) if change is not None else array
+            self.graph.shared[key] = self.graph.constant(f"{self.name}/{names[0]}", array)
+        return self.graph.shared[key]
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        shape: Sequence[Dim],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        """Adds a node and returns what it makes.
+
+        Args:
+            op_type: a standard operator of opset 18.
+            inputs: what it reads.
+            shape: the shape of its result.
+            attributes: its attributes.
+        """
+        self.require_size(shape)
+        node = ir.node(
+            op_type,
+            list(inputs),
+            dict(attributes or {}),
+            name=self.graph.free_name(f"{self.name}/{op_type.lower()}"),
+        )
+        value = node.outputs[0]
+        value.name, value.dtype = node.name, ir.DataType.FLOAT
+        value.shape = ir.Shape([BATCH if size is None else int(size) for size in shape])
+        provenance.mark(node, self.name, self.layer.kind)
+        self.graph.nodes.append(node)
+        return value
+
+    def constant(self, what: str, array: Any) -> ir.Value:
+        """A constant: integers (shapes, axes) as int64, all else as float32."""
+        found = np.asarray(array, None if np.size(array) else np.int64)
+        kind = np.int64 if np.issubdtype(found.dtype, np.integer) else np.float32
+        return self.graph.constant(f"{self.name}/{what}", found.astype(kind))
+
+    def transposed(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+        """A value with its axes in another order."""
+        if list(perm) == sorted(perm):
+            return value
+        shape = shape_of(value)
+        return self.op("Transpose", [value], [shape[axis] for axis in perm], {"perm": list(perm)})
+
+    def channels_first(self, value: ir.Value) -> ir.Value:
+        """A map with its channels on axis 1, from the layer's own order."""
+        rank = len(shape_of(value))
+        if not self.channels_last:
+            return value
+        return self.transposed(value, [0, rank - 1, *range(1, rank - 1)])
+
+    def own_order(self, value: ir.Value) -> ir.Value:
+        """A map with its channels on axis 1 in the layer's own order."""
+        rank = len(shape_of(value))
+        return self.transposed(value, [0, *range(2, rank), 1]) if self.channels_last else value
+
+    def reshaped(self, value: ir.Value, shape: Shape) -> ir.Value:
+        """A value in another shape."""
+        if shape_of(value) == shape:
+            return value
+        target = [0 if axis == 0 else size for axis, size in enumerate(shape)]
+        if not shape or shape_of(value)[:1] != shape[:1]:
+            target = [-1 if size is None else size for size in shape]
+        return self.op(
+            "Reshape", [value, self.constant("shape", np.asarray(target, np.int64))], shape
+        )
+
+    def require_size(self, shape: Sequence[Dim]) -> None:
+        """Sees to it that a result has elements, and no more than we count."""
+        sizes = [1 if size is None else size for size in shape]
+        if any(size < 1 for size in sizes) or math.prod(sizes) > MOST_ELEMENTS:
+            self.refuse(f"the layer makes a tensor of shape {list(shape)}")
+
+    def refuse(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
+        """Ends the import of the layer: its parameters do not fit.
+
+        Raises:
+            RefusalError: always.
+        """
+        raise self.refusal("DLA108", "invalid-attribute", message, remedy=remedy, notes=notes)
+
+    def no_form(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
+        """Ends the import of the layer: what it does is known, but not read.
+
+        Raises:
+            RefusalError: always.
+        """
+        raise self.refusal("DLA178", "unread-layer", message, remedy=remedy, notes=notes)
+
+    def refusal(
+        self, rule: str, name: str, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()
+    ) -> RefusalError:
+        """An error at the layer, to be raised."""
+        return RefusalError(
+            Diagnostic(
+                rule,
+                name,
+                message,
+                location=self.layer.location(self.graph.file),
+                help=remedy or "check the layer's parameters, and save the model again",
+                notes=notes,
+            )
+        )
+
+
+def shape_of(value: ir.Value) -> Shape:
+    """The shape of a value of the graph."""
+    assert value.shape is not None
+    return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+
+Handler = Callable[[KerasLayer], "list[ir.Value]"]
+"""Adds the nodes of a call and returns its results in their order."""

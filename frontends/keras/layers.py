@@ -1,0 +1,122 @@
+"""The table of layers: what reads each, and why there is nothing that reads others."""
+
+from __future__ import annotations
+
+from dlaconv.frontends.keras import (
+    activation,
+    arranging,
+    convolution,
+    dense,
+    merging,
+    normalisation,
+    operations,
+    pooling,
+)
+from dlaconv.frontends.keras.building import Handler
+from dlaconv.frontends.keras.network import Layer
+
+_DIMENSIONS = ("1D", "2D", "3D")
+
+
+def _each(stem: str, handler: Handler, ending: str = "") -> dict[str, Handler]:
+    return {f"{stem}{dimension}{ending}": handler for dimension in _DIMENSIONS}
+
+
+HANDLERS: dict[str, Handler] = {
+    "Activation": activation.activation,
+    "ActivityRegularization": arranging.same,
+    "Add": merging.merge("Add"),
+    "AlphaDropout": arranging.same,
+    "Average": merging.average,
+    "BatchNormalization": normalisation.batch_normalisation,
+    "BatchNormalizationV1": normalisation.batch_normalisation,
+    "Concatenate": merging.concatenate,
+    "Dense": dense.dense,
+    "Dropout": arranging.same,
+    "ELU": activation.elu,
+    "Flatten": arranging.flatten,
+    "GaussianDropout": arranging.same,
+    "GaussianNoise": arranging.same,
+    "Identity": arranging.same,
+    "LeakyReLU": activation.leaky_relu,
+    "Maximum": merging.merge("Max"),
+    "Minimum": merging.merge("Min"),
+    "Multiply": merging.merge("Mul"),
+    "Normalization": normalisation.normalisation,
+    "Permute": arranging.permute,
+    "PReLU": activation.prelu,
+    "ReLU": activation.relu,
+    "RepeatVector": arranging.repeat_vector,
+    "Rescaling": normalisation.rescaling,
+    "Reshape": arranging.reshape,
+    "Softmax": activation.softmax,
+    "Subtract": merging.subtract,
+    "SyncBatchNormalization": normalisation.batch_normalisation,
+    "TFOpLambda": operations.function_of_tensorflow,
+    "ThresholdedReLU": activation.thresholded_relu,
+    **_each("AveragePooling", pooling.average),
+    **_each("Conv", convolution.convolution),
+    **_each("Conv", convolution.transposed, "Transpose"),
+    **_each("Cropping", arranging.cropping),
+    "DepthwiseConv1D": convolution.depthwise,
+    "DepthwiseConv2D": convolution.depthwise,
+    **_each("GlobalAveragePooling", pooling.global_average),
+    **_each("GlobalMaxPooling", pooling.global_maximum),
+    **_each("MaxPooling", pooling.maximum),
+    "SeparableConv1D": convolution.separable,
+    "SeparableConv2D": convolution.separable,
+    **_each("SpatialDropout", arranging.same),
+    "UpSampling1D": arranging.up_sampling,
+    "UpSampling2D": arranging.up_sampling,
+    **_each("ZeroPadding", arranging.zero_padding),
+}
+"""What reads a layer, by its class."""
+
+_STATE = "it keeps a state between steps"
+_HOST = "compute it on the host, and save the rest as a model of its own"
+NO_FORM = {
+    "Bidirectional": (_STATE, _HOST),
+    "ConvLSTM2D": (_STATE, _HOST),
+    "Dot": ("it multiplies maps by maps over axes of their own", "use Dense or Multiply"),
+    "EinsumDense": ("its product is free in its axes", "use Dense or Conv2D"),
+    "Embedding": ("it looks words up in a table, which the accelerator is not for", _HOST),
+    "GRU": (_STATE, _HOST),
+    "LSTM": (_STATE, _HOST),
+    "Masking": ("it drops steps depending on the data", _HOST),
+    "MultiHeadAttention": ("attention is not read from Keras yet", "export it with tf2onnx"),
+    "SimpleRNN": (_STATE, _HOST),
+    "TimeDistributed": ("it wraps a layer once for each step", "move the steps into the batch"),
+}
+"""Why a layer cannot be read, and what to do."""
+
+CODE = {"Lambda", "SlicingOpLambda", "TensorFlowOpLayer", "TFSMLayer"}
+"""Layers whose meaning is code."""
+
+_MODULES = {
+    "qkeras": "QKeras",
+    "hgq": "HGQ2",
+    "tensorflow_model_optimization": "tfmot",
+}
+_CLASSES = {
+    "FixedPointQuantizer": "HGQ",
+    "QActivation": "QKeras",
+    "QuantizeLayer": "tfmot",
+    "QuantizeWrapper": "tfmot",
+    "QuantizeWrapperV2": "tfmot",
+}
+
+
+def dialect_of(layer: Layer) -> str:
+    """The library that quantises a layer; empty for none. ``.h5`` files have no modules."""
+    if found := _MODULES.get(layer.module.partition(".")[0]):
+        return found
+    if layer.kind in _CLASSES:
+        return _CLASSES[layer.kind]
+    if layer.kind.startswith("Q") and {"kq_conf", "iq_conf"} & layer.config.keys():
+        return "HGQ2"
+    if layer.kind.startswith("Q") and any(name.endswith("_quantizer") for name in layer.config):
+        return "QKeras"
+    policy = layer.config.get("dtype")
+    if isinstance(policy, dict) and policy.get("class_name") == "QuantizedDTypePolicy":
+        return "Keras's own quantisation"
+    return ""

@@ -1,0 +1,251 @@
+"""Operations between layers: ``keras.ops`` of Keras 3, functions of TensorFlow in Keras 2.
+
+They count axes with the batch. What they do is a parameter of the operation, or an argument of the
+call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.frontends.keras import activation, merging
+from dlaconv.frontends.keras.arranging import sizes_of
+from dlaconv.frontends.keras.building import Handler, KerasLayer, Shape, shape_of
+from dlaconv.frontends.keras.windows import known
+
+
+def function_of_tensorflow(layer: KerasLayer) -> list[ir.Value]:
+    """TFOpLambda: a function by its name, such as ``nn.relu6``; no code of the file."""
+    name = layer.given("function")
+    found = FUNCTIONS.get(name if isinstance(name, str) else "")
+    if found is None:
+        raise layer.refusal(
+            "DLA102",
+            "unknown-operator",
+            f"tf.{name} is no function that dlaconv knows",
+            remedy="make it of layers of Keras",
+        )
+    return found(layer)
+
+
+def parameter(layer: KerasLayer, position: int, *names: str, default: Any = None) -> Any:
+    """A parameter of an operation, wherever it is: by name, or as an argument at a position."""
+    for name in names:
+        for place in (layer.config, layer.keywords):
+            if place.get(name) is not None:
+                return place[name]
+    if position < len(layer.arguments) and layer.arguments[position] is not None:
+        return layer.arguments[position]
+    return default
+
+
+def elementwise(op_type: str) -> Handler:
+    """The handler of a function of one tensor, element by element."""
+
+    def handler(layer: KerasLayer) -> list[ir.Value]:
+        return [layer.op(op_type, [layer.x], shape_of(layer.x))]
+
+    handler.__doc__ = f"{op_type}."
+    return handler
+
+
+def square(layer: KerasLayer) -> list[ir.Value]:
+    """Square."""
+    return [layer.op("Mul", [layer.x, layer.x], shape_of(layer.x))]
+
+
+def clip(layer: KerasLayer) -> list[ir.Value]:
+    """Clip between two numbers."""
+    bounds = [
+        parameter(layer, 1, "x_min", "clip_value_min"),
+        parameter(layer, 2, "x_max", "clip_value_max"),
+    ]
+    if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in bounds):
+        layer.refuse(f"clips between {bounds[0]!r} and {bounds[1]!r}")
+    names = ("min", "max")
+    limits = [layer.constant(n, np.float32(b)) for n, b in zip(names, bounds, strict=True)]
+    return [layer.op("Clip", [layer.inputs[0], *limits], shape_of(layer.inputs[0]))]
+
+
+def reduction(op_type: str) -> Handler:
+    """The handler of a mean, sum or maximum over axes."""
+
+    def handler(layer: KerasLayer) -> list[ir.Value]:
+        x = layer.inputs[0]
+        shape = shape_of(x)
+        axis = parameter(layer, 1, "axis")
+        listed = (
+            [*range(len(shape))] if axis is None else axis if isinstance(axis, list) else [axis]
+        )
+        axes = sorted({layer.axis(item, len(shape)) for item in listed})
+        if 0 in axes:
+            layer.no_form("a reduction over the batch")
+        keep = bool(parameter(layer, 2, "keepdims", default=False))
+        left: list[int | None] = [1 if a in axes else size for a, size in enumerate(shape)]
+        if not keep:
+            left = [size for a, size in enumerate(shape) if a not in axes]
+        given = layer.constant("axes", np.asarray(axes, np.int64))
+        return [layer.op(op_type, [x, given], left, {"keepdims": int(keep)})]
+
+    handler.__doc__ = f"{op_type}."
+    return handler
+
+
+def reshape(layer: KerasLayer) -> list[ir.Value]:
+    """Reshape, batch included."""
+    x = layer.inputs[0]
+    shape = shape_of(x)
+    target = parameter(layer, 1, "newshape", "shape")
+    if not isinstance(target, list) or not target:
+        layer.refuse(f"reshapes to {target!r}")
+    if shape[0] is None and target[0] not in {None, -1}:
+        layer.no_form(f"a Reshape of the batch to {target}")
+    rest = [-1 if size is None else size for size in target[1:]]
+    if not all(type(size) is int for size in rest):
+        layer.refuse(f"reshapes to {target!r}")
+    count = math.prod(known(layer, shape[1:]))
+    return [layer.reshaped(x, (shape[0], *sizes_of(layer, rest, count)))]
+
+
+def transpose(layer: KerasLayer) -> list[ir.Value]:
+    """Transpose, batch included."""
+    x = layer.inputs[0]
+    rank = len(shape_of(x))
+    axes = parameter(layer, 1, "axes", "perm", default=[*reversed(range(rank))])
+    if not isinstance(axes, list):
+        layer.refuse(f"transposes {axes!r}")
+    perm = [layer.axis(axis, rank) for axis in axes]
+    if sorted(perm) != [*range(rank)]:
+        layer.refuse(f"transposes {axes!r} of {rank} dimensions")
+    return [layer.transposed(x, perm)]
+
+
+def expand_dims(layer: KerasLayer) -> list[ir.Value]:
+    """ExpandDims."""
+    x = layer.inputs[0]
+    shape = shape_of(x)
+    axis = layer.axis(parameter(layer, 1, "axis"), len(shape) + 1)
+    if axis == 0:
+        layer.no_form("a new axis before the batch")
+    return [layer.reshaped(x, (*shape[:axis], 1, *shape[axis:]))]
+
+
+def squeeze(layer: KerasLayer) -> list[ir.Value]:
+    """Squeeze of given axes of one element."""
+    x = layer.inputs[0]
+    shape = shape_of(x)
+    axis = parameter(layer, 1, "axis")
+    listed = axis if isinstance(axis, list) else [axis]
+    axes = {layer.axis(item, len(shape)) for item in listed}
+    if any(shape[item] != 1 for item in axes):
+        layer.refuse(f"squeezes axes {sorted(axes)} of {list(shape)}")
+    left: Shape = tuple(size for item, size in enumerate(shape) if item not in axes)
+    return [layer.reshaped(x, left)]
+
+
+def _leaky(layer: KerasLayer) -> list[ir.Value]:
+    slope = parameter(layer, 1, "alpha", default=0.2)
+    return [activation.apply(layer, _object("Relu", alpha=slope), layer.inputs[0])]
+
+
+def _softmax(layer: KerasLayer) -> list[ir.Value]:
+    axis = parameter(layer, 1, "axis", default=-1)
+    return [activation.apply(layer, _object("Softmax", axis=axis), layer.inputs[0])]
+
+
+def _concat(layer: KerasLayer) -> list[ir.Value]:
+    return merging.concatenate(layer)
+
+
+def _object(name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": name, "config": config}
+
+
+def _named(name: str) -> Callable[[KerasLayer], list[ir.Value]]:
+    return activation.simple(name)
+
+
+_ADD, _MULTIPLY = merging.merge("Add"), merging.merge("Mul")
+_LARGER, _SMALLER = merging.merge("Max"), merging.merge("Min")
+OPERATIONS: dict[str, Handler] = {
+    "Absolute": elementwise("Abs"),
+    "Add": _ADD,
+    "Clip": clip,
+    "Concatenate": merging.concatenate,
+    "Divide": merging.divide,
+    "Elu": _named("Elu"),
+    "Exp": elementwise("Exp"),
+    "ExpandDims": expand_dims,
+    "Gelu": _named("Gelu"),
+    "HardSigmoid": _named("HardSigmoid"),
+    "HardSilu": _named("HardSilu"),
+    "LeakyRelu": _named("LeakyRelu"),
+    "LogSoftmax": _named("LogSoftmax"),
+    "Max": reduction("ReduceMax"),
+    "Maximum": _LARGER,
+    "Mean": reduction("ReduceMean"),
+    "Minimum": _SMALLER,
+    "Multiply": _MULTIPLY,
+    "Negative": elementwise("Neg"),
+    "Relu": _named("Relu"),
+    "Relu6": _named("Relu6"),
+    "Reshape": reshape,
+    "Selu": _named("Selu"),
+    "Sigmoid": _named("Sigmoid"),
+    "Silu": _named("Silu"),
+    "Softmax": _named("Softmax"),
+    "Softplus": _named("Softplus"),
+    "Softsign": _named("Softsign"),
+    "Sqrt": elementwise("Sqrt"),
+    "Square": square,
+    "Squeeze": squeeze,
+    "Subtract": merging.subtract,
+    "Sum": reduction("ReduceSum"),
+    "Tanh": _named("Tanh"),
+    "Transpose": transpose,
+    "TrueDivide": merging.divide,
+}
+"""Operations of ``keras.ops`` by their class."""
+FUNCTIONS: dict[str, Handler] = {
+    "__operators__.add": _ADD,
+    "abs": elementwise("Abs"),
+    "clip_by_value": clip,
+    "concat": _concat,
+    "expand_dims": expand_dims,
+    "identity": lambda layer: [layer.inputs[0]],
+    "math.abs": elementwise("Abs"),
+    "math.add": _ADD,
+    "math.divide": merging.divide,
+    "math.exp": elementwise("Exp"),
+    "math.maximum": _LARGER,
+    "math.minimum": _SMALLER,
+    "math.multiply": _MULTIPLY,
+    "math.negative": elementwise("Neg"),
+    "math.reduce_max": reduction("ReduceMax"),
+    "math.reduce_mean": reduction("ReduceMean"),
+    "math.reduce_sum": reduction("ReduceSum"),
+    "math.sigmoid": _named("Sigmoid"),
+    "math.sqrt": elementwise("Sqrt"),
+    "math.square": square,
+    "math.subtract": merging.subtract,
+    "math.tanh": _named("Tanh"),
+    "math.truediv": merging.divide,
+    "nn.elu": _named("Elu"),
+    "nn.leaky_relu": _leaky,
+    "nn.relu": _named("Relu"),
+    "nn.relu6": _named("Relu6"),
+    "nn.sigmoid": _named("Sigmoid"),
+    "nn.silu": _named("Silu"),
+    "nn.softmax": _softmax,
+    "nn.swish": _named("Silu"),
+    "nn.tanh": _named("Tanh"),
+    "reshape": reshape,
+    "squeeze": squeeze,
+    "transpose": transpose,
+}
+"""Functions of TensorFlow by the name that TFOpLambda stores."""

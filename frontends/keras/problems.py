@@ -1,0 +1,81 @@
+"""What can be wrong with Keras's files, as diagnostics."""
+
+from __future__ import annotations
+
+from dlaconv.diagnostics import Diagnostic, Location
+
+_SAVE = "save the model again with model.save('model.keras')"
+SAVED_MODEL = (
+    "make an ONNX file of it with `python -m tf2onnx.convert --saved-model FOLDER --output "
+    "net.onnx`, and convert that with dlaconv from-onnx"
+)
+
+
+def not_keras(file: str, why: str, remedy: str = "") -> Diagnostic:
+    """A file is no model of Keras, or is damaged."""
+    return Diagnostic(
+        "DLA170",
+        "not-keras",
+        why,
+        location=Location(file=file),
+        help=remedy or f"copy the file again, it may be cut off, or {_SAVE}",
+    )
+
+
+def weights_only(file: str) -> Diagnostic:
+    """A file has weights, but no layers."""
+    return Diagnostic(
+        "DLA171",
+        "weights-only",
+        "the file has weights, but does not say which layers they belong to",
+        location=Location(file=file),
+        help=f"{_SAVE}; or write model.to_json() to model.json, and convert that with "
+        f"--weights {file}",
+        notes=("model.save_weights() writes such files",),
+    )
+
+
+def unsafe(file: str, what: str) -> Diagnostic:
+    """A file refers to data elsewhere, or hides some."""
+    return Diagnostic(
+        "DLA172",
+        "unsafe-archive",
+        what,
+        location=Location(file=file),
+        help=f"Keras writes no such file; {_SAVE}",
+        notes=("a file may not choose what else is read, and nothing in it is run",),
+    )
+
+
+def too_large(file: str, why: str) -> Diagnostic:
+    """A file asks for more memory than we are willing to take."""
+    return Diagnostic(
+        "DLA407",
+        "too-large",
+        why,
+        location=Location(file=file),
+        help="a network for the accelerator is far smaller; check the file",
+    )
+
+
+def unreadable(file: str, why: str) -> Diagnostic:
+    """There is nothing to read at a path."""
+    return Diagnostic(
+        "DLA401",
+        "unreadable-file",
+        why,
+        location=Location(file=file),
+        help="give the path of a .keras, .h5 or .json file that you may read",
+    )
+
+
+def saved_model(file: str) -> Diagnostic:
+    """A SavedModel of TensorFlow, in place of a file of Keras."""
+    return Diagnostic(
+        "DLA173",
+        "saved-model",
+        "this is a SavedModel of TensorFlow",
+        location=Location(file=file),
+        help=SAVED_MODEL,
+        notes=("it holds TensorFlow's operators in place of Keras's layers",),
+    )

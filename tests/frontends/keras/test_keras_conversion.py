@@ -1,0 +1,119 @@
+"""Whole conversions of Keras models, from the command line."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import dlaconv
+from dlaconv.cli import main
+from tests.frontends.keras.files import L, functional, given, save_keras, sequential
+
+RNG = np.random.default_rng(11)
+
+
+def values(*shape):
+    return (RNG.standard_normal(shape) / 3).astype(np.float32)
+
+
+def code_of(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(item) for item in arguments])
+    return caught.value.code
+
+
+def conv(name, kernel, **config):
+    given_config = {"filters": kernel.shape[-1], "kernel_size": list(kernel.shape[:2]), **config}
+    weights = {"kernel": kernel, "bias": values(kernel.shape[-1])}
+    return L("Conv2D", name, config=given_config, weights=weights)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Strides and paddings of one side, a residual sum, and a flattened map."""
+    channels = {"gamma": 1 + values(16), "beta": values(16), "moving_mean": values(16)}
+    layers = [
+        given("x", (12, 12, 16)),
+        conv("c", values(3, 3, 16, 16), strides=[2, 2], padding="same", activation="relu"),
+        conv("d", values(3, 3, 16, 16), padding="same", use_bias=True),
+        L(
+            "BatchNormalization",
+            "b",
+            weights=channels | {"moving_variance": np.ones(16, np.float32)},
+        ),
+        L("Add", "s"),
+        L("MaxPooling2D", "p", config={"pool_size": [2, 2]}),
+        L("Flatten", "f"),
+        L(
+            "Dense",
+            "e",
+            config={"units": 16},
+            weights={"kernel": values(144, 16), "bias": values(16)},
+        ),
+    ]
+    for before, layer in pairwise(layers):
+        layer.reads = [["c", "b"]] if layer.kind == "Add" else [before.name]
+    path = save_keras(tmp_path / "net.keras", layers, functional(layers, ["e"]))
+    np.savez(tmp_path / "x.npz", x=values(8, 12, 12, 16))
+    return path
+
+
+@pytest.mark.parametrize("command", ["from-keras", "convert"])
+def test_a_model_is_calibrated_converted_and_compared(model, tmp_path, command, capsys):
+    output = tmp_path / "net.dla.onnx"
+    given_data = ["--calibrate", tmp_path / "x.npz"]
+    assert code_of([command, model, "-o", output, *given_data]) == 0
+    report = json.loads((tmp_path / "net.dla.json").read_text())
+    assert report["verification"]["passed"]
+    assert {row["layer"] for row in report["tensors"]} >= {"c", "s", "e"}
+    assert not dlaconv.check(output).diagnostics.errors
+    assert "net.keras" in capsys.readouterr().out
+
+
+def test_transposes_are_left_at_the_border_only(model):
+    from dlaconv.ir.passes import CANONICAL
+    from dlaconv.ir.pipeline import Pipeline
+    from dlaconv.ir.stages import Stage
+
+    imported = dlaconv.load(model)
+    Pipeline([(Stage.CANONICAL, list(CANONICAL))], None).run(imported.model, context())
+    kinds = [node.op_type for node in imported.model.graph]
+    assert kinds.count("Transpose") == 1
+    assert kinds[0] == "Transpose"
+    assert "BatchNormalization" not in kinds
+
+
+def context():
+    from dlaconv.driver.reading import load_target
+    from dlaconv.ir.pipeline import Context
+
+    return Context(target=load_target(None))
+
+
+def test_a_description_and_its_weights_are_hashed(model, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(model) as archive:
+        archive.extractall(tmp_path / "folder")
+    folder, output = tmp_path / "folder", tmp_path / "net.dla.onnx"
+    given_data = ["--calibrate", tmp_path / "x.npz"]
+    arguments = [folder / "config.json", "--weights", folder / "model.weights.h5"]
+    assert code_of(["from-keras", *arguments, "-o", output, *given_data]) == 0
+    report = json.loads((tmp_path / "net.dla.json").read_text())
+    assert "model.weights.h5" in json.dumps(report["source"])
+    output.unlink()
+    assert code_of(["from-keras", folder / "config.json", "-o", output, *given_data]) == 0
+
+
+def test_a_model_that_cannot_be_read_writes_nothing(tmp_path, capsys):
+    layers = [given("x", (4,)), L("Lambda", "code", config={"function": ["4wEAAAA", None, None]})]
+    path = save_keras(tmp_path / "net.keras", layers, sequential(layers))
+    assert code_of(["from-keras", path, "-o", tmp_path / "net.dla.onnx"]) == 1
+    said = capsys.readouterr().err
+    assert "DLA179" in said
+    assert 'layer "code" (Lambda)' in said
+    path.write_bytes(path.read_bytes()[:200])
+    assert code_of(["from-keras", path, "-o", tmp_path / "net.dla.onnx"]) == 3
+    assert "DLA170" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.onnx"))
