@@ -24,6 +24,9 @@ RANGES = ("auto", "minmax", "percentile", "mse", "kl", "xilinx")
 RANDOM = "random"
 """What ``calibrate`` is for random inputs."""
 
+_SAMPLES = 4
+_MOST_MACS = 16 * 10**9
+"""Multiplications that samples may take together where their number is left open."""
 _SIMULATED = {"rounding": ROUNDINGS, "activation_order": ACTIVATION_ORDERS}
 _CHOICES = {
     "policy": POLICIES,
@@ -120,7 +123,8 @@ class Options:
             gives it a Softmax, ArgMax or Sigmoid at the end only; False nothing.
         allow_violations: writes the file even if it breaks a hardware rule.
         verify: compares the result with the source on sample inputs.
-        samples: number of sample inputs for that.
+        samples: number of sample inputs for that; None for 4, or fewer if these take more than
+            16e9 multiplications.
         seed: seed of random sample inputs.
         rounding: how the hardware rounds, see `dlaconv.ir.rounding.Rounding`.
         activation_order: ``mac`` (before the rounding) or ``after-clamp``.
@@ -152,7 +156,7 @@ class Options:
     partition: bool | None = None
     allow_violations: bool = False
     verify: bool = True
-    samples: int = 4
+    samples: int | None = None
     seed: int = 0
     rounding: str = "half-even"
     activation_order: str = "mac"
@@ -171,6 +175,12 @@ class Options:
             require_choice("preset", self.images.preset, PRESETS)
         if self.images.layout is not None:
             require_choice("layout", self.images.layout, LAYOUTS)
+
+    def compared_samples(self, macs: int) -> int:
+        """How many samples a network of so many multiplications is compared on."""
+        if self.samples is not None:
+            return self.samples
+        return max(1, min(_SAMPLES, _MOST_MACS // max(macs, 1)))
 
     @property
     def hardware(self) -> Hardware:

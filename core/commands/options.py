@@ -308,7 +308,8 @@ def conversion_options(
         int | None,
         typer.Option(
             min=1,
-            help="Samples to compare on, of the calibration data or else random; 4 unless given.",
+            help="Samples to compare on, of the calibration data or else random; 4 unless given, "
+            "fewer if these take more than 16 billion multiplications.",
             rich_help_panel=_CHECKS,
         ),
     ] = None,
@@ -374,7 +375,7 @@ def conversion_options(
         partition=partition,
         allow_violations=allow_violations,
         verify=not no_verify,
-        samples=4 if samples is None else samples,
+        samples=samples,
         seed=seed,
         rounding=hardware.rounding,
         activation_order=hardware.activation_order,

@@ -217,7 +217,7 @@ class _Driver:
             legalise=options.legalise,
             pad_outputs=options.pad_outputs,
             seed=options.seed,
-            samples=max(options.samples, _TRIED_SAMPLES),
+            samples=max(options.samples or 0, _TRIED_SAMPLES),
             inputs=self._random_pixels() if calibration is None else None,
         )
 
@@ -226,7 +226,7 @@ class _Driver:
         from dlaconv.driver.reading import input_shapes
 
         options, model = self.options, self.imported.model
-        count = max(options.samples, _TRIED_SAMPLES)
+        count = max(options.samples or 0, _TRIED_SAMPLES)
         return random_pixels(self.pixels, input_shapes(model, options.shapes), options, count)
 
     def _calibration(self) -> Dataset | None:
@@ -328,7 +328,7 @@ class _Driver:
         described = "calibration data" if self.context.calibration is not None else "random inputs"
         inputs = inputs or self.context.inputs
         assert inputs is not None
-        samples: Dataset = inputs.first(self.options.samples)
+        samples: Dataset = inputs.first(self.options.compared_samples(network.source_macs))
         whole = network.whole
         if self.pixels:
             samples = Shown(samples, self.pixels)

@@ -134,7 +134,7 @@ def rank_layers(source: Source, options: Options, plugins: Plugins) -> Sensitivi
         runner = ChainRunner(read_chain(place), place, options.hardware, fetch="seams")
         trial = _Trial(model, runner, options.hardware)
         each = 2 * max(len(trial.layers), 1) * max(report["summary"]["macs"]["source"], 1)
-        count = max(1, min(options.samples, _MOST_MACS // each))
+        count = max(1, min(options.compared_samples(0), _MOST_MACS // each))
         data = Shown(calibration.data.first(count), pixels)
         everything, rows = trial.rank(data)
     return Sensitivity(
