@@ -46,6 +46,7 @@ class Quantising:
     _makers: dict[ir.Value, Layer] = field(default_factory=dict)
     _images: set[ir.Value] = field(default_factory=set)
     _made: dict[tuple[ir.Value, Grid], ir.Value] = field(default_factory=dict)
+    _later: dict[int, MapFormat] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         written = [layer.precision for layer in self.layers if layer.precision is not None]
@@ -79,7 +80,7 @@ class Quantising:
             values = handler(layer)
         if chain is None or layer.layer is chain.last:
             form = _written(layer.layer) if chain is None else result_of(chain)
-            values = self._write(layer, values, form)
+            values = self._write(layer, values, self._now(layer.layer, form))
         self._makers.update((value, layer.layer) for value in values)
         return values
 
@@ -145,6 +146,10 @@ class Quantising:
         self, layer: CaffeLayer, values: list[ir.Value], form: MapFormat | None
     ) -> list[ir.Value]:
         """Rounds the results of a layer, and notes where they lie."""
+        if layer.layer.type == "ReLU" and _bends(layer.layer) and self._is_chaidnn:
+            slope = layer.param("relu_param").number("negative_slope")
+            words = f"{layer.layer.name!r} multiplies negative values by {slope:g}"
+            self._report(layer.layer, words, "CHaiDNN does not look at negative_slope")
         carried = self._carried(layer)
         target = carried if form is None else Grid.of(form)
         if form is None and carried is None:
@@ -178,6 +183,18 @@ class Quantising:
         self._grids[result] = grid
         return result
 
+    def _now(self, layer: Layer, form: MapFormat | None) -> MapFormat | None:
+        """What to round a layer's results to before the next layer.
+
+        CHaiDNN rounds once behind a layer and its ReLU. Nothing else can be meant by a slope, so
+        a PReLU or leaky ReLU is computed before that rounding.
+        """
+        reader = self._flow.sole_reader(layer) if self._is_chaidnn else None
+        if form is not None and reader is not None and reader.precision is None and _bends(reader):
+            self._later[id(reader)] = form
+            return None
+        return self._later.pop(id(layer), form)
+
     def _carried(self, layer: CaffeLayer) -> Grid | None:
         """The grid of a layer's results because its bottoms lie there."""
         if not layer.bottoms or not _hands_on(layer.layer):
@@ -192,10 +209,6 @@ class Quantising:
         if layer.layer.type not in {"PReLU", "Pooling", "ReLU"}:
             return None
         grid = self._grids.get(layer.x)
-        if grid is not None and layer.layer.type == "ReLU" and self._is_chaidnn:
-            slope = layer.param("relu_param").number("negative_slope")
-            words = f"{layer.layer.name!r} multiplies negative values by {slope:g}"
-            self._report(layer.layer, words, "CHaiDNN does not look at negative_slope")
         return grid if grid is None else Grid.of(grid.format)
 
     def _report_ignored(self, layer: CaffeLayer) -> None:
@@ -240,7 +253,14 @@ def _written(layer: Layer) -> MapFormat | None:
 def _hands_on(layer: Layer) -> bool:
     """True if a layer's results lie on the grid of what it reads."""
     if layer.type == "ReLU":
-        return layer.param("relu_param").number("negative_slope") == 0
+        return not _bends(layer)
     if layer.type == "Pooling":
         return layer.param("pooling_param").text("pool") == "MAX"
     return layer.type in _MOVES or layer.type == "Concat"
+
+
+def _bends(layer: Layer) -> bool:
+    """True for a PReLU, and a ReLU with a slope."""
+    if layer.type == "ReLU":
+        return layer.param("relu_param").number("negative_slope") != 0
+    return layer.type == "PReLU"

@@ -34,13 +34,6 @@ def away(x):
     return np.sign(x) * np.floor(np.abs(x) + 0.5)
 
 
-def shifted(q, bits):
-    """``q / 2^bits`` to the nearest integer, halves away from zero."""
-    if bits <= 0:
-        return q << -bits
-    return np.sign(q) * ((np.abs(q) + (1 << (bits - 1))) >> bits)
-
-
 def clipped(q, bits):
     return np.clip(q, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int64)
 
@@ -79,11 +72,13 @@ class IntegerModel:
     """Runs a prototxt with ``precision_param`` on integers.
 
     ``blobs`` has the arrays of each layer with weights. ``maps`` holds every blob after a run. With
-    ``exact`` the multipliers of Xilinx mode are not rounded to 22 bits.
+    ``exact`` the multipliers of Xilinx mode are not rounded to 22 bits, with ``even`` results are
+    rounded as other hardware does it.
     """
 
-    def __init__(self, path, blobs, *, exact=False):
-        self.layers, self.blobs, self.exact, self.maps = layers_in(path), blobs, exact, {}
+    def __init__(self, path, blobs, *, exact=False, even=False):
+        self.layers, self.blobs, self.maps = layers_in(path), blobs, {}
+        self.exact, self.even = exact, even
 
     def run(self, x, found=None):
         """Every blob; with real values of blobs ``found`` each layer reads those.
@@ -118,10 +113,20 @@ class IntegerModel:
         step = formats.step("in")
         if step == x.step:
             return clipped(x.q, formats.bits("in"))
-        ratio = x.step / step
-        if ratio.denominator & (ratio.denominator - 1) == 0 and ratio.numerator == 1:
-            return clipped(shifted(x.q, ratio.denominator.bit_length() - 1), formats.bits("in"))
-        return clipped(away(x.q * float(ratio)), formats.bits("in"))
+        return clipped(self.times(x.q, x.step / step), formats.bits("in"))
+
+    def times(self, q, ratio):
+        """Integers times a ratio as integers."""
+        if ratio.numerator.bit_length() + ratio.denominator.bit_length() > 40:
+            return self.rounded(q * float(ratio))
+        high, low = ratio.numerator, ratio.denominator
+        floor = q * high // low
+        twice = 2 * (q * high - floor * low)
+        tie = floor % 2 == 1 if self.even else q > 0
+        return floor + ((twice > low) | ((twice == low) & tie))
+
+    def rounded(self, x):
+        return np.rint(x) if self.even else away(x)
 
     def convolution(self, layer, bottoms):
         param, formats = layer.param("convolution_param"), Formats(layer)
@@ -170,13 +175,14 @@ class IntegerModel:
             gain = self.weight_steps(formats, w) * float(formats.step("in") / step)
             if self.exact:
                 real = sums * gain.reshape(shape) + q.reshape(shape)
-                return Stored(clipped(away(real), bits), step)
+                return Stored(clipped(self.rounded(real), bits), step)
             multiplier = away(gain * (1 << 22)).astype(np.int64)
             sums = sums * multiplier.reshape(shape) + (q.reshape(shape) << 22)
-            return Stored(clipped(shifted(sums, 22), bits), step)
+            return Stored(clipped(self.times(sums, Fraction(1, 1 << 22)), bits), step)
         shift = formats.fl("in") + formats.fl("params") - formats.fl("out")
         held = clipped(q << shift, 16)
-        return Stored(clipped(shifted(sums + held.reshape(shape), shift), bits), step)
+        sums = sums + held.reshape(shape)
+        return Stored(clipped(self.times(sums, Fraction(2) ** -shift), bits), step)
 
     def relu(self, layer, bottoms):
         return bottoms[0]._replace(q=np.maximum(bottoms[0].q, 0))
@@ -201,9 +207,7 @@ class IntegerModel:
         sums, count = _windows(q, kernel, stride, pad, 0).sum((4, 5)), kernel[0] * kernel[1]
         step, bits = (formats.step("out"), formats.bits("out")) if said else (x.step, 8)
         ratio = (formats.step("in") / step if said else Fraction(1)) / count
-        doubled = 2 * np.abs(sums) * ratio.numerator + ratio.denominator
-        q = np.sign(sums) * (doubled // (2 * ratio.denominator))
-        return Stored(clipped(q, bits), step)
+        return Stored(clipped(self.times(sums, ratio), bits), step)
 
     def concat(self, layer, bottoms):
         assert len({x.step for x in bottoms}) == 1
@@ -213,9 +217,7 @@ class IntegerModel:
         formats = Formats(layer)
         total = sum(self.read(layer, x) for x in bottoms)
         ratio = formats.step("in") / formats.step("out")
-        doubled = 2 * np.abs(total) * ratio.numerator + ratio.denominator
-        q = np.sign(total) * (doubled // (2 * ratio.denominator))
-        return Stored(clipped(q, formats.bits("out")), formats.step("out"))
+        return Stored(clipped(self.times(total, ratio), formats.bits("out")), formats.step("out"))
 
     def dropout(self, layer, bottoms):
         return bottoms[0]

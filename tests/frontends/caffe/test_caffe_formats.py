@@ -95,26 +95,38 @@ def test_layers_that_compute_without_formats_keep_that_of_what_they_read(tmp_pat
         "prelu": (named("b", "PReLU", "", ["a"]), {"b": [np.full(4, 0.3)]}),
     }[kept]
     imported = load(tmp_path, between(text, "b"), {**BLOBS, **blobs}, shape=SHAPE)
-    assert steps(imported) == [1 / 16] * 4
+    assert steps(imported) == [1 / 16] * (4 if kept == "ave" else 3)
     [grid] = grids(imported)["b"]
     assert (grid.qmin, grid.qmax) == (-128, 127)
     assert len(rules(imported, "DLA147")) == (kept == "leaky")
 
 
-def test_a_leaky_slope_is_computed_and_rounded_to_the_format(tmp_path):
+def test_a_leaky_slope_is_computed_before_the_one_rounding(tmp_path):
     text = convolution("a", "data", 4, fixed(4, 4, 7), "kernel_size: 1") + in_place(
-        "r", "ReLU", "a", "relu_param { negative_slope: 0.3 }"
+        "r", "ReLU", "a", "relu_param { negative_slope: 0.25 }"
     )
-    blobs = {"a": BLOBS["first"]}
+    blobs = {"a": [BLOBS["first"][0] * 3, numbers(4)]}
     imported = load(tmp_path, text, blobs, shape=SHAPE)
     x = image(*SHAPE)
-    q = IntegerModel(tmp_path / "net.prototxt", blobs)
-    q.layers.pop()
-    wanted = q.run(x)["a"].q
-    wanted = np.where(wanted < 0, away(wanted * 0.3), wanted)
+    w, b = blobs["a"]
+    w, b = np.clip(away(w * 128.0), -128, 127), np.clip(away(b * 16.0), -128, 127)
+    q = np.clip(away(x * 16.0), -128, 127)
+    real = np.einsum("oi,nihw->nohw", w[:, :, 0, 0], q) / 128 + b.reshape(1, -1, 1, 1)
+    wanted = np.clip(away(np.where(real < 0, real / 4, real)), -128, 127)
+    assert real.min() < -200  # a rounding before the slope would end at -128
     np.testing.assert_array_equal(integers(output(imported, data=x), 1 / 16), wanted)
     [warned] = rules(imported, "DLA147")
-    assert "'r' multiplies negative values by 0.3" in warned.message
+    assert "'r' multiplies negative values by 0.25" in warned.message
+
+
+def test_a_leaky_relu_of_its_own_is_a_second_rounding(tmp_path):
+    text = (
+        convolution("a", "data", 4, fixed(4, 4, 7), "kernel_size: 1")
+        + named("b", "ReLU", "relu_param { negative_slope: 0.25 }", ["a"])
+        + named("c", "TanH", "", ["a"])
+    )
+    imported = load(tmp_path, text, {"a": BLOBS["first"]}, shape=SHAPE)
+    assert steps(imported) == [1 / 16] * 3
 
 
 @pytest.mark.parametrize(
