@@ -18,10 +18,17 @@ def relu(layer: CaffeLayer) -> list[ir.Value]:
 
 
 def relu6(layer: CaffeLayer) -> list[ir.Value]:
-    """ReLU6 of several forks: between 0 and 6."""
-    if layer.param("relu6_param").has("negative_slope"):
-        layer.no_form("a ReLU6 with a negative_slope, of which forks disagree")
-    return _clipped(layer, 0.0, 6.0)
+    """ReLU6 of several forks: between 0, or a slope, and 6 or a threshold."""
+    param = layer.param("relu6_param")
+    slope, threshold = param.number("negative_slope"), param.number("threshold")
+    if slope == 0:
+        if threshold < 0:
+            layer.refuse(f"threshold {threshold:g}: it must not be negative")
+        return _clipped(layer, 0.0, threshold)
+    layer.require_bottoms(1)
+    shape = layer.shape()
+    rectified = layer.op("LeakyRelu", [layer.x], shape, {"alpha": slope})
+    return [layer.op("Min", [rectified, layer.constant("threshold", threshold)], shape)]
 
 
 def clip(layer: CaffeLayer) -> list[ir.Value]:
@@ -72,6 +79,14 @@ def bnll(layer: CaffeLayer) -> list[ir.Value]:
 def hard_swish(layer: CaffeLayer) -> list[ir.Value]:
     """HardSwish of forks: x * clip(x + 3, 0, 6) / 6."""
     return _unary(layer, "HardSwish")
+
+
+def hard_sigmoid(layer: CaffeLayer) -> list[ir.Value]:
+    """HardSigmoid of forks: clip(alpha * x + beta, 0, 1)."""
+    layer.require_bottoms(1)
+    param = layer.param("hardsigmoid_param")
+    slope = {"alpha": param.number("alpha"), "beta": param.number("beta")}
+    return [layer.op("HardSigmoid", [layer.x], layer.shape(), slope)]
 
 
 def swish(layer: CaffeLayer) -> list[ir.Value]:

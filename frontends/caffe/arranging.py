@@ -49,6 +49,39 @@ def reshape(layer: CaffeLayer) -> list[ir.Value]:
     return [layer.reshaped(layer.x, tuple(result))]
 
 
+def unsqueeze(layer: CaffeLayer) -> list[ir.Value]:
+    """Unsqueeze of forks: a dimension of one becomes number ``dim``."""
+    layer.require_bottoms(1)
+    shape, dim = layer.shape(), layer.param("unsqueeze_param").integer("dim")
+    place = layer.axis(dim, len(shape) + 1, name="dim")
+    return [layer.reshaped(layer.x, (*shape[:place], 1, *shape[place:]))]
+
+
+_PADDING = {"CONSTANT": "constant", "REPLICATE": "edge", "REFLECT": "reflect"}
+
+
+def pad(layer: CaffeLayer) -> list[ir.Value]:
+    """Pad of forks: rows above (``u``) and below, columns left and right; all negative, it cuts."""
+    layer.require_bottoms(1)
+    layer.require_rank(4)
+    param, shape = layer.param("pad_param"), layer.shape()
+    up, down, left, right = (param.integer(f"pad_{side}") for side in "udlr")
+    size = [shape[2] + up + down, shape[3] + left + right]
+    result = (*shape[:2], *size)
+    layer.require_size(result)
+    if max(up, down, left, right) < 0:
+        return [sliced(layer, [2, 3], [-up, -left], [shape[2] + down, shape[3] + right])]
+    if min(up, down, left, right) < 0:
+        layer.refuse(f"pad_u {up}, pad_d {down}, pad_l {left}, pad_r {right}: signs differ")
+    kind = param.text("pad_type")
+    if kind == "REFLECT" and (max(up, down) >= shape[2] or max(left, right) >= shape[3]):
+        layer.refuse(f"a map of {list(shape[2:])} is too small for what it would reflect")
+    pads = layer.constant("pads", [0, 0, up, left, 0, 0, down, right])
+    value = layer.constant("value", param.number("pad_value"))
+    inputs = [layer.x, pads, value] if kind == "CONSTANT" else [layer.x, pads]
+    return [layer.op("Pad", inputs, result, {"mode": _PADDING[kind]})]
+
+
 def permute(layer: CaffeLayer) -> list[ir.Value]:
     """Permute: dimensions that ``order`` does not name follow in their order."""
     layer.require_bottoms(1)

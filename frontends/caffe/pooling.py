@@ -15,14 +15,18 @@ ONNX is avoided, since runtimes disagree on it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.caffe.building import MOST_CONSTANT, CaffeLayer
+from dlaconv.frontends.caffe.building import MOST_CONSTANT, CaffeLayer, shape_of
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.windows import extents, require_positive
+
+_MOST_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,48 @@ def pooling(layer: CaffeLayer) -> list[ir.Value]:
     layer.require_bottoms(1)
     layer.require_rank(4)
     param = layer.param("pooling_param")
-    method = param.text("pool")
-    if method == "STOCHASTIC":
-        layer.no_form(
-            "stochastic pooling", remedy="use AVE or MAX; Caffe itself has it on GPUs only"
-        )
+    method = _method(layer, param)
     if param.flag("global_pooling"):
         return _global(layer, param, method)
     axes = _axes(layer, param)
     if method == "MAX":
         return _max(layer, axes)
     return _average(layer, axes)
+
+
+def spatial_pyramid(layer: CaffeLayer) -> list[ir.Value]:
+    """SPP: poolings into 1, 2, 4... windows along each axis, of which all results make one vector.
+
+    Windows are as far apart as they are large, ``ceil(size / windows)``, with half of what is left
+    over as padding at each end, rounded up. A pyramid of one level keeps its four dimensions.
+    """
+    layer.require_bottoms(1)
+    layer.require_rank(4)
+    param, shape = layer.param("spp_param"), layer.shape()
+    method, height = _method(layer, param), param.integer("pyramid_height")
+    if not 1 <= height <= _MOST_LEVELS:
+        layer.refuse(f"pyramid_height {height}: dlaconv takes 1 to {_MOST_LEVELS}")
+    found = []
+    for level in range(height):
+        kernel = tuple(-(-size // (1 << level)) for size in shape[2:])
+        left = [(k << level) - size for k, size in zip(kernel, shape[2:], strict=True)]
+        pad = tuple((rest + 1) // 2 for rest in left)
+        axes = _windows(layer, kernel, kernel, pad, up=True)
+        found.append((_max if method == "MAX" else _average)(layer, axes)[0])
+    if height == 1:
+        return found
+    vectors = [layer.reshaped(one, (shape[0], math.prod(shape_of(one)[1:]))) for one in found]
+    total = sum(shape_of(vector)[1] for vector in vectors)
+    return [layer.op("Concat", vectors, (shape[0], total), {"axis": 1})]
+
+
+def _method(layer: CaffeLayer, param: Message) -> str:
+    method = param.text("pool")
+    if method == "STOCHASTIC":
+        layer.no_form(
+            "stochastic pooling", remedy="use AVE or MAX; Caffe itself has it on GPUs only"
+        )
+    return method
 
 
 def rounds_up(layer: CaffeLayer, param: Message) -> bool:
@@ -96,9 +131,21 @@ def _axes(layer: CaffeLayer, param: Message) -> tuple[Axis, Axis]:
     pad = extents(layer, param, "pad", 2, 0)
     require_positive(layer, "kernel_size", kernel)
     require_positive(layer, "stride", stride)
+    return _windows(layer, kernel, stride, pad, up=rounds_up(layer, param))
+
+
+def _windows(
+    layer: CaffeLayer,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    *,
+    up: bool,
+) -> tuple[Axis, Axis]:
+    """The windows along both axes, whose number is rounded up or down."""
     if any(p >= k for p, k in zip(pad, kernel, strict=True)):
         layer.refuse(f"pad {list(pad)} of windows of {list(kernel)}: it must be smaller")
-    up, padded = rounds_up(layer, param), any(pad)
+    padded = any(pad)
     found = []
     for size, k, s, p in zip(layer.shape()[2:], kernel, stride, pad, strict=True):
         room = size + 2 * p - k

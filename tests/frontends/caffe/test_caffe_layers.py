@@ -24,6 +24,12 @@ UNARY = {
     ("ReLU", ""): np.maximum(X, 0),
     ("ReLU", "relu_param { negative_slope: 0.1 }"): np.where(X > 0, X, X * 0.1),
     ("ReLU6", ""): X.clip(0, 6),
+    ("ReLU6", "relu6_param { threshold: 0.5 }"): X.clip(0, 0.5),
+    ("ReLU6", "relu6_param { negative_slope: 0.5 threshold: 1 }"): np.minimum(
+        np.where(X > 0, X, X / 2), 1
+    ),
+    ("HardSigmoid", ""): (0.2 * X + 0.5).clip(0, 1),
+    ("HardSigmoid", "hardsigmoid_param { alpha: 0.5 beta: 0.25 }"): (X / 2 + 0.25).clip(0, 1),
     ("Clip", "clip_param { min: -0.5 max: 0.25 }"): X.clip(-0.5, 0.25),
     ("ELU", "elu_param { alpha: 0.5 }"): np.where(X > 0, X, 0.5 * np.expm1(X)),
     ("Sigmoid", ""): sigmoid(X),
@@ -49,6 +55,18 @@ UNARY = {
     ("Reshape", "reshape_param { shape { dim: -1 } axis: 1 num_axes: 2 }"): X.reshape(2, 30, 4),
     ("Reshape", "reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }"): X[..., None],
     ("Reshape", "reshape_param { shape { } axis: 1 num_axes: 0 }"): X,
+    ("Unsqueeze", "unsqueeze_param { dim: 1 }"): X[:, None],
+    ("Unsqueeze", "unsqueeze_param { dim: -1 }"): X[..., None],
+    ("Pad", "pad_param { pad_u: 1 pad_r: 2 pad_value: 0.5 }"): np.pad(
+        X, ((0, 0), (0, 0), (1, 0), (0, 2)), constant_values=0.5
+    ),
+    ("Pad", "pad_param { pad_type: REPLICATE pad_l: 2 pad_d: 1 }"): np.pad(
+        X, ((0, 0), (0, 0), (0, 1), (2, 0)), mode="edge"
+    ),
+    ("Pad", "pad_param { pad_type: REFLECT pad_u: 2 pad_d: 1 pad_l: 3 }"): np.pad(
+        X, ((0, 0), (0, 0), (2, 1), (3, 0)), mode="reflect"
+    ),
+    ("Pad", "pad_param { pad_u: -1 pad_d: -2 pad_l: -1 pad_r: -1 }"): X[:, :, 1:-2, 1:-1],
     ("Permute", "permute_param { order: 0 order: 2 }"): X.transpose(0, 2, 1, 3),
     ("Tile", "tile_param { axis: -2 tiles: 3 }"): np.tile(X, (1, 1, 3, 1)),
     ("Reduction", "reduction_param { axis: 2 operation: MEAN coeff: 3 }"): 3 * X.mean((2, 3)),
@@ -264,6 +282,77 @@ def test_pixel_shuffle_puts_neighbouring_channels_side_by_side(tmp_path):
         close(found[:, c, i::2, j::2], x[:, 4 * c + 2 * i + j])
 
 
+def linear(x, axis, places):
+    """Values of a map between its elements along an axis."""
+    low = np.clip(np.floor(places).astype(int), 0, x.shape[axis] - 2)
+    share = (places - low).reshape(-1, *(1,) * (x.ndim - axis - 1))
+    return np.take(x, low, axis) * (1 - share) + np.take(x, low + 1, axis) * share
+
+
+@pytest.mark.parametrize(
+    ("parameters", "height", "width"),
+    [
+        ("dst_h: 9", np.linspace(0, 4, 9), np.arange(4)),
+        ("scale_factor: 2.5", np.linspace(0, 4, 12), np.linspace(0, 3, 10)),
+        (
+            "dst_h: 10 dst_w: 2 align_corners: false",
+            ((np.arange(10) + 0.5) / 2 - 0.5).clip(0, 4),
+            (np.arange(2) + 0.5) * 2 - 0.5,
+        ),
+    ],
+)
+def test_bilinear_interpolate_has_corners_or_centres(tmp_path, parameters, height, width):
+    text = layer("BilinearInterpolate", f"bilinear_interpolate_param {{ {parameters} }}")
+    found = output(run(load(tmp_path, text, shape=X.shape), X))
+    close(found, linear(linear(X, 2, height), 3, width))
+
+
+def test_max_unpool_puts_values_back_where_they_were(tmp_path):
+    text = (
+        layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }").replace(
+            "top: 'y'", "top: 'y' top: 'mask'"
+        )
+        + "layer { name: 'un' type: 'MaxUnPool' bottom: 'y' bottom: 'mask' top: 'z' "
+        "max_unpool_param { dst_h: 5 dst_w: 4 } }"
+    )
+    found = output(run(load(tmp_path, text, shape=X.shape), X))
+    wanted = np.zeros_like(X)
+    for n, c, i, j in np.ndindex(2, 6, 3, 2):
+        window = X[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        wanted[n, c, 2 * i + row, 2 * j + column] = window.max()
+    close(found, wanted)
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+def test_spp_pools_into_ever_more_windows(tmp_path, method):
+    x = numbers(2, 3, 8, 10)
+    text = layer("SPP", f"spp_param {{ pyramid_height: 3 pool: {method} }}")
+    found = output(run(load(tmp_path, text, shape=x.shape), x))
+    parts = []
+    for level in range(3):
+        kernel = [-(-size // 2**level) for size in x.shape[2:]]
+        pad = [(k * 2**level - size + 1) // 2 for k, size in zip(kernel, x.shape[2:], strict=True)]
+        level_found = np.zeros((2, 3, 2**level, 2**level))
+        for i, j in np.ndindex(2**level, 2**level):
+            rows, columns = (
+                (place * k - p, min(place * k - p + k, size + p))
+                for place, k, p, size in zip((i, j), kernel, pad, x.shape[2:], strict=True)
+            )
+            window = x[:, :, max(rows[0], 0) : rows[1], max(columns[0], 0) : columns[1]]
+            counted = (rows[1] - rows[0]) * (columns[1] - columns[0])
+            level_found[:, :, i, j] = (
+                window.max((2, 3)) if method == "MAX" else window.sum((2, 3)) / counted
+            )
+        parts.append(level_found.reshape(2, -1))
+    close(found, np.concatenate(parts, 1))
+
+
+def test_a_pyramid_of_one_level_is_a_pool(tmp_path):
+    text = layer("SPP", "spp_param { pyramid_height: 1 }")
+    close(output(run(load(tmp_path, text, shape=X.shape), X)), X.max((2, 3), keepdims=True))
+
+
 def test_of_equal_values_argmax_names_the_last_first(tmp_path):
     x = np.array([[3, 1, 3, 2, 3]], np.float32)
     found = computed(tmp_path, x, "ArgMax", "argmax_param { top_k: 4 out_max_val: true }")
@@ -328,6 +417,15 @@ REFUSED = [
     ("ShuffleChannel", "shuffle_channel_param { group: 4 }", "4 groups"),
     ("ArgMax", "argmax_param { axis: 3 top_k: 5 }", "top_k 5"),
     ("Upsample", "upsample_param { scale: 2 scale_h: 3 }", "scale_h"),
+    ("Upsample", "upsample_param { scale: 2 dims_num: 3 }", "dims_num"),
+    ("Upsample", "", "without scale"),
+    ("Unsqueeze", "unsqueeze_param { dim: 5 }", "dim 5"),
+    ("Pad", "pad_param { pad_u: 1 pad_d: -1 }", "signs differ"),
+    ("Pad", "pad_param { pad_type: REFLECT pad_u: 5 }", "too small"),
+    ("BilinearInterpolate", "", "how large"),
+    ("BilinearInterpolate", "bilinear_interpolate_param { dst_h: 1 }", "between two elements"),
+    ("SPP", "", "pyramid_height 0"),
+    ("SPP", "spp_param { pyramid_height: 4 }", "smaller"),
 ]
 
 
