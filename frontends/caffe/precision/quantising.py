@@ -24,7 +24,7 @@ from dlaconv.frontends.caffe.precision.parameters import LayerParameters
 
 _MOVES = {
     "Crop", "Dropout", "Flatten", "Permute", "PixelShuffle", "Reshape", "ShuffleChannel", "Slice",
-    "Split", "Tile", "Upsample",
+    "Split", "Tile", "Unsqueeze", "Upsample",
 }  # fmt: skip
 """Layers whose results are values of their first bottom."""
 _IGNORED = "CHaiDNN takes the integers of one format for those of the other, and warns at most"
