@@ -94,6 +94,16 @@ def test_its_maps_equal_those_of_the_source_up_to_roundings(converted, mode):
     assert run("verify", *source(mode), converted[mode], "--input", SAMPLES, "-q") == 0
 
 
+def test_a_clip_that_a_pinned_output_loses_is_kept_by_absorbing(tmp_path):
+    """Random inputs, with which the conversion compares here, leave the range of ``fc``."""
+    target = tmp_path / "net.dla.onnx"
+    pinned = dlaconv.convert(source("xilinx"), target)
+    [lost] = [item for item in pinned.diagnostics if item.rule == "DLA904"]
+    assert "--io absorb" in lost.help
+    absorbed = dlaconv.convert(source("xilinx"), target, options=dlaconv.Options(io="absorb"))
+    assert "DLA904" not in {item.rule for item in absorbed.diagnostics}
+
+
 def formats(mode):
     """The fields of every layer's precision_param, by the name of the layer."""
     found = {}

@@ -38,7 +38,11 @@ and every violation is listed. A network above 2 GB gets its weights in a second
 first, which ends in .weights."""
 
 _EXAMPLES = {
-    "caffe": ("deploy.prototxt net.caffemodel -o net.dla.onnx --calibrate photos/ --preset caffe",),
+    "caffe": (
+        "quantised.prototxt net.caffemodel -o net.dla.onnx",
+        "deploy.prototxt net.caffemodel -o net.dla.onnx --calibrate photos/ --preset caffe",
+        "deploy.prototxt net.caffemodel -o net.dla.onnx --precision 8,8,8 --fl-bitwidths 4,7,4",
+    ),
     "onnx": (
         "net.onnx -o net.dla.onnx --calibrate photos/ --preset torchvision",
         "net.onnx -o net.dla.onnx --calibrate data.npz --partition --report net.html",

@@ -80,13 +80,16 @@ class Verification:
                 )
             lost = local.beyond / max(local.count, 1)
             if lost > _WORTH_A_WARNING:
+                pinned = row.about.fidelity == "rescaled" and row.about.name in self.outputs
                 found.warning(
                     "DLA904",
                     "lost-clip",
                     f"the source clips {lost:.2%} of the values of map {row.about.name!r}; the "
                     "hardware's range is wider, so it does not",
                     location=place,
-                    help="quantise so that the source uses all 8 bits",
+                    help="--io absorb keeps the source's integers, and its clip with them"
+                    if pinned
+                    else "quantise so that the source uses all 8 bits",
                 )
             share = local.clipped / max(local.count, 1)
             if share > _WORTH_A_WARNING:

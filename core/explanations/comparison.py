@@ -34,8 +34,10 @@ COMPARISON = (
         "DLA904",
         "lost-clip",
         "The source clips values that the hardware, whose range is wider, does not.",
-        "A source below 8 bits was trained with a clip that the hardware lacks.",
-        "Quantise so that the source uses all 8 bits.",
+        "A source below 8 bits was trained with a clip that the hardware lacks; graph inputs and "
+        "outputs with a power of two for a step reach further than the source's, too.",
+        "Quantise so that the source uses all 8 bits; --io absorb keeps the steps of graph inputs "
+        "and outputs.",
         Severity.WARNING,
     ),
     Explanation(
