@@ -44,7 +44,6 @@ class Quantising:
     layers: Sequence[Layer]
     _grids: dict[ir.Value, Grid] = field(default_factory=dict)
     _makers: dict[ir.Value, Layer] = field(default_factory=dict)
-    _images: set[ir.Value] = field(default_factory=set)
     _made: dict[tuple[ir.Value, Grid], ir.Value] = field(default_factory=dict)
     _later: dict[int, MapFormat] = field(default_factory=dict)
 
@@ -93,7 +92,7 @@ class Quantising:
         form = _read_by(layer.layer, chain)
         if form is not None:
             layer.bottoms = [
-                self._on(value, Grid.of(form, narrow=self._is_image(value)), layer.layer)
+                self._on(value, Grid.of(form, narrow=value not in self._grids), layer.layer)
                 for value in layer.bottoms
             ]
         elif layer.layer.type == "Concat":
@@ -170,13 +169,8 @@ class Quantising:
                 value, grid = self._quantised(value, target, layer.layer), target
             if grid is not None:
                 self._grids[value] = grid
-            elif layer.layer.type in _MOVES and layer.bottoms and self._is_image(layer.x):
-                self._images.add(value)
             found.append(value)
         return found
-
-    def _is_image(self, value: ir.Value) -> bool:
-        return value in self._images or any(value is one for one in self.graph.inputs)
 
     def _quantised(self, value: ir.Value, grid: Grid, layer: Layer) -> ir.Value:
         result = self.graph.quantised(value, grid.quantisation, f"{layer.name}/quantise", layer)

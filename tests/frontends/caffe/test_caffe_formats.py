@@ -75,8 +75,9 @@ def test_a_layer_that_moves_or_picks_values_hands_the_format_on(tmp_path, name):
     assert not rules(imported, "DLA147")
 
 
-def test_an_image_that_was_moved_is_an_image(tmp_path):
-    text = named("f", "Flatten", "", ["data"], ["flat"]) + named(
+@pytest.mark.parametrize("before", ["Flatten", "TanH"])
+def test_real_values_end_at_the_threshold(tmp_path, before):
+    text = named("f", before, "", ["data"], ["flat"]) + named(
         "p",
         "InnerProduct",
         f"inner_product_param {{ num_output: 2 bias_term: false }} {thresholds(8, 8, [1, 1])}",
