@@ -141,6 +141,33 @@ def test_the_network_is_converted_and_simulated(network, rounding, tmp_path):
     assert counts.sum() < 0.05 * sum(values.size for values in stored.values())
 
 
+@pytest.mark.parametrize("calibrate", [None, "random"])
+def test_six_bits_keep_their_steps(tmp_path, calibrate):
+    text = prototxt("DynamicFixed").read_text("utf-8")
+    for old, new in ((r"(bw_\w+): 8", r"\1: 6"), (r"(fl_layer_\w+): 4", r"\1: 2"),
+                     ("fl_params: 7", "fl_params: 5")):  # fmt: skip
+        text = re.sub(old, new, text)
+    files = [tmp_path / "net.prototxt", tmp_path / "net.caffemodel"]
+    files[0].write_text(text, "utf-8")
+    blobs = arrays(files[0])
+    files[1].write_bytes(caffemodel(blobs))
+    output = tmp_path / "net.dla.onnx"
+    options = Options(samples=1, calibrate=calibrate, optimise=0)
+    dlaconv.convert(files, output, frontend="caffe", options=options)
+    assert not dlaconv.check(output).diagnostics.errors
+    report = json.loads((tmp_path / "net.dla.json").read_text("utf-8"))
+    steps = {row["target"]["step"] for row in report["tensors"] if row["kind"] == "map"}
+    assert steps == {0.25}
+    assert {row["class"] for row in report["tensors"]} == {"exact"}
+    model = IntegerModel(files[0], blobs, least=8)
+    x = image("DynamicFixed")
+    maps = model.run(x)
+    q = model.read(model.layers[1], maps["data"])
+    simulated = dlaconv.run(output, {"data": q}, hardware=Hardware(rounding="half-away"))
+    [found] = simulated.values()
+    np.testing.assert_array_equal(found, maps["loss3/classifier"].q)
+
+
 def test_the_golden_convolution_but_for_what_22_bits_explain(tmp_path):
     golden = np.load(CHAI / "golden_conv_xilinx8.npz")
     said = thresholds(float(golden["th_in"]), float(golden["th_out"]), golden["th_w"])

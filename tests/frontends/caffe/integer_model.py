@@ -72,13 +72,13 @@ class IntegerModel:
     """Runs a prototxt with ``precision_param`` on integers.
 
     ``blobs`` has the arrays of each layer with weights. ``maps`` holds every blob after a run. With
-    ``exact`` the multipliers of Xilinx mode are not rounded to 22 bits, with ``even`` results are
-    rounded as other hardware does it.
+    ``exact`` the multipliers of Xilinx mode are not rounded to 22 bits. ``even`` and ``least`` are
+    for other hardware: how it rounds, and how many bits it has at least where it saturates.
     """
 
-    def __init__(self, path, blobs, *, exact=False, even=False):
+    def __init__(self, path, blobs, *, exact=False, even=False, least=0):
         self.layers, self.blobs, self.maps = layers_in(path), blobs, {}
-        self.exact, self.even = exact, even
+        self.exact, self.even, self.least = exact, even, least
 
     def run(self, x, found=None):
         """Every blob; with real values of blobs ``found`` each layer reads those.
@@ -112,8 +112,8 @@ class IntegerModel:
             return formats.reals(x.q, "in")
         step = formats.step("in")
         if step == x.step:
-            return clipped(x.q, formats.bits("in"))
-        return clipped(self.times(x.q, x.step / step), formats.bits("in"))
+            return self.clipped(x.q, formats.bits("in"))
+        return self.clipped(self.times(x.q, x.step / step), formats.bits("in"))
 
     def times(self, q, ratio):
         """Integers times a ratio as integers."""
@@ -124,6 +124,9 @@ class IntegerModel:
         twice = 2 * (q * high - floor * low)
         tie = floor % 2 == 1 if self.even else q > 0
         return floor + ((twice > low) | ((twice == low) & tie))
+
+    def clipped(self, q, bits):
+        return clipped(q, max(bits, self.least))
 
     def rounded(self, x):
         return np.rint(x) if self.even else away(x)
@@ -175,14 +178,14 @@ class IntegerModel:
             gain = self.weight_steps(formats, w) * float(formats.step("in") / step)
             if self.exact:
                 real = sums * gain.reshape(shape) + q.reshape(shape)
-                return Stored(clipped(self.rounded(real), bits), step)
+                return Stored(self.clipped(self.rounded(real), bits), step)
             multiplier = away(gain * (1 << 22)).astype(np.int64)
             sums = sums * multiplier.reshape(shape) + (q.reshape(shape) << 22)
-            return Stored(clipped(self.times(sums, Fraction(1, 1 << 22)), bits), step)
+            return Stored(self.clipped(self.times(sums, Fraction(1, 1 << 22)), bits), step)
         shift = formats.fl("in") + formats.fl("params") - formats.fl("out")
         held = clipped(q << shift, 16)
         sums = sums + held.reshape(shape)
-        return Stored(clipped(self.times(sums, Fraction(2) ** -shift), bits), step)
+        return Stored(self.clipped(self.times(sums, Fraction(2) ** -shift), bits), step)
 
     def relu(self, layer, bottoms):
         return bottoms[0]._replace(q=np.maximum(bottoms[0].q, 0))
@@ -207,7 +210,7 @@ class IntegerModel:
         sums, count = _windows(q, kernel, stride, pad, 0).sum((4, 5)), kernel[0] * kernel[1]
         step, bits = (formats.step("out"), formats.bits("out")) if said else (x.step, 8)
         ratio = (formats.step("in") / step if said else Fraction(1)) / count
-        return Stored(clipped(self.times(sums, ratio), bits), step)
+        return Stored(self.clipped(self.times(sums, ratio), bits), step)
 
     def concat(self, layer, bottoms):
         assert len({x.step for x in bottoms}) == 1
@@ -217,7 +220,9 @@ class IntegerModel:
         formats = Formats(layer)
         total = sum(self.read(layer, x) for x in bottoms)
         ratio = formats.step("in") / formats.step("out")
-        return Stored(clipped(self.times(total, ratio), formats.bits("out")), formats.step("out"))
+        return Stored(
+            self.clipped(self.times(total, ratio), formats.bits("out")), formats.step("out")
+        )
 
     def dropout(self, layer, bottoms):
         return bottoms[0]
