@@ -251,7 +251,7 @@ def recognised(files: Sequence[Path], plugins: Plugins) -> str:
                 help=f"choose one, for instance with --from {names[0]}",
             )
         )
-    known = ", ".join(plugins.frontends)
+    known = ", ".join(_described(name, item) for name, item in plugins.frontends.items())
     raise UnreadableError(
         Diagnostic(
             "DLA413",
@@ -262,6 +262,15 @@ def recognised(files: Sequence[Path], plugins: Plugins) -> str:
             "wrong",
         )
     )
+
+
+def _described(name: str, frontend: Frontend) -> str:
+    """A format, with its files if it has several."""
+    try:
+        files = source_options.file_names(source_options.file_parameters(frontend))
+    except (TypeError, NameError):
+        return name
+    return f"{name} ({' and '.join(files)})" if len(files) > 1 else name
 
 
 def _files(frontend: Frontend, given: Sequence[Path], options: dict[str, Any]) -> tuple[Path, ...]:

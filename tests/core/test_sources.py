@@ -77,6 +77,13 @@ def test_a_missing_second_file_is_told_with_what_to_give(run, net, tmp_path, com
     assert f"give {net[0]} WEIGHTS.npy" in shown.err
 
 
+def test_weights_alone_lead_to_the_formats_of_several_files(run, net):
+    shown = run("show", net[1])
+    assert shown.code == 3
+    assert "DLA413" in shown.err
+    assert "pair (NET.pair and WEIGHTS.npy)" in shown.err
+
+
 def test_a_file_too_many_is_told(run, net, tmp_path):
     shown = run("show", *net, tmp_path / "x.npz")
     assert shown.code == 2
