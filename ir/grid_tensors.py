@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.blocks import BlockTensor, copy_rows, rows_of, shape_tuple
+from dlaconv.ir.blocks import BlockTensor, rows_of, shape_tuple
 from dlaconv.ir.graph import attribute, insert_before, is_op, replace_node
 
 _LARGE = 1 << 12
@@ -27,48 +27,56 @@ class GridTensor(BlockTensor):
     """Integers times steps as float32.
 
     Attributes:
-        integers: the integers, in the tensor's shape.
         steps: float32, one for all or one per row.
     """
 
     def __init__(
         self,
-        integers: np.ndarray | BlockTensor,
+        rows: Callable[[slice], np.ndarray],
+        integers: Callable[[], np.ndarray | None],
         steps: np.ndarray,
+        shape: tuple[int, ...],
         name: str,
-        rows: Callable[[slice], np.ndarray] | None = None,
     ) -> None:
         """Describes a tensor of at least one dimension.
 
         Args:
-            integers: the integers.
-            steps: float32, one for all or one per row.
+            rows: computes the floats of rows.
+            integers: computes all integers, None if there are none.
+            steps: one for all or one per row.
+            shape: the whole tensor's shape.
             name: the tensor's name.
-            rows: computes floats of rows, where they are not made of the integers.
         """
-        shape = shape_tuple(integers)
-        super().__init__(rows or self._reals, ir.DataType.FLOAT, shape, name)
-        self.integers, self.steps = integers, steps.astype(np.float32).reshape(-1)
-        self._spread = self.steps.reshape(-1, *(1,) * (len(shape) - 1))
-
-    def _reals(self, rows: slice) -> np.ndarray:
-        steps = self._spread[rows] if len(self._spread) > 1 else self._spread
-        reals = rows_of(self.integers, rows).astype(np.float32)
-        reals *= steps
-        return reals
+        super().__init__(rows, ir.DataType.FLOAT, shape, name)
+        self.steps = steps.astype(np.float32).reshape(-1)
+        self._integers = integers
 
     def int8(self) -> np.ndarray | None:
-        """The integers if they are 8 bits wide; None if not, or if some are none."""
-        if isinstance(self.integers, np.ndarray):
-            return self.integers if self.integers.dtype == np.int8 else None
-        if self.integers.dtype is not ir.DataType.INT8:
-            return None
-        array = np.empty(shape_tuple(self), np.int8)
-        try:
-            copy_rows(self.integers, array)
-        except FloatingPointError:
-            return None
-        return array
+        """The integers if they are 8 bits wide, None if not."""
+        found = self._integers()
+        return found if found is not None and found.dtype == np.int8 else None
+
+
+def grid_tensor(integers: np.ndarray | BlockTensor, steps: np.ndarray, name: str) -> GridTensor:
+    """The product of integers and steps, computed when it is read.
+
+    Args:
+        integers: at least one dimension.
+        steps: one for all or one per row.
+        name: the tensor's name.
+    """
+    shape = shape_tuple(integers)
+    spread = steps.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 1))
+
+    def reals(rows: slice) -> np.ndarray:
+        found = rows_of(integers, rows).astype(np.float32)
+        found *= spread[rows] if len(spread) > 1 else spread
+        return found
+
+    def whole() -> np.ndarray:
+        return integers if isinstance(integers, np.ndarray) else integers.numpy()
+
+    return GridTensor(reals, whole, steps, shape, name)
 
 
 def hand_over_integers(graph: ir.Graph) -> None:

@@ -18,6 +18,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.blocks import BlockTensor, forget, rows_of, shape_tuple, tensor_of
 from dlaconv.ir.graph import is_constant, register_constants, shape_of
 from dlaconv.ir.grid_tensors import GridTensor
+from dlaconv.ir.quantised_constants import constant_integers
 from dlaconv.ir.rounding import Rounding
 
 _ONE_OPERATOR = {Rounding.HALF_EVEN: "Round", Rounding.FLOOR: "Floor", Rounding.CEIL: "Ceil"}
@@ -70,38 +71,20 @@ def _constant_result(node: ir.Node) -> np.ndarray | BlockTensor | None:
         return result
 
     name = f"{node.outputs[0].name}/value"
-    if (grid := _grid(node, held)) is not None:
-        integers, steps = grid
-        return GridTensor(integers, steps, name, rows_at)
+    step = dialect.step_of(node)
+    by_row = step.ndim == len(shape) and step.size == len(step) == shape[0]
+    if (by_row or step.size == 1) and not dialect.is_bipolar(node):
+        return GridTensor(rows_at, _integers_of(node), step, shape, name)
     return BlockTensor(rows_at, ir.DataType.FLOAT, shape, name)
 
 
-def _grid(
-    node: ir.Node, held: np.ndarray | BlockTensor
-) -> tuple[np.ndarray | BlockTensor, np.ndarray] | None:
-    """The 8-bit integers of a constant result and their steps; None if it has another form."""
-    shape = shape_tuple(held)
+def _integers_of(node: ir.Node) -> Callable[[], np.ndarray | None]:
+    """Computes what the steps of a constant result are multiplied by."""
+    constant = tensor_of(node.inputs[0])
     if dialect.is_dequantize(node):
-        integers, step = held, dialect.step_of(node)
-    elif dialect.is_quantize(node):
-        quantisation = dialect.quantisation_of(node)
-        step = quantisation.step
-        if not quantisation.symmetric or quantisation.qmin < -128 or quantisation.qmax > 127:
-            return None
-
-        def integers_at(rows: slice) -> np.ndarray:
-            block = rows_of(held, rows)
-            found = quantisation.of_rows(rows, len(shape)).integers(block)
-            forget(block)
-            if np.isnan(found).any():
-                raise FloatingPointError("no integer")
-            return found.astype(np.int8)
-
-        integers = BlockTensor(integers_at, ir.DataType.INT8, shape, f"{node.name}/integers")
-    else:
-        return None
-    by_row = step.ndim == len(shape) and step.size == len(step) == shape[0]
-    return (integers, step) if by_row or step.size == 1 else None
+        return constant.numpy
+    quantisation = dialect.quantisation_of(node)
+    return lambda: constant_integers(constant, quantisation)
 
 
 def _on_rows(node: ir.Node) -> Callable[[slice, np.ndarray], np.ndarray] | None:

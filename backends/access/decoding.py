@@ -159,13 +159,16 @@ class WeightFacts:
         )
 
     def note(self, rows: slice, units: np.ndarray, nearest: np.ndarray) -> None:
-        """Fills in the channels of one block: ``[rows, rest]`` in units, and the integers."""
+        """Fills in the channels of one block: ``[rows, rest]`` in units, and the integers.
+
+        The units may be overwritten.
+        """
         if not units.shape[1]:
             return
         low, high = nearest.min(axis=1), nearest.max(axis=1)
         largest = np.maximum(-low, high)  # nan and inf stay in minimum and maximum
         if (largest < _LARGEST_INTEGER).all():
-            distance = np.subtract(units, nearest)
+            distance = np.subtract(units, nearest, out=units)
             np.abs(distance, out=distance)
         else:
             nearest, distance = _defined(units)
@@ -173,16 +176,16 @@ class WeightFacts:
             largest = np.maximum(-low, high)
         self.residual[rows] = residual = distance.max(axis=1)
         self.low[rows], self.high[rows] = low, high
-        exact = float(largest.max()) * units.shape[1] < 1 << np.finfo(units.dtype).nmant
-        magnitudes = np.abs(nearest, out=distance)
-        self.total[rows] = magnitudes.sum(axis=1, dtype=None if exact else np.float64)
         empty = (low == 0) & (high == 0)
         doubtful = empty | (residual > _FLOAT32_NOISE)  # elsewhere only zero can become zero
         if doubtful.any():
             lost = np.zeros(len(units), bool)
-            lost[doubtful] = ((nearest[doubtful] == 0) & (units[doubtful] != 0)).any(axis=1)
+            lost[doubtful] = ((nearest[doubtful] == 0) & (distance[doubtful] != 0)).any(axis=1)
             self.lost[rows] = lost
             self.vanished[rows] = lost & empty & np.isfinite(residual)
+        exact = float(largest.max()) * units.shape[1] < 1 << np.finfo(units.dtype).nmant
+        magnitudes = np.abs(nearest, out=distance)
+        self.total[rows] = magnitudes.sum(axis=1, dtype=None if exact else np.float64)
 
 
 @dataclass(frozen=True, eq=False)

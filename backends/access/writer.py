@@ -18,7 +18,7 @@ from dlaconv.backends.access.decoding import CONVENTION_KEY, GUIDE
 from dlaconv.ir import dialect
 from dlaconv.ir.blocks import BlockTensor
 from dlaconv.ir.graph import drop_unread, is_op, producer, unique_name
-from dlaconv.ir.grid_tensors import GridTensor
+from dlaconv.ir.grid_tensors import GridTensor, grid_tensor
 from dlaconv.ir.layers import Layer, Network, Weights, network_of
 from dlaconv.ir.target import Target
 
@@ -169,7 +169,7 @@ def _grid_tensor(name: str, weights: Weights) -> GridTensor:
     """The float32 tensor ``scales * integers``, computed when it is read."""
     stored = weights.tensor
     integers = stored if isinstance(stored, BlockTensor) else stored.numpy()
-    return GridTensor(integers, weights.scales, name)
+    return grid_tensor(integers, weights.scales, name)
 
 
 def _axes_as_attribute(node: ir.Node) -> None:

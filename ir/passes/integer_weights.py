@@ -6,17 +6,16 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.blocks import each_block, forget
+from dlaconv.ir.blocks import tensor_of
 from dlaconv.ir.graph import insert_before, is_constant, is_op, take_over, unique_name
 from dlaconv.ir.passes.fold_constants import fold
 from dlaconv.ir.passes.linear_ops import LINEAR, channel_steps, drop_unused, output_axis
 from dlaconv.ir.pipeline import Context, Rewrite, ir_pass
 from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.quantised_constants import constant_integers
 
 Integers = tuple[np.ndarray, np.ndarray]
 """Integers, and the real value of one unit."""
-_TYPES = (np.int8, np.int16, np.int32)
-_EXACT_IN_FLOAT32 = 1 << 24
 
 
 @ir_pass()
@@ -150,14 +149,14 @@ def _integers(node: ir.Node) -> Integers | None:
     if not (uses or result.is_graph_output()):
         return None
     axes = {_axis(use.node, use.idx, result) for use in uses}
-    array = dialect.array_of(node.inputs[0])
+    constant = tensor_of(node.inputs[0])
     if dialect.is_bipolar(node):
         step = dialect.step_of(node)
-        integers = np.where(array >= 0, np.int8(1), np.int8(-1))
+        integers = np.where(constant.numpy() >= 0, np.int8(1), np.int8(-1))
     else:
         quantisation = dialect.quantisation_of(node)
         step = quantisation.step
-        quantised = _quantised(array, quantisation)
+        quantised = constant_integers(constant, quantisation)
         if quantised is None:
             return None
         integers = quantised
@@ -173,42 +172,6 @@ def _integers(node: ir.Node) -> Integers | None:
         return None
     shape = [-1 if i == axis else 1 for i in range(integers.ndim)]
     return integers, steps.astype(np.float32).reshape(shape)
-
-
-def _quantised(array: np.ndarray, quantisation: Quantisation) -> np.ndarray | None:
-    """Integers less their zero point, in the smallest type; None if they are none or too large."""
-    zero_point = quantisation.zero_point
-    if (zero_point != np.rint(zero_point)).any() or not np.isfinite(zero_point).all():
-        return None
-    ends = quantisation.qmin - float(zero_point.max()), quantisation.qmax - float(zero_point.min())
-    if max(map(abs, ends)) >= np.iinfo(_TYPES[-1]).max:
-        return None
-    reals = np.atleast_1d(array)
-    integers = np.empty(reals.shape, _smallest_type(*ends))
-
-    def quantise(rows: slice) -> tuple[int, int] | None:
-        part, block = quantisation.of_rows(rows, array.ndim), reals[rows]
-        shifted = part.integers(block)
-        forget(block)
-        if not part.symmetric:
-            shifted -= part.zero_point
-        if np.isnan(shifted).any():
-            return None
-        integers[rows] = shifted
-        return int(integers[rows].min(initial=0)), int(integers[rows].max(initial=0))
-
-    found = each_block(quantise, reals.shape)
-    if None in found:
-        return None
-    low = min((ends[0] for ends in found if ends is not None), default=0)
-    high = max((ends[1] for ends in found if ends is not None), default=0)
-    if max(-low, high) > _EXACT_IN_FLOAT32:
-        return None
-    return integers.reshape(array.shape).astype(_smallest_type(low, high), copy=False)
-
-
-def _smallest_type(low: float, high: float) -> type[np.signedinteger]:
-    return next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
 
 
 def _values(node: ir.Node) -> np.ndarray:

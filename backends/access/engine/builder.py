@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.grid_tensors import GridTensor
+from dlaconv.ir.grid_tensors import grid_tensor
 from dlaconv.ir.layers import Map
 
 
@@ -93,7 +93,7 @@ class Builder:
         self._count += 1
         name = f"{self.layer}/weights.{self._count}"
         return dialect.constant(
-            name, GridTensor(integers, np.ones(1) if steps is None else steps, name)
+            name, grid_tensor(integers, np.ones(1) if steps is None else steps, name)
         )
 
     def to_double(self, value: ir.Value) -> ir.Value:
