@@ -11,6 +11,11 @@ from dlaconv.frontends.caffe.precision.flow import Flow, joins
 _CONVOLUTIONS = {
     "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution",
 }  # fmt: skip
+MOVING = {
+    "Crop", "Dropout", "Flatten", "Permute", "PixelShuffle", "Reshape", "ShuffleChannel", "Slice",
+    "Split", "Tile", "Unsqueeze", "Upsample",
+}  # fmt: skip
+"""Layers whose results are values of their first bottom."""
 
 
 class Kind(enum.Enum):

@@ -19,14 +19,10 @@ from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import MapFormat, Mode
 from dlaconv.frontends.caffe.precision.flow import Chain, Flow, chains
 from dlaconv.frontends.caffe.precision.grids import Grid, joined, words_of
+from dlaconv.frontends.caffe.precision.kinds import MOVING
 from dlaconv.frontends.caffe.precision.normalising import Normalising, result_of
 from dlaconv.frontends.caffe.precision.parameters import LayerParameters
 
-_MOVES = {
-    "Crop", "Dropout", "Flatten", "Permute", "PixelShuffle", "Reshape", "ShuffleChannel", "Slice",
-    "Split", "Tile", "Unsqueeze", "Upsample",
-}  # fmt: skip
-"""Layers whose results are values of their first bottom."""
 _IGNORED = "CHaiDNN takes the integers of one format for those of the other, and warns at most"
 _COSTS = "on the accelerator a layer of its own does it"
 
@@ -250,7 +246,7 @@ def _hands_on(layer: Layer) -> bool:
         return not _bends(layer)
     if layer.type == "Pooling":
         return layer.param("pooling_param").text("pool") == "MAX"
-    return layer.type in _MOVES or layer.type == "Concat"
+    return layer.type in MOVING or layer.type == "Concat"
 
 
 def _bends(layer: Layer) -> bool:

@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dlaconv.frontends.caffe.network import Layer
-from dlaconv.frontends.caffe.precision.kinds import taken_along
+from dlaconv.frontends.caffe.precision.kinds import MOVING, taken_along
 
-_COPIED = {
-    "Crop", "Dropout", "Flatten", "LRN", "Permute", "PixelShuffle", "Pooling", "Reshape",
-    "ShuffleChannel", "Slice", "Split", "Tile", "Upsample",
-}  # fmt: skip
+_COPIED = MOVING | {"LRN", "Pooling"}
 
 
 class Ties:

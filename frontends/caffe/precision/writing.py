@@ -14,15 +14,13 @@ import numpy as np
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of
+from dlaconv.frontends.caffe.precision.kinds import MOVING, Kind, kind_of
 from dlaconv.frontends.caffe.schema import UNREAD, caffe_schema
 from dlaconv.ir.formats import Threshold
 
 _FIELDS = ("precision_param", "quantization_param")
 _LEFT_OUT = {"name", "type", "bottom", "top", "include", "exclude", "blobs", *_FIELDS}
-_CARRYING = {
-    "Concat", "Dropout", "Flatten", "Permute", "Pooling", "ReLU", "Reshape", "Slice", "Split",
-}  # fmt: skip
+_CARRYING = MOVING | {"Concat", "PReLU", "Pooling", "ReLU"}
 """Layers without formats of their own whose results have that of what they read."""
 
 
