@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 _MEGABYTE = 1 << 20
 
@@ -95,11 +95,24 @@ def compare(
         rounds: how often each is run.
         reset: called before every run, to remove what the last one wrote.
     """
-    runs: tuple[list[Run], list[Run]] = ([], [])
+    return Comparison(*in_turn([ours, peer], rounds, reset))
+
+
+def in_turn(
+    commands: Sequence[Sequence[str]], rounds: int, reset: Callable[[], None]
+) -> list[list[Run]]:
+    """The runs of each of several commands, taken in turn; as `compare`."""
+    runs: list[list[Run]] = [[] for _ in commands]
     for counted in range(-1, rounds):
-        for command, found in zip((ours, peer), runs, strict=True):
+        for command, found in zip(commands, runs, strict=True):
             reset()
             run = measure(command)
             if counted >= 0:
                 found.append(run)
-    return Comparison(*runs)
+    return runs
+
+
+def middle(runs: Sequence[Run]) -> Run:
+    """The medians of several runs of a command."""
+    figures = ([getattr(run, field.name) for run in runs] for field in fields(Run))
+    return Run(*map(statistics.median, figures))
