@@ -15,6 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.keras.building import KerasLayer, shape_of
+from dlaconv.frontends.keras.dialects import qkeras
+from dlaconv.frontends.keras.dialects.detection import dialect_of
+from dlaconv.frontends.keras.dialects.emitting import quantised_map
+from dlaconv.frontends.keras.dialects.qkeras_spec import SpecError, spec_of
 from dlaconv.frontends.keras.windows import known
 
 Parameters = Mapping[str, Any]
@@ -36,9 +40,15 @@ def apply(layer: KerasLayer, function: Any, value: ir.Value) -> ir.Value:
 
     Args:
         layer: the layer that has it.
-        function: None, a name, or a mapping with ``class_name`` and ``config``.
+        function: None, a name, or a mapping with ``class_name`` and ``config``; or a quantiser of
+            QKeras, as an object or a call.
         value: what it is applied to.
     """
+    try:
+        if (spec := spec_of(function)) is not None:
+            return quantised_map(layer, value, qkeras.map_quantiser(spec))
+    except SpecError as error:
+        layer.no_form(str(error))
     name, parameters = _named(layer, function)
     if name in {None, "linear"}:
         return value
@@ -154,6 +164,11 @@ def _relu6(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
     return _clip(layer, x, 0.0, 6.0)
 
 
+def _hard_tanh(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
+    del parameters
+    return _clip(layer, x, -1.0, 1.0)
+
+
 def _leaky_function(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
     default = 0.3 if parameters.get("") == "LeakyReLU" else 0.2
     return _leaky(layer, x, _slope(layer, parameters, default))
@@ -175,6 +190,8 @@ def _elu(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
 def _hard_sigmoid(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
     del parameters
     alpha = 0.2 if layer.graph.generation < 3 else 1 / 6
+    if dialect_of(layer.layer) == "QKeras":  # which has another function of that name
+        alpha = 0.5
     return layer.op("HardSigmoid", [x], shape_of(x), {"alpha": alpha, "beta": 0.5})
 
 
@@ -243,6 +260,7 @@ _FUNCTIONS: dict[str, _Function] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _unary("HardSwish"),
     "hard_swish": _unary("HardSwish"),
+    "hard_tanh": _hard_tanh,
     "leaky_relu": _leaky_function,
     "log_softmax": _log_softmax,
     "mish": _unary("Mish"),

@@ -14,6 +14,7 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.frontends.keras.network import Layer
 from dlaconv.frontends.keras.stored import StoredWeights
 from dlaconv.ir import provenance
+from dlaconv.ir.passes.channels_first import layout_name
 
 Dim = int | None
 Shape = tuple[Dim, ...]
@@ -90,6 +91,7 @@ class KerasLayer:
         arguments: what it is called with, values of the graph in place of tensors.
         keywords: the same by name.
         inputs: the values among both, in order.
+        overrides: parameters in place of those of the layer.
     """
 
     layer: Layer
@@ -97,6 +99,7 @@ class KerasLayer:
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
     inputs: list[ir.Value]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def x(self) -> ir.Value:
@@ -108,7 +111,7 @@ class KerasLayer:
     @property
     def config(self) -> Mapping[str, Any]:
         """The layer's parameters."""
-        return self.layer.config
+        return {**self.layer.config, **self.overrides} if self.overrides else self.layer.config
 
     @property
     def name(self) -> str:
@@ -202,18 +205,21 @@ class KerasLayer:
             self.refuse(f"{self.layer.kind} reads {wanted} dimensions, not {list(shape)}")
         return shape
 
-    def variable(self, position: int, shape: tuple[int, ...], *names: str) -> np.ndarray:
+    def variable(
+        self, position: int, shape: tuple[int, ...], *names: str, inner: tuple[str, ...] = ()
+    ) -> np.ndarray:
         """A variable of the layer.
 
         Args:
             position: its place among the variables of the layer.
             shape: the shape that the layer's parameters ask for.
             names: what it may be called; the first is for messages.
+            inner: the object within the layer that it belongs to.
 
         Returns:
             Its values, float32 unless they are integers.
         """
-        stored = self.graph.stored.find(self.layer, position, *names)
+        stored = self.graph.stored.find(self.layer, position, *names, inner=inner)
         if stored is None:
             raise self.refusal(
                 "DLA176",
@@ -262,6 +268,8 @@ class KerasLayer:
         inputs: Sequence[ir.Value | None],
         shape: Sequence[Dim],
         attributes: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
     ) -> ir.Value:
         """Adds a node and returns what it makes.
 
@@ -270,13 +278,14 @@ class KerasLayer:
             inputs: what it reads.
             shape: the shape of its result.
             attributes: its attributes.
+            name: what it is called, after the layer unless given.
         """
         self.require_size(shape)
         node = ir.node(
             op_type,
             list(inputs),
             dict(attributes or {}),
-            name=self.graph.free_name(f"{self.name}/{op_type.lower()}"),
+            name=self.graph.free_name(name or f"{self.name}/{op_type.lower()}"),
         )
         value = node.outputs[0]
         value.name, value.dtype = node.name, ir.DataType.FLOAT
@@ -296,7 +305,10 @@ class KerasLayer:
         if list(perm) == sorted(perm):
             return value
         shape = shape_of(value)
-        return self.op("Transpose", [value], [shape[axis] for axis in perm], {"perm": list(perm)})
+        given = value in self.graph.inputs
+        name = layout_name(value.name or "", tuple(perm)) if given else ""
+        result = [shape[axis] for axis in perm]
+        return self.op("Transpose", [value], result, {"perm": list(perm)}, name=name)
 
     def channels_first(self, value: ir.Value) -> ir.Value:
         """A map with its channels on axis 1, from the layer's own order."""

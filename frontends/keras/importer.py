@@ -24,7 +24,8 @@ from dlaconv.frontends.keras.building import (
     shape_of,
 )
 from dlaconv.frontends.keras.calls import Call, TensorRef, references, substituted
-from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, dialect_of
+from dlaconv.frontends.keras.dialects.detection import dialect_of
+from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, QUANTISED
 from dlaconv.frontends.keras.network import MOST_LAYERS, Layer, Network, network_of
 from dlaconv.frontends.keras.operations import OPERATIONS
 from dlaconv.frontends.keras.stored import StoredWeights
@@ -89,8 +90,10 @@ class _Importer:
         added = self._added.get(layer.registered) or self._added.get(layer.kind)
         if added is not None:
             return added
-        if dialect_of(layer) or layer.kind in CODE:
+        if layer.kind in CODE:
             return None
+        if library := dialect_of(layer):
+            return QUANTISED.get(library, {}).get(layer.kind)
         if layer.is_operation:
             return OPERATIONS.get(layer.kind)
         ours = not layer.module or layer.module.partition(".")[0] in {"keras", "tf_keras"}
@@ -113,7 +116,9 @@ class _Importer:
             return building.refusal(
                 "DLA180",
                 "unread-quantisation",
-                f"quantisation by {library} is not read yet",
+                f"{kind} of {library} is not read yet"
+                if library in QUANTISED
+                else f"quantisation by {library} is not read yet",
                 remedy="give the network in floating point, and --calibrate",
                 notes=("without its quantisers the network would not be the one that was trained",),
             )

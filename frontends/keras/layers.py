@@ -13,7 +13,7 @@ from dlaconv.frontends.keras import (
     pooling,
 )
 from dlaconv.frontends.keras.building import Handler
-from dlaconv.frontends.keras.network import Layer
+from dlaconv.frontends.keras.dialects import qkeras_layers
 
 _DIMENSIONS = ("1D", "2D", "3D")
 
@@ -92,31 +92,5 @@ NO_FORM = {
 CODE = {"Lambda", "SlicingOpLambda", "TensorFlowOpLayer", "TFSMLayer"}
 """Layers whose meaning is code."""
 
-_MODULES = {
-    "qkeras": "QKeras",
-    "hgq": "HGQ2",
-    "tensorflow_model_optimization": "tfmot",
-}
-_CLASSES = {
-    "FixedPointQuantizer": "HGQ",
-    "QActivation": "QKeras",
-    "QuantizeLayer": "tfmot",
-    "QuantizeWrapper": "tfmot",
-    "QuantizeWrapperV2": "tfmot",
-}
-
-
-def dialect_of(layer: Layer) -> str:
-    """The library that quantises a layer; empty for none. ``.h5`` files have no modules."""
-    if found := _MODULES.get(layer.module.partition(".")[0]):
-        return found
-    if layer.kind in _CLASSES:
-        return _CLASSES[layer.kind]
-    if layer.kind.startswith("Q") and {"kq_conf", "iq_conf"} & layer.config.keys():
-        return "HGQ2"
-    if layer.kind.startswith("Q") and any(name.endswith("_quantizer") for name in layer.config):
-        return "QKeras"
-    policy = layer.config.get("dtype")
-    if isinstance(policy, dict) and policy.get("class_name") == "QuantizedDTypePolicy":
-        return "Keras's own quantisation"
-    return ""
+QUANTISED: dict[str, dict[str, Handler]] = {"QKeras": qkeras_layers.HANDLERS}
+"""What reads the layers of a library that quantises, by the library and the class."""

@@ -34,11 +34,23 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
         layer.weight(at, size, "moving_mean"),
         layer.weight(at + 1, size, "moving_variance"),
     ]
-    first = [0, axis, *(other for other in range(1, len(shape)) if other != axis)]
+    return [normalised(layer, parameters, axis)]
+
+
+def normalised(layer: KerasLayer, parameters: list[ir.Value], axis: int) -> ir.Value:
+    """A BatchNormalization of what the layer reads.
+
+    Args:
+        layer: the layer; says epsilon.
+        parameters: gamma, beta, mean and variance.
+        axis: the axis of the channels.
+    """
+    rank = len(shape_of(layer.x))
+    first = [0, axis, *(other for other in range(1, rank) if other != axis)]
     x = layer.transposed(layer.x, first)
     epsilon = layer.number("epsilon", default=1e-3)
     value = layer.op("BatchNormalization", [x, *parameters], shape_of(x), {"epsilon": epsilon})
-    return [layer.transposed(value, [first.index(axis) for axis in range(len(shape))])]
+    return layer.transposed(value, [first.index(axis) for axis in range(rank)])
 
 
 def channel_axis(layer: KerasLayer, rank: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -36,11 +35,8 @@ class Variable:
     change: Change = unchanged
 
 
-class Parameters(Protocol):
-    """How the variables of linear layers reach the graph."""
-
-    def __call__(self, layer: KerasLayer, variable: Variable) -> ir.Value:
-        """The value to compute with."""
+Parameters = Callable[[KerasLayer, Variable], ir.Value]
+"""How the variables of linear layers reach the graph: the value to compute with."""
 
 
 def as_stored(layer: KerasLayer, variable: Variable) -> ir.Value:

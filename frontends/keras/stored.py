@@ -37,17 +37,20 @@ class StoredWeights:
         """The file that holds them."""
         return self._stored.file
 
-    def find(self, layer: Layer, position: int, *names: str) -> StoredArray | None:
+    def find(
+        self, layer: Layer, position: int, *names: str, inner: tuple[str, ...] = ()
+    ) -> StoredArray | None:
         """A variable of a layer, None if the file has none.
 
         Args:
             layer: the layer.
             position: its place among the layer's variables, for files that count.
             names: what it may be called, for files that name.
+            inner: the object within the layer that has it, for files that count.
         """
         if self._base is not None:
             return self._named(layer, names)
-        return self.at(layer, "vars", str(position))
+        return self.at(layer, *inner, "vars", str(position))
 
     def at(self, layer: Layer, *inner: str) -> StoredArray | None:
         """A variable of an object within a layer, for files that count."""

@@ -117,3 +117,37 @@ def test_a_model_that_cannot_be_read_writes_nothing(tmp_path, capsys):
     assert code_of(["from-keras", path, "-o", tmp_path / "net.dla.onnx"]) == 3
     assert "DLA170" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_integers_of_qkeras_are_kept(tmp_path):
+    fixed = {"class_name": "quantized_bits", "config": {"bits": 8, "integer": 0, "alpha": 1.0}}
+    wide = {"class_name": "quantized_bits", "config": {"bits": 16, "integer": 4, "alpha": 1.0}}
+    own = {"kernel_quantizer": fixed, "bias_quantizer": wide}
+
+    def activation(name, text):
+        return L("QActivation", name, config={"activation": text}, module="qkeras.qlayers")
+
+    layers = [
+        given("x", (8, 8, 16)),
+        activation("q", "quantized_bits(8,1,alpha=1)"),
+        conv("c", values(3, 3, 16, 16), padding="same", **own),
+        activation("r", "quantized_relu(7,1)"),
+        conv("d", values(3, 3, 16, 16), padding="valid", **own),
+        activation("s", "quantized_bits(8,3,alpha=1)"),
+    ]
+    for before, layer in pairwise(layers):
+        layer.reads = [before.name]
+        if layer.kind == "Conv2D":
+            layer.kind, layer.module = "QConv2D", "qkeras.qconvolutional"
+    path = save_keras(tmp_path / "net.keras", layers, functional(layers, ["s"]))
+    np.savez(tmp_path / "x.npz", x=values(4, 8, 8, 16) * 4)
+    output = tmp_path / "net.dla.onnx"
+    arguments = ["from-keras", path, "-o", output]
+    assert code_of(arguments) == 0
+    report = json.loads((tmp_path / "net.dla.json").read_text())
+    assert report["summary"]["weights"] == {"kept": 2, "requantised": 0, "derived": 0}
+    assert report["summary"]["maps"]["requantised"] == 0
+    found = dlaconv.verify(path, output, inputs=tmp_path / "x.npz")
+    assert found.passed
+    assert {row.about.fidelity for row in found.rows} <= {"exact", "rescaled"}
+    assert not any(row.accumulated.differing for row in found.rows)

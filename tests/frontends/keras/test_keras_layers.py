@@ -252,7 +252,7 @@ def test_every_bad_layer_is_reported(tmp_path):
         given("x", (3,)),
         L("Lambda", "a", ["x"]),
         L("GRU", "b", ["a"]),
-        L("QActivation", "c", ["b"], module="qkeras.qlayers"),
+        L("QAdaptiveActivation", "c", ["b"], module="qkeras.qlayers"),
         L("Add", "d", [[T("c"), T("x")]]),
     ]
     found = findings(save(tmp_path / "m.keras", layers, ["d"]))

@@ -1,0 +1,1 @@
+"""Quantisers of libraries for Keras, as pure functions onto integers and grids."""

@@ -1,0 +1,71 @@
+"""`Integers`: what a quantiser makes of a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+_TYPES = (np.int8, np.int16, np.int32)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Integers and what one of them is worth.
+
+    Attributes:
+        values: the integers, of whatever type holds them.
+        step: real value of one unit, float32; broadcasts against the integers.
+    """
+
+    values: np.ndarray
+    step: np.ndarray
+
+    @property
+    def reals(self) -> np.ndarray:
+        """The real values, float32."""
+        found: np.ndarray = self.values.astype(np.float32) * self.step
+        return found
+
+    def moved(self, change: Callable[[np.ndarray], np.ndarray]) -> Integers:
+        """The same in another layout, in the smallest type of integers.
+
+        Args:
+            change: moves elements of an array of the integers' shape.
+        """
+        low, high = int(self.values.min(initial=0)), int(self.values.max(initial=0))
+        kind = next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        step = np.asarray(self.step, np.float32)
+        if step.size > 1:
+            step = _narrowed(change(np.broadcast_to(step, self.values.shape)))
+        else:
+            step = step.reshape(())
+        return Integers(change(self.values.astype(kind)), step)
+
+
+def on_grid(reals: np.ndarray, exponents: np.ndarray) -> Integers:
+    """Powers of two as integers: the unit is the smallest one of each output channel.
+
+    Args:
+        reals: the values, each a power of two with a sign.
+        exponents: their exponents.
+
+    Raises:
+        OverflowError: if the powers of a channel are too far apart for integers of 32 bits.
+    """
+    axes = tuple(range(exponents.ndim - 1)) if exponents.ndim > 1 else None
+    least = exponents.min(axis=axes, keepdims=True)
+    if exponents.size and (exponents - least).max() > 30:
+        raise OverflowError
+    values = np.sign(reals) * np.exp2(exponents - least)
+    return Integers(values.astype(np.int64), np.exp2(least).astype(np.float32))
+
+
+def _narrowed(array: np.ndarray) -> np.ndarray:
+    """An array without the axes along which it does not change."""
+    for axis in range(array.ndim):
+        first = np.take(array, [0], axis)
+        if array.shape[axis] > 1 and np.array_equal(np.broadcast_to(first, array.shape), array):
+            array = first
+    return np.ascontiguousarray(array)

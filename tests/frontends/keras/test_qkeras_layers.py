@@ -1,0 +1,294 @@
+"""Layers of QKeras: what is quantised, in which order, and where the parameters lie."""
+
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+
+from dlaconv.ir import dialect
+from tests.frontends.keras import reference
+from tests.frontends.keras.files import (
+    L,
+    findings,
+    given,
+    load,
+    one_layer,
+    outputs_of,
+    save,
+)
+
+RNG = np.random.default_rng(19)
+FIXED = {"class_name": "quantized_bits", "config": {"bits": 8, "integer": 0, "alpha": 1.0}}
+WIDE = {"class_name": "quantized_bits", "config": {"bits": 16, "integer": 4, "alpha": 1.0}}
+FILES = pytest.mark.parametrize("ending", [".keras", ".h5"])
+
+
+def values(*shape):
+    return (RNG.standard_normal(shape) / 2).astype(np.float32)
+
+
+def fixed(x, bits=8, integer=0):
+    m = 2 ** (bits - 1)
+    return np.clip(np.rint(x * m / 2**integer), -m, m - 1) / m * 2**integer
+
+
+def qkeras(kind, name="q", config=None, weights=None, reads=()):
+    return L(kind, name, list(reads), config or {}, weights or {}, module="qkeras.qlayers")
+
+
+def close(found, wanted):
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@FILES
+@pytest.mark.parametrize("generation", [2, 3])
+def test_kernel_bias_and_activation_have_quantisers_of_their_own(tmp_path, ending, generation):
+    x, kernel, bias = values(2, 5, 5, 3), values(3, 3, 3, 4), values(4) * 4
+    config = {
+        "filters": 4,
+        "kernel_size": [3, 3],
+        "padding": "same",
+        "kernel_quantizer": FIXED,
+        "bias_quantizer": WIDE,
+        "activation": "quantized_relu(6,1)"
+        if generation == 2
+        else {
+            "class_name": "quantized_relu",
+            "config": {"bits": 6, "integer": 1},
+        },
+    }
+    layer = qkeras("QConv2D", "q", config, {"kernel": kernel, "bias": bias})
+    found = one_layer(tmp_path, layer, x, ending=ending, generation=generation)
+    inner = reference.convolution(x, fixed(kernel), (1, 1), (1, 1), "same") + fixed(bias, 16, 4)
+    wanted = np.clip(np.rint(inner * 32), 0, 63) / 32
+    close(found, wanted)
+
+
+def test_weights_reach_the_graph_as_the_integers_that_were_trained(tmp_path):
+    kernel = values(3, 3, 3, 4)
+    config = {"filters": 4, "kernel_size": [3, 3], "use_bias": False, "kernel_quantizer": FIXED}
+    layer = qkeras("QConv2D", "q", config, {"kernel": kernel}, ["x"])
+    model = load(save(tmp_path / "m.keras", [given("x", (5, 5, 3)), layer], ["q"])).model
+    [node] = [node for node in model.graph if dialect.is_dequantize(node)]
+    integers = dialect.array_of(node.inputs[0])
+    assert integers.dtype == np.int8
+    wanted = np.clip(np.rint(kernel * 128), -128, 127).transpose(3, 2, 0, 1)
+    np.testing.assert_array_equal(integers, wanted)
+    assert dialect.step_of(node) == np.float32(2**-7)
+
+
+def test_scales_by_channel_turn_with_the_kernel(tmp_path):
+    x = values(2, 5, 5, 3)
+    kernel = values(3, 3, 3, 4) * np.float32([0.1, 1, 3, 10])
+    auto = {"class_name": "quantized_bits", "config": {"bits": 8, "alpha": "auto"}}
+    config = {"filters": 4, "kernel_size": [3, 3], "use_bias": False, "kernel_quantizer": auto}
+    layer = qkeras("QConv2D", "q", config, {"kernel": kernel})
+    step = abs(kernel).max((0, 1, 2)) / 127
+    rounded = np.sign(kernel) * np.floor(abs(kernel) / step + 0.5) * step
+    wanted = reference.convolution(x, rounded, (1, 1), (1, 1), "valid")
+    np.testing.assert_allclose(one_layer(tmp_path, layer, x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_dense_and_depthwise_kernels(tmp_path):
+    x, kernel = values(3, 6), values(6, 2)
+    config = {"units": 2, "use_bias": False, "kernel_quantizer": FIXED, "activation": "linear"}
+    close(
+        one_layer(tmp_path, qkeras("QDense", "q", config, {"kernel": kernel}), x), x @ fixed(kernel)
+    )
+    x, kernel, bias = values(2, 5, 5, 3), values(3, 3, 3, 1), values(3)
+    config = {
+        "kernel_size": [3, 3],
+        "padding": "same",
+        "depthwise_quantizer": FIXED,
+        "bias_quantizer": None,
+    }
+    layer = qkeras("QDepthwiseConv2D", "q", config, {"depthwise_kernel": kernel, "bias": bias})
+    wanted = reference.depthwise(x, fixed(kernel), (1, 1), (1, 1), "same") + bias
+    close(one_layer(tmp_path, layer, x), wanted)
+
+
+@FILES
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("scale", [True, False])
+def test_a_batch_norm_is_folded_before_the_kernel_is_quantised(tmp_path, ending, use_bias, scale):
+    x, kernel, bias = values(2, 5, 5, 3), values(3, 3, 3, 4), values(4)
+    gamma, beta, mean = 1 + values(4), values(4), values(4)
+    variance = 0.5 + abs(values(4))
+    config = {
+        "filters": 4,
+        "kernel_size": [3, 3],
+        "use_bias": use_bias,
+        "scale": scale,
+        "epsilon": 1e-3,
+        "kernel_quantizer": FIXED,
+        "bias_quantizer": WIDE,
+    }
+    own = {"kernel": kernel} | ({"bias": bias} if use_bias else {})
+    inner = ({"gamma": gamma} if scale else {}) | {
+        "beta": beta,
+        "moving_mean": mean,
+        "moving_variance": variance,
+    }
+    layer = qkeras("QConv2DBatchnorm", "q", config, own | inner, ["x"])
+    path = save(tmp_path / f"m{ending}", [given("x", (5, 5, 3)), layer], ["q"])
+    if ending == ".keras":
+        nested(path, own, inner)
+    factor = (gamma if scale else 1) / np.sqrt(variance + np.float32(1e-3))
+    folded = fixed(kernel * factor)
+    offset = fixed(((bias if use_bias else 0) - mean) * factor + beta, 16, 4)
+    wanted = reference.convolution(x, folded, (1, 1), (1, 1), "valid") + offset
+    [found] = outputs_of(path, x=x)
+    close(found, wanted)
+
+
+def nested(path, own, inner):
+    """Puts the variables of the BatchNormalization into an object of their own, as Keras does."""
+    import io
+    import zipfile
+
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        for index, array in enumerate(own.values()):
+            file.create_dataset(f"layers/q_conv2d_batchnorm/vars/{index}", data=array)
+        for index, array in enumerate(inner.values()):
+            file.create_dataset(f"layers/q_conv2d_batchnorm/batchnorm/vars/{index}", data=array)
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", held.getvalue())
+
+
+def test_a_quantised_batch_norm_has_powers_of_two(tmp_path):
+    x = values(2, 3, 3, 4)
+    po2 = {"class_name": "quantized_po2", "config": {"bits": 5}}
+    relu = {
+        "class_name": "quantized_relu_po2",
+        "config": {"bits": 6, "quadratic_approximation": True},
+    }
+    config = {
+        "beta_quantizer": po2,
+        "gamma_quantizer": po2,
+        "mean_quantizer": None,
+        "variance_quantizer": relu,
+        "epsilon": 1e-3,
+    }
+    weights = {
+        "gamma": np.float32([1.4, 1.5, -0.7, 3.0]),
+        "beta": np.float32([0.3, -0.3, 0.1, 0.0]),
+        "moving_mean": values(4),
+        "moving_variance": np.float32([0.3, 1.0, 2.1, 5.0]),
+    }
+    gamma = np.float32([1, 2, -0.5, 4])
+    beta = np.float32([0.25, -0.25, 0.125, 2.0**-8])
+    variance = np.float32([0.25, 1, 4, 4])
+    wanted = (x - weights["moving_mean"]) / np.sqrt(variance + 1e-3) * gamma + beta
+    layer = qkeras("QBatchNormalization", "q", config, weights)
+    close(one_layer(tmp_path, layer, x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        ("quantized_bits(4,1,alpha=1)", lambda x: np.clip(np.rint(x * 4), -8, 7) / 4),
+        ("quantized_relu(4,1)", lambda x: np.clip(np.rint(x * 8), 0, 15) / 8),
+        (
+            "quantized_relu(5,1,negative_slope=0.25)",
+            lambda x: np.clip(np.rint(np.where(x < 0, x / 4, x) * 8), -4, 15) / 8,
+        ),
+        ("quantized_tanh(4)", lambda x: np.clip(np.rint(x * 8), -8, 7) / 8),
+        (
+            "quantized_tanh(4,use_real_tanh=True)",
+            lambda x: np.clip(np.rint(np.tanh(x) * 8), -8, 7) / 8,
+        ),
+        (
+            "quantized_sigmoid(4)",
+            lambda x: np.clip(np.rint(np.clip(x / 2 + 0.5, 0, 1) * 16), 0, 15) / 16,
+        ),
+        ("binary(alpha=1)", lambda x: np.where(x < 0, -1, 1)),
+        ("quantized_bits(1,0,alpha=0.5)", lambda x: np.where(x < 0, -0.5, 0.5)),
+        ("quantized_bits(4,0,alpha=3.0)", lambda x: np.clip(np.rint(x * 8), -8, 7) / 8 * 3),
+        ("relu", lambda x: np.maximum(x, 0)),
+        ("hard_tanh", lambda x: np.clip(x, -1, 1)),
+        ("hard_sigmoid", lambda x: np.clip(x / 2 + 0.5, 0, 1)),
+    ],
+)
+@FILES
+def test_activations_are_text_in_one_version_and_objects_in_another(
+    tmp_path, function, wanted, ending
+):
+    x = np.linspace(-3, 3, 97, dtype=np.float32).reshape(1, 97)
+    layer = qkeras("QActivation", "q", {"activation": function})
+    close(one_layer(tmp_path, layer, x, generation=2, ending=ending), np.float32(wanted(x)))
+
+
+def test_a_quantiser_may_stand_in_a_layer_of_keras(tmp_path):
+    x = values(2, 6)
+    layer = L("Activation", "a", config={"activation": FIXED})
+    close(one_layer(tmp_path, layer, x), fixed(x))
+
+
+def test_average_pools_may_multiply_by_a_rounded_share(tmp_path):
+    x = values(2, 6, 6, 4)
+    config = {"pool_size": [3, 3], "padding": "valid", "average_quantizer": "quantized_bits(6,0,1)"}
+    mean = reference.average(x, (3, 3), (3, 3), "valid")
+    close(one_layer(tmp_path, qkeras("QAveragePooling2D", "q", config), x), mean * 9 * 4 / 32)
+    config = {"average_quantizer": None, "activation": "quantized_bits(8,1,1)"}
+    found = one_layer(tmp_path, qkeras("QGlobalAveragePooling2D", "q", config), x)
+    close(found, np.clip(np.rint(x.mean((1, 2)) * 64), -127, 127) / 64)
+
+
+def test_three_libraries_with_one_name_are_told_apart(tmp_path):
+    config = {"filters": 4, "kernel_size": [3, 3], "kernel_quantizer": FIXED}
+    for layer, word in itertools.product(
+        [
+            L("QConv2D", "q", ["x"], {"kq_conf": {}}, module="hgq.layers.conv"),
+            L("QConv2D", "q", ["x"], config | {"kq_conf": {}}, module=None),
+        ],
+        ["HGQ2"],
+    ):
+        for ending in (".keras", ".h5"):
+            path = save(tmp_path / f"m{ending}", [given("x", (5, 5, 3)), layer], ["q"])
+            [(rule, message)] = findings(path)
+            assert (rule, word in message) == ("DLA180", True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule", "why"),
+    [
+        (
+            qkeras("QActivation", config={"activation": "quantized_relu_po2(4)"}),
+            "DLA178",
+            "no grid",
+        ),
+        (
+            qkeras("QActivation", config={"activation": "quantized_bits(8,0,alpha='auto')"}),
+            "DLA178",
+            "depends on the data",
+        ),
+        (
+            qkeras("QActivation", config={"activation": "quantized_bits(f())"}),
+            "DLA178",
+            "no quantiser",
+        ),
+        (qkeras("QAdaptiveActivation"), "DLA180", "QAdaptiveActivation of QKeras"),
+        (
+            qkeras("QDense", config={"units": 2, "kernel_quantizer": {"class_name": "mine"}}),
+            "DLA178",
+            "no quantiser of QKeras",
+        ),
+        (
+            qkeras("QBatchNormalization", config={"inverse_quantizer": FIXED}),
+            "DLA178",
+            "inverse_quantizer",
+        ),
+    ],
+)
+def test_what_has_no_integers_is_refused(tmp_path, layer, rule, why):
+    layer.reads = ["x"]
+    layer.weights = {"kernel": values(4, 2), "bias": values(2)}
+    [(found, message)] = findings(save(tmp_path / "m.keras", [given("x", (4,)), layer], ["q"]))
+    assert found == rule
+    assert why in message
