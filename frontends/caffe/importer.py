@@ -23,6 +23,7 @@ from dlaconv.frontends.caffe.precision.emission import Emission
 from dlaconv.frontends.caffe.precision.quantising import Quantising
 from dlaconv.frontends.caffe.precision.reading import read_precision
 from dlaconv.frontends.caffe.precision.sources import PrecisionSources
+from dlaconv.frontends.caffe.precision.tying import Map, maps_of
 from dlaconv.frontends.caffe.schema import caffe_schema
 from dlaconv.frontends.caffe.text import parse_text, read_text
 from dlaconv.frontends.handlers import Import
@@ -76,8 +77,8 @@ def import_files(
 
 def _values(
     graph: CaffeGraph, layers: list[Layer], handlers: Mapping[str, Handler], net: Message
-) -> tuple[ir.Model, dict[str, str]]:
-    """A network with every blob as an output, and the value that each blob has at the end.
+) -> tuple[ir.Model, dict[Map, str]]:
+    """A network with every map as an output, and the names of its values by map.
 
     Nothing is there for a network that cannot be imported.
     """
@@ -90,7 +91,7 @@ def _values(
         return state.model, {}
     _finish(state)
     kept = {value.name for value in (*state.model.graph.inputs, *state.model.graph.outputs)}
-    return state.model, {blob: v.name or "" for blob, v in found.items() if v.name in kept}
+    return state.model, {item: v.name or "" for item, v in found.items() if v.name in kept}
 
 
 def _read(path: Path, *, ignore_unknown: bool) -> tuple[Message, Diagnostics]:
@@ -169,6 +170,7 @@ class _Importer:
         self._quantising = Quantising(graph, layers)
         self._maker = {top: layer for layer in layers for top in layer.tops}
         self._values: dict[str, ir.Value | None] = {}
+        self._results: dict[int, list[ir.Value]] = {}
         graph.taken.update(top for layer in layers for top in layer.tops)
 
     def run(self) -> None:
@@ -191,14 +193,17 @@ class _Importer:
             self._quantising.finish()
             self._name(read)
 
-    def results(self) -> dict[str, ir.Value]:
-        """The real values that layers have computed or that are fed, by blob."""
+    def results(self) -> dict[Map, ir.Value]:
+        """The real values that layers have computed or that are fed."""
         made = {value for node in self._graph.nodes for value in node.outputs}
         made.update(self._graph.inputs)
+        found: dict[Map, ir.Value] = {}
+        for key, uses in maps_of(self._layers).items():
+            found.update(zip(uses.writes, self._results.get(key, ()), strict=False))
         return {
-            name: value
-            for name, value in self._values.items()
-            if value is not None and value in made and value.dtype == ir.DataType.FLOAT
+            item: value
+            for item, value in found.items()
+            if value in made and value.dtype == ir.DataType.FLOAT
         }
 
     def _connected(self, layer: Layer) -> bool:
@@ -231,6 +236,7 @@ class _Importer:
             self._graph.diagnostics.add(refusal.diagnostic)
             self._values.update(dict.fromkeys(layer.tops))
             return
+        self._results[id(layer)] = values
         self._values.update(zip(layer.tops, values, strict=True))
 
     def _made(self, building: CaffeLayer) -> list[ir.Value]:

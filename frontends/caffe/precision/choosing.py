@@ -21,7 +21,7 @@ from dlaconv.frontends.caffe.precision.magnitudes import (
     statistic_formats,
 )
 from dlaconv.frontends.caffe.precision.modes import covering, explicit, norms_before
-from dlaconv.frontends.caffe.precision.tying import Ties
+from dlaconv.frontends.caffe.precision.tying import Map, Ties
 from dlaconv.ir.formats import QFormat, Threshold
 
 BITS = 8
@@ -48,7 +48,7 @@ def choose_weights(layers: Sequence[Layer], mode: Mode, blobs_of: Blobs, file: s
 
 def choose_maps(
     layers: Sequence[Layer],
-    reaches: Mapping[str, float],
+    reaches: Mapping[Map, float],
     mode: Mode,
     blobs_of: Blobs,
     file: str,
@@ -59,17 +59,17 @@ def choose_maps(
 
     Args:
         layers: the layers that run.
-        reaches: how far the integers of each blob should reach, behind all layers in place.
+        reaches: how far the integers of each map should reach.
         mode: the mode of all formats.
         blobs_of: gives the values of parameters.
         file: path of the prototxt.
         sums: see `Ties`.
     """
     ties = Ties(layers, reaches, sums=sums)
-    formats: dict[str, MapFormat] = {}
-    for name, reach in ties.reach.items():
+    formats: dict[Map, MapFormat] = {}
+    for item, reach in ties.reach.items():
         form = Threshold(BITS, Fraction(as_float32(reach)) if reach > _LEAST else Fraction(1))
-        formats[name] = form if mode is Mode.XILINX else covering(form)
+        formats[item] = form if mode is Mode.XILINX else covering(form)
     _leave_shifts(layers, ties, formats)
     chained = {id(layer) for chain in taken_along(layers) for layer in chain}
     norms = norms_before(layers)
@@ -77,8 +77,9 @@ def choose_maps(
         kind = kind_of(layer)
         if kind is Kind.NONE or not layer.bottoms or not layer.tops:
             continue
-        maps_in = formats.get(ties.group(layer.bottoms[0]))
-        maps_out = formats.get(ties.group(layer.tops[0]))
+        uses = ties.maps[id(layer)]
+        maps_in = formats.get(ties.group(uses.reads[0]))
+        maps_out = formats.get(ties.group(uses.writes[0]))
         if maps_in is None or maps_out is None:
             continue
         names = () if mode is Mode.XILINX or id(layer) in chained else statistics_of(layer)
@@ -91,7 +92,7 @@ def choose_maps(
         )
 
 
-def _leave_shifts(layers: Sequence[Layer], ties: Ties, formats: dict[str, MapFormat]) -> None:
+def _leave_shifts(layers: Sequence[Layer], ties: Ties, formats: dict[Map, MapFormat]) -> None:
     """Takes bits behind the binary point from results that have as many of them as sums."""
     for _ in layers:
         changed = False
@@ -99,7 +100,8 @@ def _leave_shifts(layers: Sequence[Layer], ties: Ties, formats: dict[str, MapFor
             weights = layer.precision.weights if layer.precision is not None else None
             if not isinstance(weights, QFormat) or not layer.bottoms or not layer.tops:
                 continue
-            before, behind = ties.group(layer.bottoms[0]), ties.group(layer.tops[0])
+            uses = ties.maps[id(layer)]
+            before, behind = ties.group(uses.reads[0]), ties.group(uses.writes[0])
             read, written = formats.get(before), formats.get(behind)
             if not isinstance(read, QFormat) or not isinstance(written, QFormat):
                 continue

@@ -24,6 +24,7 @@ from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
 from dlaconv.frontends.caffe.precision.limits import as_float32
 from dlaconv.frontends.caffe.precision.magnitudes import Blobs
 from dlaconv.frontends.caffe.precision.modes import convert_modes, explicit
+from dlaconv.frontends.caffe.precision.tying import Map
 from dlaconv.frontends.caffe.precision.writing import network_message, write_precision
 from dlaconv.frontends.caffe.precision.written import read_written
 from dlaconv.frontends.caffe.printing import printed
@@ -52,8 +53,8 @@ def parse_mode(text: str | None) -> Mode | None:
     return Mode(text)
 
 
-Values = Callable[[], tuple[ir.Model, Mapping[str, str]]]
-"""A network with the precision that its layers have, and the names of values by blob."""
+Values = Callable[[], tuple[ir.Model, Mapping[Map, str]]]
+"""A network with the precision that its layers have, and the names of its values by map."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,12 @@ class Emission:
                 layer.precision = None
             return
         measured = calibration.reaches(model, list(names.values()), LARGEST)
-        reaches = {blob: measured[name] for blob, name in names.items()}
-        if wrong := [blob for blob, reach in reaches.items() if not math.isfinite(reach)]:
+        reaches = {item: measured[name] for item, name in names.items()}
+        if wrong := [item for item, reach in reaches.items() if not math.isfinite(reach)]:
             found.error(
                 "DLA154",
                 "no-formats",
-                f"the calibration data make {wrong[0]!r} infinite, or no number",
+                f"the calibration data make {wrong[0][0]!r} infinite, or no number",
                 location=Location(file=file),
                 help="check the weights and the inputs",
             )

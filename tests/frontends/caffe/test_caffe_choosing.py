@@ -23,11 +23,17 @@ ONE = "kernel_size: 1"
 
 
 def ties(text, reaches, *, sums=True):
-    """The reach of each blob together with those that it is tied to."""
+    """The reach of each map together with those that it is tied to.
+
+    A map is a blob, or a blob and how many layers had written to it before.
+    """
     net, _ = parse_text(text, caffe_schema(), "NetParameter", "net.prototxt")
     layers = layers_of(net, caffe_schema(), "net.prototxt", Diagnostics())
-    found = Ties(layers, reaches, sums=sums)
-    return {name: found.reach[found.group(name)] for name in reaches}
+    keys = {name: name if isinstance(name, tuple) else (name, 0) for name in reaches}
+    own = {keys[name]: reach for name, reach in reaches.items()}
+    found = Ties(layers, {("data", -1): own.pop(("data", 0)), **own}, sums=sums)
+    keys["data"] = ("data", -1)
+    return {name: found.reach[found.group(keys[name])] for name in reaches}
 
 
 def conv(name, bottom, top=None):
@@ -46,7 +52,11 @@ def test_an_eltwise_has_the_largest_threshold_of_its_bottoms():
     assert ties(text, reaches, sums=False) == {"data": 1, "a": 7, "b": 7, "s": 7}
     assert ties(text, reaches) == {"data": 1, "a": 11, "b": 11, "s": 11}
     relu = in_place("r", "ReLU", "s")  # XportDNN measures the blob again there
-    assert ties(text + relu, reaches, sums=False)["a"] == 11
+    found = ties(text + relu, reaches | {("s", 1): 9}, sums=False)
+    assert found == {"data": 1, "a": 9, "b": 9, "s": 9, ("s", 1): 9}
+    assert ties(text + relu, reaches | {("s", 1): 6}) == found | dict.fromkeys(
+        ["a", "b", "s", ("s", 1)], 7
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +73,7 @@ def test_a_trunk_of_sums_has_one_threshold_throughout():
     for index, before in enumerate(("a", "s0", "s1")):
         text += conv(f"b{index}", before) + named(f"s{index}", "Eltwise", "", [before, f"b{index}"])
         text += in_place(f"r{index}", "ReLU", f"s{index}")
-    reaches = {"data": 1, "a": 2, "b0": 3, "s0": 4, "b1": 9, "s1": 8, "b2": 5, "s2": 6}
+    reaches = {"data": 1, "a": 2, "b0": 3, ("s0", 1): 4, "b1": 9, ("s1", 1): 8, "b2": 5}
     found = ties(text, reaches)
     assert found.pop("data") == 1
     assert set(found.values()) == {9}
@@ -87,7 +97,18 @@ def test_a_relu_decides_for_the_layer_before_it_alone():
     assert ties(text, reaches) == {"data": 1, "x": 4, "r": 4}
     assert ties(text + conv("b", "x"), reaches) == {"data": 1, "x": 9, "r": 9}
     leaky = text.replace("'ReLU'", "'ReLU' relu_param { negative_slope: 0.1 }")
-    assert ties(leaky, reaches) == reaches
+    assert ties(leaky, reaches) == {"data": 1, "x": 9, "r": 9}
+    assert ties(text.replace("'ReLU'", "'PReLU'"), reaches) == {"data": 1, "x": 9, "r": 9}
+    assert ties(text.replace("'ReLU'", "'Sigmoid'"), reaches) == reaches
+
+
+def test_a_blob_has_a_threshold_for_each_value_that_layers_in_place_give_it():
+    text = conv("a", "data") + in_place("n", "BatchNorm", "a") + in_place("r", "ReLU", "a")
+    reaches = {"data": 1, "a": 50, ("a", 1): 5, ("a", 2): 4}
+    assert ties(text, reaches) == reaches | {("a", 1): 4}
+    dropped = text + in_place("d", "Dropout", "a") + conv("b", "a")
+    reaches = reaches | {("a", 3): 3, "b": 2}
+    assert ties(dropped, reaches) == reaches | {("a", 1): 4, ("a", 3): 4}
 
 
 def test_batch_norm_and_scale_decide_for_their_convolution():
