@@ -105,7 +105,7 @@ class _Losses:
             "DLA153",
             "converted-formats",
             f"the formats of {len(self.layers)} layers are converted from {own} to "
-            f"{mode or Mode.DYNAMIC_FIXED}, in the written prototxt and in the converted network",
+            f"{mode or Mode.DYNAMIC_FIXED}, and the network computes with these",
             location=Location(file, first.line, first.name, first.type),
             help="leave out --quant-type to keep those of the source"
             if own is not Mode.RISTRETTO

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from dlaconv.errors import UserError
 from dlaconv.frontends.caffe import load_caffe
@@ -20,6 +21,7 @@ from tests.frontends.caffe.quantised import (
     rules,
     thresholds,
 )
+from tests.frontends.caffe.test_caffe_printing import GENERATED
 
 SHAPE = "dim: 1 dim: 4 dim: 8 dim: 8"
 
@@ -126,6 +128,7 @@ def written(folder, text, blobs=BLOBS, **options):
     assert not imported.diagnostics.errors, imported.diagnostics
     assert list(imported.files) == [path]
     path.write_text(imported.files[path], "utf-8")
+    text_format.Parse(imported.files[path], GENERATED["NetParameter"]())
     shapes = options.get("shapes")
     again = load_caffe(path, folder / "net.caffemodel", shapes=shapes)
     assert not again.diagnostics.errors, again.diagnostics

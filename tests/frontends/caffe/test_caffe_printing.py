@@ -5,6 +5,7 @@ import re
 import struct
 
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,89 @@ def content(message):
                 value = "nan" if math.isnan(value) else struct.pack("<d", value)
             found.append((name, type(value), value))
     return found
+
+
+TYPES = descriptor_pb2.FieldDescriptorProto.Type
+LABELS = descriptor_pb2.FieldDescriptorProto.Label
+
+
+def generated():
+    """The schema's messages as protobuf's own library has them."""
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    made = {}
+    for name, kind in SCHEMA.messages.items():
+        made[name] = file.message_type.add(name=name)
+        for field in kind.fields.values():
+            label = "REPEATED" if field.repeated else "REQUIRED" if field.required else "OPTIONAL"
+            item = made[name].field.add(name=field.name, number=field.number)
+            item.label = LABELS.Value(f"LABEL_{label}")
+            item.type = TYPES.Value(f"TYPE_{field.kind.upper()}")
+            if field.type_name:
+                item.type_name = f".caffe.{field.type_name}"
+    for name, values in SCHEMA.enums.items():
+        owner, _, own = name.rpartition(".")
+        enum = (made[owner] if owner else file).enum_type.add(name=own)
+        for value, number in values.items():
+            enum.value.add(name=value, number=number)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
+        for name in SCHEMA.messages
+    }
+
+
+GENERATED = generated()
+
+
+def rounded(value):
+    """A number as a field of float32 has it, by its bits."""
+    if math.isnan(value):
+        return "nan"
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return struct.pack("<f", math.copysign(math.inf, value))
+
+
+def as_protobuf_has_it(message):
+    """`content` of a message, in protobuf's terms: by field, and in the types of its fields."""
+    found = {}
+    for name in message.names():
+        field = message.kind.fields[name]
+        values = message.values(name)
+        if field.kind == "message":
+            values = [as_protobuf_has_it(value) for value in values]
+        elif field.kind == "enum":
+            values = [SCHEMA.enums[field.type_name][value] for value in values]
+        elif field.kind in {"float", "double"}:
+            values = [rounded(value) for value in values]
+        elif field.kind == "bytes":
+            values = [value.encode() for value in values]
+        found[name] = values
+    return found
+
+
+def content_of(parsed, message):
+    found = {}
+    for field, value in parsed.ListFields():
+        kind = message.fields[field.name]
+        values = list(value) if kind.repeated else [value]
+        if kind.kind == "message":
+            values = [content_of(item, SCHEMA.messages[kind.type_name]) for item in values]
+        elif kind.kind in {"float", "double"}:
+            values = [rounded(item) for item in values]
+        found[field.name] = values
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_protobuf_reads_the_text_as_the_same_message(data):
+    kinds = sorted(name for name in SCHEMA.messages if name != UNREAD)
+    message = data.draw(messages(data.draw(st.sampled_from(kinds))))
+    parsed = text_format.Parse(printed(message), GENERATED[message.kind.name]())
+    assert content_of(parsed, message.kind) == as_protobuf_has_it(message)
 
 
 def read_back(message):
