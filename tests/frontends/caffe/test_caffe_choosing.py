@@ -17,7 +17,7 @@ from dlaconv.frontends.caffe.text import parse_text
 from dlaconv.ir.formats import QFormat, Threshold
 from tests.frontends.caffe.files import INPUT, load, numbers
 from tests.frontends.caffe.quantised import convolution, in_place, named
-from tests.frontends.caffe.test_caffe_emission import BLOBS, SHAPE, Samples, messages
+from tests.frontends.caffe.test_caffe_emission import BLOBS, SHAPE, Samples, messages, wide
 
 ONE = "kernel_size: 1"
 
@@ -209,3 +209,17 @@ def test_statistics_of_a_lonely_batch_norm_have_formats_that_hold_them(tmp_path)
     assert scale.integer("scale_beta_fl") == 7 + 1
     assert scale.integer("scale_gamma_by_std_fl") == 7 - 0  # 4 / sqrt(32), 1 / sqrt(2)
     assert {norm.integer("batchnorm_mean_bw"), scale.integer("scale_beta_bw")} == {8}
+
+
+def test_each_filter_has_its_largest_magnitude_wherever_it_lies(tmp_path):
+    path = tmp_path / "out.prototxt"
+    samples = Samples(numbers(2, 4, 8, 8))
+    imported = load(tmp_path, wide(), BLOBS, emit_prototxt=path, calibration=samples)
+    found = {
+        name: item.numbers("th_params") for name, item in messages(imported.files[path]).items()
+    }
+    convolution, transposed, product = (np.abs(BLOBS[name][0]) for name in ("d", "up", "f"))
+    assert found["d"] == pytest.approx(convolution.max(axis=(1, 2, 3)), rel=1e-7)
+    groups = [transposed[:4].max(), transposed[4:].max()]  # of 8 inputs and 2 outputs
+    assert found["up"] == pytest.approx(groups, rel=1e-7)
+    assert found["f"] == pytest.approx(product.max(axis=0), rel=1e-7)  # stored transposed

@@ -10,6 +10,7 @@ import dlaconv
 from dlaconv.errors import UserError
 from dlaconv.options import Options
 from tests.frontends.caffe.files import numbers
+from tests.frontends.caffe.quantised import fixed
 from tests.frontends.caffe.test_caffe_conversion import code_of, files
 
 __all__ = ["files"]
@@ -47,6 +48,23 @@ def test_both_files_have_one_quantisation(files, tmp_path, quant_type, ranges, c
     assert attributes == other_attributes
     sums = [str(out), str(files[1]), str(first), "--input", str(tmp_path / "x.npz")]
     assert code_of(["verify", *sums]) == 0
+
+
+@pytest.mark.parametrize("quant_type", ["Xilinx", "DynamicFixed"])
+def test_a_quantised_source_gives_the_same_file_as_its_prototxt(files, tmp_path, quant_type):
+    text = files[0].read_text()
+    text = text.replace("pad: 1 } }", "pad: 1 }" + fixed(5, 2, 5) + "}")
+    text = text.replace("num_output: 10 } }", "num_output: 10 }" + fixed(2, 2, 9) + "}")
+    files[0].write_text(text)
+    out, first, second = (tmp_path / name for name in ("o.prototxt", "a.dla.onnx", "b.dla.onnx"))
+    arguments = {"frontend": "caffe", "options": Options(verify=False)}
+    dlaconv.convert(files, first, emit_prototxt=out, quant_type=quant_type, **arguments)
+    dlaconv.convert([out, files[1]], second, **arguments)
+    (arrays, attributes), (others, other_attributes) = constants(first), constants(second)
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(array, others[name]) for name, array in arrays.items())
+    assert attributes == other_attributes
+    assert out.read_text().count(f'quant_type: "{quant_type}"') == 2 + (quant_type == "Xilinx")
 
 
 def test_the_spellings_of_xportdnn_are_taken(files, tmp_path):
