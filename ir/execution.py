@@ -38,6 +38,7 @@ _ROOM = 1 << 28
 _LARGE = 1 << 12
 """Bytes from which on a constant is handed to onnxruntime as it lies in memory."""
 _CACHE_LINE = 64
+_PRODUCTS = {"Gemm", "MatMul"}
 _NUMPY_TYPES = (
     ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8,
     ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT32, ir.DataType.INT64,
@@ -90,6 +91,8 @@ class Executor:
         options.log_severity_level = 4
         # idle threads that wait actively cost more than they gain beside other work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # laying out the weights of matrix products anew takes longer than many runs
+        options.add_session_config_entry("session.disable_prepacking", "1")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         copy = _prepared(model, self.outputs)
@@ -100,14 +103,15 @@ class Executor:
             options.intra_op_num_threads = processors() // self._at_once
             options.enable_mem_pattern = False  # of each of them it would keep a plan
         weights = _taken_out(copy.graph)
-        self._fed: Arrays = {}
+        kept = _prepared_by_onnxruntime(copy.graph, weights) if optimise else []
+        # onnxruntime copies initializers, but uses inputs where they are
+        self._fed: Arrays = {name: array for name, array in weights.items() if name not in kept}
+        _make_inputs(copy.graph, self._fed)
         try:
-            if optimise:
-                values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in weights.values()]
-                options.add_external_initializers(list(weights), values)
-            else:  # onnxruntime copies initializers, but uses inputs where they are
-                _make_inputs(copy.graph, weights)
-                self._fed = weights
+            if kept:
+                arrays = [weights[name] for name in kept]
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+                options.add_external_initializers(kept, values)
             self._session = onnxruntime.InferenceSession(
                 ir.to_proto(copy).SerializeToString(),
                 options,
@@ -272,6 +276,15 @@ def hold_weights(model: ir.Model) -> None:
         array = flat.reshape(shape_tuple(tensor))
         copy_rows(tensor if isinstance(tensor, BlockTensor) else tensor.numpy(), array)
         value.const_value = ir.Tensor(array, tensor.dtype, name=tensor.name)
+
+
+def _prepared_by_onnxruntime(graph: ir.Graph, names: Iterable[str]) -> list[str]:
+    """The constants that it lays out anew for its kernels: all but those of matrix products."""
+    return [
+        name
+        for name in names
+        if any(use.node.op_type not in _PRODUCTS for use in graph.initializers[name].uses())
+    ]
 
 
 def _make_inputs(graph: ir.Graph, names: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
-from dlaconv.ir.blocks import row_blocks
+from dlaconv.ir.blocks import each_block, forget
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
@@ -199,10 +199,19 @@ def _unusable(node: ir.Node) -> str:
             return f"the {word} of shape {list(array.shape)} are empty"
         if array.dtype.kind != "f" or (word == "bias" and _only_its_sign(node)):
             continue
-        wrong = sum(int((~np.isfinite(block)).sum()) for _, block in row_blocks(array))
-        if wrong:
+        if wrong := _count_unfinite(array):
             return f"{wrong} of {array.size} values of the {word} are not finite"
     return ""
+
+
+def _count_unfinite(array: np.ndarray) -> int:
+    def count(rows: slice) -> int:
+        block = array[rows]
+        found = block.size - int(np.isfinite(block).sum())
+        forget(block)
+        return found
+
+    return sum(each_block(count, array.shape))
 
 
 def _only_its_sign(node: ir.Node) -> bool:
