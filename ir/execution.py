@@ -21,7 +21,7 @@ from dlaconv.ir.blocks import (
     streamed,
     tensor_of,
 )
-from dlaconv.ir.graph import drop_unread, shape_of
+from dlaconv.ir.graph import drop_unread, is_op, shape_of
 from dlaconv.ir.grid_tensors import hand_over_integers
 from dlaconv.ir.lowering import lowered
 
@@ -38,7 +38,6 @@ _ROOM = 1 << 28
 _LARGE = 1 << 12
 """Bytes from which on a constant is handed to onnxruntime as it lies in memory."""
 _CACHE_LINE = 64
-_PRODUCTS = {"Gemm", "MatMul"}
 _NUMPY_TYPES = (
     ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8,
     ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT32, ir.DataType.INT64,
@@ -91,7 +90,7 @@ class Executor:
         options.log_severity_level = 4
         # idle threads that wait actively cost more than they gain beside other work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # laying out the weights of matrix products anew takes longer than many runs
+        # of matrix products, which gain little
         options.add_session_config_entry("session.disable_prepacking", "1")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -279,12 +278,20 @@ def hold_weights(model: ir.Model) -> None:
 
 
 def _prepared_by_onnxruntime(graph: ir.Graph, names: Iterable[str]) -> list[str]:
-    """The constants that it lays out anew for its kernels: all but those of matrix products."""
+    """The constants that it lays out anew for its kernels, which pays where they are used often."""
     return [
         name
         for name in names
-        if any(use.node.op_type not in _PRODUCTS for use in graph.initializers[name].uses())
+        if not all(_uses_once(use.node) for use in graph.initializers[name].uses())
     ]
+
+
+def _uses_once(node: ir.Node) -> bool:
+    """True for a layer that, for one sample, multiplies each weight once or a few times."""
+    if is_op(node, "Conv"):
+        shape = shape_of(node.outputs[0])
+        return shape is not None and math.prod(shape[2:]) == 1
+    return is_op(node, "Gemm", "MatMul")
 
 
 def _make_inputs(graph: ir.Graph, names: Iterable[str]) -> None:

@@ -196,3 +196,35 @@ def test_held_weights_are_not_copied_again():
     held = model.graph.initializers["used"].const_value.numpy()
     executor = Executor(model)
     assert any(np.shares_memory(array, held) for array in executor._fed.values())
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_weights_that_are_used_once_a_sample_stay_inputs_and_count_all_the_same(optimise):
+    """A convolution over a map, one down to a single value, and a matrix product."""
+    rng = np.random.default_rng(0)
+
+    def drawn(name, shape):
+        return dialect.constant(name, rng.integers(-3, 4, shape).astype(np.float32))
+
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=(1, 8, 6, 6))
+    nodes = [ir.node("Conv", [x, drawn("w0", (32, 8, 3, 3))], name="map")]
+    nodes.append(ir.node("Conv", [nodes[-1].outputs[0], drawn("w1", (64, 32, 4, 4))], name="one"))
+    nodes.append(ir.node("Flatten", nodes[-1].outputs, {"axis": 1}, name="flat"))
+    nodes.append(
+        ir.node("Gemm", [nodes[-1].outputs[0], drawn("w2", (32, 64))], {"transB": 1}, name="gemm")
+    )
+    shapes = [(1, 32, 4, 4), (1, 64, 1, 1), (1, 64), (1, 32)]
+    for node, shape in zip(nodes, shapes, strict=True):
+        node.outputs[0].name, node.outputs[0].shape = f"{node.name}/out", ir.Shape(shape)
+        node.outputs[0].dtype = ir.DataType.FLOAT
+    graph = ir.Graph([x], nodes[-1].outputs, nodes=nodes, opset_imports={"": 18}, name="g")
+    register_constants(graph, nodes)
+    executor = Executor(ir.Model(graph, ir_version=10), optimise=optimise)
+    feed = rng.integers(-3, 4, (1, 8, 6, 6)).astype(np.float32)
+    got = executor.run({"x": feed})["gemm/out"]
+    w0, w1, w2 = (graph.initializers[name].const_value.numpy() for name in ("w0", "w1", "w2"))
+    windows = np.lib.stride_tricks.sliding_window_view(feed[0], (3, 3), (1, 2))
+    first = np.einsum("cijkl,ockl->oij", windows, w0)
+    assert np.array_equal(got[0], w2 @ np.einsum("cij,ocij->o", first, w1))
+    assert executor.inputs == ("x",)
+    assert set(executor._fed) == ({"w1", "w2"} if optimise else {"w0", "w1", "w2"})
