@@ -1,7 +1,8 @@
-"""DLA170 to DLA180: what the frontend of Keras finds."""
+"""DLA170 to DLA182: what the frontend of Keras finds."""
 
 from __future__ import annotations
 
+from dlaconv.diagnostics import Severity
 from dlaconv.explanations.explanation import Explanation
 
 KERAS = (
@@ -81,5 +82,21 @@ KERAS = (
         "A layer is quantised by a library whose layers are not read yet.",
         "Without its quantisers it is another network.",
         "Give the network in floating point, with --calibrate.",
+    ),
+    Explanation(
+        "DLA181",
+        "unified-map",
+        "Elements of a map have different widths (HGQ2), and get one grid nonetheless.",
+        "The accelerator has one grid for a map, so some values are rounded too finely.",
+        "Train with homogeneous widths for maps, or judge the result by its accuracy.",
+        Severity.WARNING,
+    ),
+    Explanation(
+        "DLA182",
+        "wrapping-map",
+        "A map that wraps where it overflows (HGQ2) is taken to saturate.",
+        "The accelerator saturates; the two differ only where the traced range is exceeded.",
+        "Nothing, if ranges were traced on representative data.",
+        Severity.NOTE,
     ),
 )

@@ -13,7 +13,7 @@ from dlaconv.frontends.keras import (
     pooling,
 )
 from dlaconv.frontends.keras.building import Handler
-from dlaconv.frontends.keras.dialects import qkeras_layers
+from dlaconv.frontends.keras.dialects import hgq_layers, qkeras_layers
 
 _DIMENSIONS = ("1D", "2D", "3D")
 
@@ -92,5 +92,8 @@ NO_FORM = {
 CODE = {"Lambda", "SlicingOpLambda", "TensorFlowOpLayer", "TFSMLayer"}
 """Layers whose meaning is code."""
 
-QUANTISED: dict[str, dict[str, Handler]] = {"QKeras": qkeras_layers.HANDLERS}
+QUANTISED: dict[str, dict[str, Handler]] = {
+    "HGQ2": hgq_layers.HANDLERS,
+    "QKeras": qkeras_layers.HANDLERS,
+}
 """What reads the layers of a library that quantises, by the library and the class."""

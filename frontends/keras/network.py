@@ -62,7 +62,7 @@ class Layer:
     def is_operation(self) -> bool:
         """True for an operation of ``keras.ops``, which has no weights."""
         if self.module:
-            return ".ops." in f"{self.module}."
+            return f"{self.module}.".startswith(("keras.ops.", "keras.src.ops."))
         return not {"dtype", "trainable"} & self.config.keys()
 
     def location(self, file: str) -> Location:

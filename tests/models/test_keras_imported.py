@@ -18,7 +18,6 @@ TOLERANCE = 2e-5
 EXACT = {"hgq2", "qkeras09", "qkerasv3"}
 """What begins the names of models whose sums are exact in floating point, in whatever order."""
 QUANTISED = {
-    "hgq2_homog_digits.keras": "HGQ2",
     "k3_int8_native_digits.h5": "Keras's own quantisation",
     "k3_int8_native_digits.keras": "Keras's own quantisation",
     "tfmot_qat_digits.h5": "tfmot",

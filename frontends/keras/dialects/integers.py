@@ -62,6 +62,27 @@ def on_grid(reals: np.ndarray, exponents: np.ndarray) -> Integers:
     return Integers(values.astype(np.int64), np.exp2(least).astype(np.float32))
 
 
+def smallest(values: np.ndarray, exponents: np.ndarray) -> Integers:
+    """Integers on grids of their own, on the coarsest grid of each output channel that has all.
+
+    Args:
+        values: integers.
+        exponents: of the power of two that one unit of each is worth.
+
+    Raises:
+        OverflowError: if the integers of a channel take more than 31 bits.
+    """
+    values = values.astype(np.int64)
+    twos = np.where(values != 0, np.log2((values & -values).clip(1)), np.inf)
+    axes = tuple(range(values.ndim - 1)) if values.ndim > 1 else None
+    least = (exponents + twos).min(axis=axes, keepdims=True)
+    least = np.where(np.isfinite(least), least, 0)
+    shift = np.where(values != 0, exponents - least, 0)
+    if (np.log2(np.abs(values).clip(1)) + shift).max(initial=0) >= 31:
+        raise OverflowError
+    return Integers(np.rint(values * np.exp2(shift)), np.exp2(least).astype(np.float32))
+
+
 def _narrowed(array: np.ndarray) -> np.ndarray:
     """An array without the axes along which it does not change."""
     for axis in range(array.ndim):

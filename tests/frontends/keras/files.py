@@ -80,9 +80,14 @@ def _old_node(arguments, keywords):
     return [[item.layer, item.call, item.index, plain] for item in tensors]
 
 
+def is_operation(layer):
+    """True for an operation of keras.ops."""
+    return (layer.module or "").startswith("keras.src.ops")
+
+
 def _described(layer, generation):
     config = {"name": layer.name, "trainable": True, "dtype": "float32", **layer.config}
-    if ".ops." in (layer.module or ""):
+    if is_operation(layer):
         config = {"name": layer.name, **layer.config}
     if generation == 2 and "batch_shape" in config:
         config["batch_input_shape"] = config.pop("batch_shape")
@@ -152,14 +157,17 @@ def counted(group, layers):
     """Weights as a .keras file has them."""
     counts = {}
     for layer in layers:
-        if ".ops." in (layer.module or ""):
+        if is_operation(layer):
             continue
         stem = snake_case(layer.kind)
         number = counts[stem] = counts.get(stem, -1) + 1
         own = group.require_group(f"layers/{stem}_{number}" if number else f"layers/{stem}")
         held = own.create_group("vars")
-        for index, array in enumerate(layer.weights.values()):
-            held.create_dataset(str(index), data=array)
+        for index, (name, array) in enumerate(layer.weights.items()):
+            if "/" in name:  # of an object within the layer
+                own.create_dataset(name, data=array)
+            else:
+                held.create_dataset(str(index), data=array)
         if layer.layers is not None:
             counted(own, layer.layers)
 

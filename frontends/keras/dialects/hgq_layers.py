@@ -1,0 +1,216 @@
+"""The layers of HGQ2: quantisers at inputs, in parameters, and perhaps at outputs.
+
+A map is quantised where it is read. Widths that differ within a map become one, which is reported:
+the hardware has one grid for each map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.frontends.keras import convolution, dense, merging, pooling
+from dlaconv.frontends.keras.activation import activated
+from dlaconv.frontends.keras.building import Handler, KerasLayer, shape_of
+from dlaconv.frontends.keras.dialects import hgq
+from dlaconv.frontends.keras.dialects.emitting import integer_constant, quantise
+from dlaconv.frontends.keras.normalisation import affine, channel_axis
+from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
+from dlaconv.frontends.keras.windows import known
+
+_MOST_ELEMENTS = 1 << 24
+
+
+def quantiser_of(layer: KerasLayer, config: object, *path: str) -> hgq.FixedPoint | None:
+    """A quantiser of the layer, None for one that does nothing.
+
+    Args:
+        layer: the layer.
+        config: its parameters as stored.
+        path: where its variables lie within the layer.
+    """
+    try:
+        kind = hgq.kind_of(config)
+        if kind is None:
+            return None
+        if not layer.graph.stored.counts:
+            layer.no_form(
+                "a quantiser of HGQ2 in a .h5 file",
+                remedy="save the model again with model.save('model.keras')",
+            )
+        held = {}
+        for index, name in enumerate(kind.order):
+            stored = layer.graph.stored.at(layer.layer, *path, "quantizer", "vars", str(index))
+            if stored is None:
+                raise layer.refusal(
+                    "DLA176",
+                    "absent-weights",
+                    f"{layer.graph.stored.file} has no {'/'.join(path)} for the layer",
+                    remedy="give the file that was saved together with the model",
+                )
+            if int(np.prod(stored.shape)) > _MOST_ELEMENTS:
+                layer.refuse(f"widths of shape {list(stored.shape)}")
+            held[name] = stored.read()
+        return hgq.fixed_point(kind, held)
+    except hgq.WidthError as error:
+        layer.no_form(str(error))
+
+
+def quantised_map(layer: KerasLayer, value: ir.Value, quantiser: hgq.FixedPoint) -> ir.Value:
+    """A map on the one grid of its quantiser."""
+    try:
+        found = hgq.map_grid(quantiser)
+    except hgq.WidthError as error:
+        layer.no_form(str(error))
+    shape = shape_of(value)
+    widths = quantiser.f.shape
+    if len(widths) > len(shape) or any(
+        a not in {1, b} for a, b in zip(reversed(widths), reversed(shape), strict=False)
+    ):
+        layer.refuse(f"widths of shape {list(widths)} for a map of {list(shape)}")
+    _report(layer, quantiser, found)
+    if found.grid is not None:
+        value = quantise(layer, value, found.grid)
+    if found.live is not None:
+        live = layer.constant("live", found.live.astype(np.float32))
+        value = layer.op("Mul", [value, live], shape)
+    return value
+
+
+def _report(layer: KerasLayer, quantiser: hgq.FixedPoint, found: hgq.MapGrid) -> None:
+    location = layer.layer.location(layer.graph.file)
+    if found.unified:
+        layer.graph.diagnostics.warning(
+            "DLA181",
+            "unified-map",
+            f"elements of a map have {found.widths[0]} to {found.widths[1]} bits; all get one "
+            "grid, as fine as the finest and as wide as the widest",
+            location=location,
+            help="train with homogeneous widths for maps, QuantizerConfig(heterogeneous_axis=())",
+            notes=("the accelerator has one grid for each map",),
+        )
+    if quantiser.kind.overflow == "WRAP":
+        layer.graph.diagnostics.note(
+            "DLA182",
+            "wrapping-map",
+            "a map that wraps where it overflows is taken to saturate",
+            location=location,
+            help="HGQ2 traces ranges so that none overflows; --calibrate compares on real data",
+            notes=("the accelerator saturates",),
+        )
+
+
+def _parameters(layer: KerasLayer, variable: Variable) -> ir.Value:
+    role = variable.names[0]
+    name = {"kernel": "kq", "bias": "bq"}[role]
+    quantiser = quantiser_of(layer, layer.given(f"{name}_conf"), name)
+    if quantiser is None:
+        return as_stored(layer, variable)
+    array = layer.variable(variable.position, variable.shape, *variable.names)
+    try:
+        return integer_constant(layer, variable, hgq.constant(quantiser, array))
+    except hgq.WidthError as error:
+        layer.no_form(str(error))
+
+
+def _read(layer: KerasLayer) -> KerasLayer:
+    """The layer with its inputs on their grids."""
+    if not layer.flag("enable_iq", True):
+        return layer
+    if len(layer.inputs) == 1 and layer.given("iq_confs") is None:
+        quantisers = [quantiser_of(layer, layer.given("iq_conf"), "iq")]
+    else:
+        configs = layer.given("iq_confs")
+        configs = configs if isinstance(configs, list) else [configs] * len(layer.inputs)
+        if len(configs) != len(layer.inputs):
+            layer.refuse(f"{len(configs)} quantisers for {len(layer.inputs)} tensors")
+        quantisers = [
+            quantiser_of(layer, config, "iq", "quantizers", f"quantizer_{n}" if n else "quantizer")
+            for n, config in enumerate(configs)
+        ]
+    values = [
+        value if quantiser is None else quantised_map(layer, value, quantiser)
+        for value, quantiser in zip(layer.inputs, quantisers, strict=True)
+    ]
+    return replace(layer, inputs=values, arguments=(values,), keywords={})
+
+
+def _given(layer: KerasLayer, value: ir.Value) -> list[ir.Value]:
+    """What a layer gives, on the grid of its output if it has one."""
+    if layer.flag("enable_oq", False):
+        quantiser = quantiser_of(layer, layer.given("oq_conf"), "oq")
+        value = value if quantiser is None else quantised_map(layer, value, quantiser)
+    return [value]
+
+
+def _linear(build: Callable[[KerasLayer, Parameters], ir.Value]) -> Handler:
+    def handler(layer: KerasLayer) -> list[ir.Value]:
+        read = _read(layer)
+        [value] = activated(layer, build(read, _parameters))
+        return _given(layer, value)
+
+    return handler
+
+
+def _plain(handler: Handler) -> Handler:
+    """A layer without parameters."""
+
+    def quantised(layer: KerasLayer) -> list[ir.Value]:
+        [value] = handler(_read(layer))
+        return _given(layer, value)
+
+    return quantised
+
+
+def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
+    """QBatchNormalization: the factor and the offset that it folds to are quantised."""
+    read = _read(layer)
+    shape = shape_of(layer.x)
+    axis = channel_axis(layer, len(shape))
+    size = tuple(known(layer, (shape[axis],)))
+    has_gamma, has_beta = layer.flag("scale", True), layer.flag("center", True)
+    at = int(has_gamma) + int(has_beta)
+    mean = layer.variable(at, size, "moving_mean")
+    variance = layer.variable(at + 1, size, "moving_variance")
+    epsilon = np.float32(layer.number("epsilon", default=1e-3))
+    gamma = layer.variable(0, size, "bn_gamma") if has_gamma else np.ones(size, np.float32)
+    beta = layer.variable(int(has_gamma), size, "bn_beta") if has_beta else np.zeros_like(mean)
+    factor: np.ndarray = gamma / np.sqrt(variance + epsilon)
+    parts: dict[str, np.ndarray] = {"kq": factor, "bq": beta - mean * factor}
+    for name, array in parts.items():
+        quantiser = quantiser_of(layer, layer.given(f"{name}_conf"), name)
+        if quantiser is not None:
+            try:
+                parts[name] = hgq.constant(quantiser, array).reals
+            except hgq.WidthError as error:
+                layer.no_form(str(error))
+    spread = [-1 if other == axis else 1 for other in range(len(shape))]
+    factors, offsets = (parts[name].reshape(spread) for name in ("kq", "bq"))
+    return _given(layer, affine(layer, read.x, factors, offsets))
+
+
+def quantizer(layer: KerasLayer) -> list[ir.Value]:
+    """Quantizer, a layer of its own."""
+    found = quantiser_of(layer, layer.given("config"))
+    return [layer.x if found is None else quantised_map(layer, layer.x, found)]
+
+
+HANDLERS: dict[str, Handler] = {
+    "QAdd": _plain(merging.merge("Add")),
+    "QBatchNormalization": batch_normalisation,
+    "QDense": _linear(dense.product),
+    "QMaximum": _plain(merging.merge("Max")),
+    "QMinimum": _plain(merging.merge("Min")),
+    "QMultiply": _plain(merging.merge("Mul")),
+    "QSubtract": _plain(merging.subtract),
+    "Quantizer": quantizer,
+    **{f"QConv{d}D": _linear(convolution.convolved) for d in (1, 2, 3)},
+    **{f"QMaxPooling{d}D": _plain(pooling.maximum) for d in (1, 2, 3)},
+    **{f"QAveragePooling{d}D": _plain(pooling.average) for d in (1, 2, 3)},
+    **{f"QGlobalMaxPooling{d}D": _plain(pooling.global_maximum) for d in (1, 2, 3)},
+    **{f"QGlobalAveragePooling{d}D": _plain(pooling.global_average) for d in (1, 2, 3)},
+}
+"""What reads a layer of HGQ2, by its class."""
