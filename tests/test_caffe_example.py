@@ -94,6 +94,15 @@ def test_its_maps_equal_those_of_the_source_up_to_roundings(converted, mode):
     assert run("verify", *source(mode), converted[mode], "--input", SAMPLES, "-q") == 0
 
 
+def test_the_network_in_floating_point_is_not_the_source_of_integers(converted, capsys):
+    floats = [EXAMPLE / "digits.prototxt", BINARY]
+    assert run("verify", *floats, converted["xilinx"], "--input", SAMPLES, "-q") == 2
+    shown = capsys.readouterr().err
+    assert "DLA903" in shown
+    assert "this source quantises nothing" in shown
+    assert run("compare", *floats, converted["xilinx"], "--input", SAMPLES, "-q") == 0
+
+
 def test_a_clip_that_a_pinned_output_loses_is_kept_by_absorbing(tmp_path):
     """Random inputs, with which the conversion compares here, leave the range of ``fc``."""
     target = tmp_path / "net.dla.onnx"

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.driver.verification import Facts, Verification
-    from dlaconv.ir.layers import Map
+    from dlaconv.ir.layers import Map, Network
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
     from dlaconv.preprocessing import Preprocessing
+
+
+_KEPT = {"exact", "rescaled", "clipped"}
+"""Classes of maps whose integers are the source's."""
 
 
 def run_file(
@@ -78,6 +82,7 @@ def verify_files(
             )
             for problem in problems
         )
+    _require_quantised(model, network, facts, converted)
     let_take_pixels(model, pixels)
     if inputs is not None:
         fed = open_all(inputs, input_shapes(model, shapes), images, [facts]).data
@@ -109,6 +114,29 @@ def verify_files(
             )
         )
     return found
+
+
+def _require_quantised(source: ir.Model, network: Network, facts: Facts, converted: Path) -> None:
+    """A source in floating point has no integers that a file could have kept."""
+    from dlaconv.ir import dialect
+    from dlaconv.ir.layers import ROUNDING
+
+    computed = [layer.output.name for layer in network.layers if layer.op in ROUNDING]
+    kept = [name for name in computed if facts.get(name, {}).get("class") in _KEPT]
+    quantised = any(dialect.is_quantize(node) or dialect.is_bipolar(node) for node in source.graph)
+    if kept and not quantised:
+        raise UsageError(
+            Diagnostic(
+                "DLA903",
+                "unrelated-files",
+                f"the file has integers of a quantised source ({len(kept)} maps), and this source "
+                "quantises nothing",
+                location=Location(file=str(converted)),
+                help="give the quantised source: the one that the conversion wrote if it chose the "
+                "formats, or this one with its options (--source-option); `dlaconv compare` "
+                "measures how far the file is from one in floating point",
+            )
+        )
 
 
 def unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
