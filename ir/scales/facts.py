@@ -95,8 +95,12 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             facts[name]["bias_error"] = _largest_multiplier(layer) / 2
         if weight is not None and weight.fidelity in _NEW_INTEGERS:
             facts[name]["requantised"] = True
-        if record is None and any("requantised" in facts[item.name] for item in layer.inputs):
-            facts[name]["requantised"] = True  # it moves what may be off
+        if record is None:  # it moves what may be off, or what the source clips
+            if any("requantised" in facts[item.name] for item in layer.inputs):
+                facts[name]["requantised"] = True
+            clips = [facts[item.name].get("clip") for item in layer.inputs]
+            if clips[0] is not None and clips.count(clips[0]) == len(clips):
+                facts[name]["clip"] = clips[0]
         if name in context.signs:
             facts[name].pop("rounding", None)  # ours, and it moves no sign
             if _doubtful(layer, context, facts, inexact):

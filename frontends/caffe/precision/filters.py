@@ -54,7 +54,7 @@ def thresholds_of(
         return given
     largest = largest_of_filters(constant, outputs, groups)
     if not np.isfinite(largest).all():
-        layer.refuse("weights that are not finite have no largest magnitude")
+        layer.refuse("weights that are not finite cannot be quantised")
     if not given.size:
         return largest
     wrong = np.flatnonzero((given == 0) & (largest > 0))
@@ -85,13 +85,14 @@ def quantised_by_thresholds(
         layer: whose they are.
         constant: the weights.
         bits: bits of an integer.
-        thresholds: ``[O]``; where one is zero all weights are, so any step will do.
+        thresholds: ``[O]``; where one is zero all weights are, so any step will do, as where none
+            can be.
         outputs: the axis that counts output channels, 0 or 1.
         groups: how many groups share it.
     """
     top = (1 << (bits - 1)) - 1
     steps = thresholds / top
-    usable = steps >= np.finfo(np.float32).tiny
+    usable = (steps >= np.finfo(np.float32).tiny) & (steps <= np.finfo(np.float32).max)
     steps = np.where(usable, steps, steps[usable].max(initial=0) or 1.0)
     shape = shape_of(constant)
     if outputs == 0:

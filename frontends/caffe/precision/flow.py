@@ -18,19 +18,18 @@ class Flow:
         Args:
             layers: in the order in which they run.
         """
-        self._readers: dict[int, list[Layer]] = {}
-        self._makers: dict[int, list[Layer]] = {}
+        self._readers: dict[int, list[tuple[str, Layer]]] = {}
         writer: dict[str, Layer] = {}
         for layer in layers:
-            makers = [writer[name] for name in layer.bottoms if name in writer]
-            self._makers[id(layer)] = makers
-            for maker in makers:
-                self._readers.setdefault(id(maker), []).append(layer)
+            for name in layer.bottoms:
+                if name in writer:
+                    self._readers.setdefault(id(writer[name]), []).append((name, layer))
             writer.update(dict.fromkeys(layer.tops, layer))
 
-    def readers(self, layer: Layer) -> list[Layer]:
-        """The layers that read a layer's results, once for each of them."""
-        return self._readers.get(id(layer), [])
+    def readers(self, layer: Layer, top: str | None = None) -> list[Layer]:
+        """The layers that read a layer's results, once for each of them, or one of these."""
+        read = self._readers.get(id(layer), [])
+        return [reader for name, reader in read if top in {None, name}]
 
     def sole_reader(self, layer: Layer) -> Layer | None:
         """The layer that reads a layer's only result, if no other does and it reads nothing else.

@@ -154,6 +154,8 @@ class Normalising:
             The thresholds of the filters before anything is folded into them.
         """
         largest = largest_of_filters(constant, 0, 1)
+        if not np.isfinite(largest).all():
+            layer.refuse("weights that are not finite cannot be quantised")
         found = normalisation_of(chain, self._graph, largest.size)
         self._folded[chain] = _Folded(found, np.zeros(largest.size))
         name = layer.layer.name
@@ -192,7 +194,8 @@ class Normalising:
             return [self._alone(layer, chain)]
         folded, precision = self._folded[chain], chain.convolution.precision
         found, result = folded.found, result_of(chain)
-        offset = found.factor * (folded.bias - found.mean) + found.offset
+        with np.errstate(all="ignore"):
+            offset = found.factor * (folded.bias - found.mean) + found.offset
         if result is not None and precision is not None:
             at = CaffeLayer(chain.convolution, self._graph, [])
             offset = quantised_bias(at, offset, result, precision.mode)

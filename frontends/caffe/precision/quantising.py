@@ -74,10 +74,24 @@ class Quantising:
         else:
             values = handler(layer)
         if chain is None or layer.layer is chain.last:
-            form = _written(layer.layer) if chain is None else result_of(chain)
-            values = self._write(layer, values, self._now(layer.layer, form))
+            form = self._later.pop(id(layer.layer), None)
+            form = form or (_written(layer.layer) if chain is None else result_of(chain))
+            form = form or self._kept(layer)
+            if not self._is_postponed(layer.layer, form):
+                values = self._write(layer, values, form)
+        if not layer.bottoms and self._is_chaidnn:
+            values = [self._image(layer.layer, value) for value in values]
         self._makers.update((value, layer.layer) for value in values)
         return values
+
+    def _image(self, layer: Layer, value: ir.Value) -> ir.Value:
+        """What is fed, as CHaiDNN stores it: once, in the format of the first layer with one."""
+        if not any(value is fed for fed in self.graph.inputs):
+            return value
+        form = next(self._formats_read(layer, set(), value.name), None)
+        if form is None:
+            return value
+        return self._quantised(value, Grid.of(form, narrow=True), layer)
 
     def finish(self) -> None:
         """Adds what there is to say about the whole network."""
@@ -107,9 +121,11 @@ class Quantising:
             form = max(grids, key=lambda grid: grid.step).format
         layer.bottoms = [self._on(value, Grid.of(form), layer.layer) for value in layer.bottoms]
 
-    def _formats_read(self, layer: Layer, seen: set[int]) -> Iterator[MapFormat]:
-        """What the readers of a layer's results round them to."""
-        for reader in self._flow.readers(layer):
+    def _formats_read(
+        self, layer: Layer, seen: set[int], top: str | None = None
+    ) -> Iterator[MapFormat]:
+        """What the readers of a layer's results, or of one of them, round them to."""
+        for reader in self._flow.readers(layer, top):
             if id(reader) in seen:
                 continue
             seen.add(id(reader))
@@ -132,9 +148,8 @@ class Quantising:
                     f"{maker.name!r} writes {held} and {reader.name!r} reads {grid}: the values "
                     "are rounded again",
                 )
-            self._made[value, grid] = self._quantised(
-                value, grid, reader if held is not None else maker
-            )
+            made = self._quantised(value, grid, reader if held is not None else maker)
+            self._made[value, grid] = made
         return self._made[value, grid]
 
     def _write(
@@ -147,9 +162,7 @@ class Quantising:
             self._report(layer.layer, words, "CHaiDNN does not look at negative_slope")
         carried = self._carried(layer)
         target = carried if form is None else Grid.of(form)
-        if form is None and carried is None:
-            target = self._kept(layer)
-        if form is not None and carried is None:
+        if carried is None:
             self._report_ignored(layer)
         found = []
         for index, value in enumerate(values):
@@ -173,17 +186,17 @@ class Quantising:
         self._grids[result] = grid
         return result
 
-    def _now(self, layer: Layer, form: MapFormat | None) -> MapFormat | None:
-        """What to round a layer's results to before the next layer.
+    def _is_postponed(self, layer: Layer, form: MapFormat | None) -> bool:
+        """True if the results of a layer are rounded behind the next one.
 
         CHaiDNN rounds once behind a layer and its ReLU. Nothing else can be meant by a slope, so
         a PReLU or leaky ReLU is computed before that rounding.
         """
         reader = self._flow.sole_reader(layer) if self._is_chaidnn else None
-        if form is not None and reader is not None and reader.precision is None and _bends(reader):
-            self._later[id(reader)] = form
-            return None
-        return self._later.pop(id(layer), form)
+        if form is None or reader is None or reader.precision is not None or not _bends(reader):
+            return False
+        self._later[id(reader)] = form
+        return True
 
     def _carried(self, layer: CaffeLayer) -> Grid | None:
         """The grid of a layer's results because its bottoms lie there."""
@@ -194,12 +207,12 @@ class Quantising:
         grid = self._grids.get(layer.x)
         return grid.rectified if grid is not None and layer.layer.type == "ReLU" else grid
 
-    def _kept(self, layer: CaffeLayer) -> Grid | None:
-        """The grid of what a layer reads, if it computes something that stays in that format."""
-        if layer.layer.type not in {"PReLU", "Pooling", "ReLU"}:
+    def _kept(self, layer: CaffeLayer) -> MapFormat | None:
+        """The format of what a layer reads, if it computes something that stays there."""
+        if layer.layer.type not in {"PReLU", "Pooling", "ReLU"} or _hands_on(layer.layer):
             return None
         grid = self._grids.get(layer.x)
-        return grid if grid is None else Grid.of(grid.format)
+        return None if grid is None else grid.format
 
     def _report_ignored(self, layer: CaffeLayer) -> None:
         """Says where CHaiDNN computes with integers and does not look at the result's format."""

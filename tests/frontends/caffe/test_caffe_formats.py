@@ -88,6 +88,43 @@ def test_real_values_end_at_the_threshold(tmp_path, before):
     assert dialect.quantisation_of(first).qmin == -127
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_image_is_stored_once_in_the_format_of_its_first_reader(tmp_path, moved):
+    text = convolution("a", "data", 4, fixed(4, 4, 7), "kernel_size: 1")
+    text += named("p", "Permute", "permute_param { order: [0, 1, 3, 2] }", ["data"])
+    text += convolution("b", "p" if moved else "data", 4, fixed(6, 4, 7), "kernel_size: 1")
+    blobs = {"a": BLOBS["first"], "b": BLOBS["first"]}
+    imported = load(tmp_path, text, blobs, shape=SHAPE)
+    quantisers = [node for node in imported.model.graph if dialect.is_quantize(node)]
+    fed = [node for node in quantisers if node.inputs[0].is_graph_input()]
+    assert [dialect.quantisation_of(node).scalar_step for node in fed] == [2.0**-4]
+    assert sorted(steps(imported)) == [2.0**-6, 2.0**-4, 2.0**-4, 2.0**-4]
+    [warned] = rules(imported, "DLA147")
+    assert warned.location.layer == "b"
+
+
+def test_each_layer_of_ristretto_rounds_the_image_for_itself(tmp_path):
+    param = "quantization_param { bw_layer_in: 8 bw_layer_out: 8 bw_params: 8 "
+    param += "fl_layer_in: %d fl_layer_out: 4 fl_params: 6 }"
+    text = "".join(
+        convolution(name, "data", 4, param % fl, "kernel_size: 1")
+        for name, fl in (("a", 4), ("b", 6))
+    ).replace("'Convolution'", "'ConvolutionRistretto'")
+    imported = load(tmp_path, text, {"a": BLOBS["first"], "b": BLOBS["first"]}, shape=SHAPE)
+    nodes = [node for node in imported.model.graph if dialect.is_quantize(node)]
+    fed = [dialect.quantisation_of(node) for node in nodes if node.inputs[0].is_graph_input()]
+    assert [item.scalar_step for item in fed] == [2.0**-4, 2.0**-6]
+
+
+def test_an_average_is_rounded_behind_its_slope(tmp_path):
+    text = named("p", "Pooling", AVE + fixed(4, 5)) + in_place(
+        "r", "ReLU", "p", "relu_param { negative_slope: 0.25 }"
+    )
+    imported = load(tmp_path, text, shape=SHAPE)
+    assert steps(imported) == [2.0**-4, 2.0**-5]
+    assert [node.op_type for node in imported.model.graph][-2:] == ["LeakyRelu", "QuantizeHalfAway"]
+
+
 @pytest.mark.parametrize("kept", ["ave", "leaky", "prelu"])
 def test_layers_that_compute_without_formats_keep_that_of_what_they_read(tmp_path, kept):
     text, blobs = {

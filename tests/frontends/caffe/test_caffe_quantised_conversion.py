@@ -128,6 +128,15 @@ def test_dynamic_fixed_of_6_bits_keeps_steps_and_counts_what_saturates_later(tmp
     assert (found > 31).any()
 
 
+def test_values_beyond_6_bits_are_counted_behind_a_pool_too(tmp_path):
+    text = HEAD + convolution("a", "data", 16, fixed(2, 3, 5, bits=6))
+    text += named("p", "Pooling", MAX, ["a"]) + in_place("r", "ReLU", "p")
+    text += convolution("b", "p", 16, fixed(3, 2, 5, bits=6))
+    _, report = converted(tmp_path, text)
+    assert "DLA904" in {item["rule"] for item in report["diagnostics"]}
+    assert report["verification"]["passed"]
+
+
 def test_dynamic_fixed_of_6_bits_is_exact_where_nothing_saturates(tmp_path):
     blobs = {name: [w / 4, b / 4] for name, (w, b) in BLOBS.items()}
     output, _ = converted(tmp_path, network((2, 3, 6, 1, 3), 6), blobs)
