@@ -186,7 +186,7 @@ def open_source(source: Source, plugins: Plugins) -> OpenSource:
     names = source_options.written_parameters(frontend) & options.keys()
     given = {name: options.pop(name) for name in sorted(names)}
     outputs = {name: Path(value) for name, value in given.items() if value is not None}
-    if _SHAPES not in inspect.signature(frontend.load).parameters:
+    if not _takes_shapes(frontend):
         shapes = {}
     return OpenSource(frontend, files, options, shapes, plugins, outputs)
 
@@ -211,20 +211,25 @@ def as_converted(source: Source, converted: Path, target: Target, plugins: Plugi
     if record is None or record["frontend"] != opened.frontend.name:
         return opened
     words = record["options"]
-    opened = replace(opened, shapes=opened.shapes or record[_SHAPES])
+    if _takes_shapes(opened.frontend):
+        opened = replace(opened, shapes=opened.shapes or record[_SHAPES])
     if source.options is not None or not words:
         return opened
-    options = source_options.read_words(opened.frontend, words)
-    if source_options.paths_in(opened.frontend, options):
-        again = " ".join(f"--source-option {word}" for word in words)
+    again = " ".join(f"--source-option {word}" for word in words)
+    try:
+        options = source_options.read_words(opened.frontend, words)
+        problem = "which names a file" if source_options.paths_in(opened.frontend, options) else ""
+    except UsageError:  # of another version, or not ours
+        problem = f"which this version's {opened.frontend.name!r} does not read"
+    if problem:
         raise UsageError(
             Diagnostic(
                 "DLA414",
                 "frontend-arguments",
-                f"the network was converted with {' '.join(words)}, which names a file",
+                f"the network was converted with {' '.join(words)}, {problem}",
                 location=Location(file=str(converted)),
-                help=f"say where it is: {again}; or leave out all of them: --source-option "
-                f"{source_options.NONE}",
+                help=f"say what holds here, such as {again}; or leave out all of them: "
+                f"--source-option {source_options.NONE}",
             )
         )
     return replace(opened, options=options)
@@ -262,6 +267,10 @@ def recognised(files: Sequence[Path], plugins: Plugins) -> str:
             "wrong",
         )
     )
+
+
+def _takes_shapes(frontend: Frontend) -> bool:
+    return _SHAPES in inspect.signature(frontend.load).parameters
 
 
 def _described(name: str, frontend: Frontend) -> str:

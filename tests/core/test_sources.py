@@ -244,17 +244,29 @@ def test_options_without_a_source_do_not_go_together(run, net, tmp_path):
     assert "DLA423" in shown.err
 
 
-@pytest.mark.parametrize("record", ["", "{", "[]", '{"options": 3}', '{"options":[3],"shapes":{}}'])
-def test_a_damaged_record_is_no_record(run, net, tmp_path, record):
+def test_recorded_options_that_are_not_known_are_told(run, net, tmp_path):
+    convert(run, net, tmp_path, "--relu", command="from-pair")
+    rewrite_record(tmp_path / "net.dla.onnx", lambda text: text.replace("relu", "tanh"))
+    shown = run(*words("compare", net, tmp_path))
+    assert shown.code == 2
+    assert "converted with tanh, which this version's 'pair' does not read" in shown.err
+    assert run(*words("compare", net, tmp_path, "--source-option none")).code == 0
+
+
+def rewrite_record(path, change):
     import onnx
 
-    convert(run, net, tmp_path, "--relu", command="from-pair")
-    path = tmp_path / "net.dla.onnx"
     model = onnx.load(path)
     for item in model.metadata_props:
         if item.key == "dlaconv.source_options":
-            item.value = record
+            item.value = change(item.value)
     onnx.save(model, path)
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"options": 3}', '{"options":[3],"shapes":{}}'])
+def test_a_damaged_record_is_no_record(run, net, tmp_path, record):
+    convert(run, net, tmp_path, "--relu", command="from-pair")
+    rewrite_record(tmp_path / "net.dla.onnx", lambda _: record)
     assert document(run, "compare", net, tmp_path)["source_options"] == []
 
 
