@@ -70,6 +70,8 @@ def statistic_formats(
         bits: bits of each.
         blobs_of: gives their values.
     """
+    if not names:
+        return {}
     values = {}
     stored = [np.asarray(blob.array, np.float64) for blob in blobs_of(layer.name)]
     if layer.type == "BatchNorm" and len(stored) > 1:
