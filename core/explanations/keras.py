@@ -79,7 +79,7 @@ KERAS = (
     Explanation(
         "DLA180",
         "unread-quantisation",
-        "A layer is quantised by a library whose layers are not read yet.",
+        "A layer that quantises is none of those that are read.",
         "Without its quantisers it is another network.",
         "Give the network in floating point, with --calibrate.",
     ),

@@ -30,8 +30,8 @@ def load_keras(
     """Reads a Keras model.
 
     Files of Keras 2 and 3 are read as they are, without Keras and TensorFlow, and nothing in them
-    is executed. Networks of QKeras and HGQ2 keep their integers; for others give representative
-    inputs with --calibrate. Networks quantised by tfmot or Keras itself are refused for now.
+    is executed. Networks of QKeras, HGQ2 and tfmot keep their integers; for others, also after
+    model.quantize("int8"), give representative inputs with --calibrate.
 
     Args:
         path: a ``.keras`` file, the ``config.json`` of an unzipped one, a ``.h5`` file, or the
@@ -76,7 +76,7 @@ def _tail(path: Path) -> bytes:
 
 FRONTEND = Frontend(
     name="keras",
-    summary="Convert a Keras model (.keras, .h5, .json with weights), also of QKeras or HGQ2.",
+    summary="Convert a Keras model (.keras, .h5, .json with weights), also QKeras, HGQ2, tfmot.",
     load=load_keras,
     sniff=looks_like_keras,
 )

@@ -116,9 +116,7 @@ class _Importer:
             return building.refusal(
                 "DLA180",
                 "unread-quantisation",
-                f"{kind} of {library} is not read yet"
-                if library in QUANTISED
-                else f"quantisation by {library} is not read yet",
+                f"{kind} of {library} is not read",
                 remedy="give the network in floating point, and --calibrate",
                 notes=("without its quantisers the network would not be the one that was trained",),
             )

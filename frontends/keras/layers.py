@@ -13,7 +13,12 @@ from dlaconv.frontends.keras import (
     pooling,
 )
 from dlaconv.frontends.keras.building import Handler
-from dlaconv.frontends.keras.dialects import hgq_layers, qkeras_layers
+from dlaconv.frontends.keras.dialects import (
+    hgq_layers,
+    native_layers,
+    qkeras_layers,
+    tfmot_layers,
+)
 
 _DIMENSIONS = ("1D", "2D", "3D")
 
@@ -83,7 +88,7 @@ NO_FORM = {
     "GRU": (_STATE, _HOST),
     "LSTM": (_STATE, _HOST),
     "Masking": ("it drops steps depending on the data", _HOST),
-    "MultiHeadAttention": ("attention is not read from Keras yet", "export it with tf2onnx"),
+    "MultiHeadAttention": ("attention is not read from Keras", "export it with tf2onnx"),
     "SimpleRNN": (_STATE, _HOST),
     "TimeDistributed": ("it wraps a layer once for each step", "move the steps into the batch"),
 }
@@ -94,6 +99,8 @@ CODE = {"Lambda", "SlicingOpLambda", "TensorFlowOpLayer", "TFSMLayer"}
 
 QUANTISED: dict[str, dict[str, Handler]] = {
     "HGQ2": hgq_layers.HANDLERS,
+    "Keras's own quantisation": native_layers.HANDLERS,
     "QKeras": qkeras_layers.HANDLERS,
+    "tfmot": tfmot_layers.HANDLERS,
 }
 """What reads the layers of a library that quantises, by the library and the class."""

@@ -44,6 +44,7 @@ class Layer:
         calls: what it is called with.
         first_call: the number of its first call.
         model: what is in it if it is a model.
+        inner: the layer in it if it is a wrapper, once it was called.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Layer:
     calls: list[Call] = field(default_factory=list)
     first_call: int = 0
     model: Network | None = None
+    inner: Layer | None = None
 
     @property
     def is_operation(self) -> bool:

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import dlaconv
+from dlaconv.api import run_chain
 from dlaconv.ir.execution import Executor
+from dlaconv.preprocessing import Preprocessing
 from tests.models.collection import FOLDER, needs_models
 
 pytestmark = needs_models
@@ -17,13 +20,18 @@ TOLERANCE = 2e-5
 """Of the largest output; sums in another order differ by this much."""
 EXACT = {"hgq2", "qkeras09", "qkerasv3"}
 """What begins the names of models whose sums are exact in floating point, in whatever order."""
-QUANTISED = {
-    "k3_int8_native_digits.h5": "Keras's own quantisation",
-    "k3_int8_native_digits.keras": "Keras's own quantisation",
-    "tfmot_qat_digits.h5": "tfmot",
-    "tfmot_qat_digits.keras": "tfmot",
-}
-"""Models whose quantisers are not read yet."""
+UNIT = {"tfmot": (6.521933 + 7.7949414) / 255}
+"""What begins the names of models that may be off by one unit of their output, at ties."""
+DYNAMIC = {"k3_int8_native_digits.h5", "k3_int8_native_digits.keras"}
+"""Models whose maps are rounded by what they hold at run time, which a file cannot say."""
+REFUSED = {"tfmot_qat_digits.keras": "DLA178"}
+"""Models that are not read; tfmot itself cannot load that one."""
+NEAR = 1 / 255
+"""Of the range of outputs: classes that are nearer than that are a unit apart."""
+PIXELS = {"real/tiny_ic_resnet8_pretrainedResnet.h5"}
+"""Models that take pixels of 0..255: signed maps hold them if an offset is folded."""
+ALLOWED = {"real/tiny_ic_resnet8_pretrainedResnet.h5": 0.05}
+"""Where more than one class in 100 may change: TFLite's own int8 file changes as many on these."""
 FILES = sorted(
     str(path.relative_to(KERAS)) for end in ("keras", "h5") for path in KERAS.rglob(f"*.{end}")
 )
@@ -37,7 +45,7 @@ def reference(name):
     return inputs, outputs
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in QUANTISED])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in REFUSED])
 def test_a_model_computes_what_keras_computes(name):
     inputs, outputs = reference(name)
     imported = dlaconv.load(KERAS / name, "keras")
@@ -45,18 +53,46 @@ def test_a_model_computes_what_keras_computes(name):
     graph = imported.model.graph
     fed = {value.name: array for value, array in zip(graph.inputs, inputs, strict=True)}
     found = Executor(imported.model).run(fed)
+    kind = name.partition("_")[0]
     for value, wanted in zip(graph.outputs, outputs, strict=True):
         assert found[value.name].shape == wanted.shape
-        exact = name.partition("_")[0] in EXACT
-        bound = 0 if exact else TOLERANCE * abs(wanted).max()
-        np.testing.assert_allclose(found[value.name], wanted, rtol=0, atol=bound)
+        off = abs(found[value.name] - wanted)
+        if name in DYNAMIC:
+            assert off.max() < 0.01 * abs(wanted).max()
+            assert (found[value.name].argmax(-1) == wanted.argmax(-1)).all()
+        elif kind in UNIT:
+            assert off.max() <= UNIT[kind] * 1.0001
+            assert (off > UNIT[kind] / 2).mean() < 0.01
+        else:
+            assert off.max() <= (0 if kind in EXACT else TOLERANCE * abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name in QUANTISED])
-def test_quantised_models_are_refused_for_that_reason(name):
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_models_are_refused_for_a_reason(name):
     errors = dlaconv.load(KERAS / name, "keras").diagnostics.errors
-    assert {item.rule for item in errors} == {"DLA180"}
-    assert QUANTISED[name] in errors[0].message
+    assert {item.rule for item in errors} == {REFUSED[name]}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in REFUSED])
+def test_a_model_keeps_its_classes_on_the_hardware(name, tmp_path):
+    inputs, outputs = reference(name)
+    names = [value.name for value in dlaconv.load(KERAS / name, "keras").model.graph.inputs]
+    data = tmp_path / "x.npz"
+    np.savez(data, **{key: array[:100] for key, array in zip(names, inputs, strict=True)})
+    output = tmp_path / "net.dla.onnx"
+    options = dlaconv.Options(calibrate=data, partition=True)
+    if name in PIXELS:
+        inputs = [array.astype(np.uint8) for array in inputs]
+        raw = Preprocessing(preset="raw")
+        options = replace(options, images=raw, fold_preprocess=True, border_channel=True)
+    dlaconv.convert(KERAS / name, output, options=options)
+    assert not dlaconv.check(output).diagnostics.errors
+    found = run_chain(tmp_path / "net.dla.json", dict(zip(names, inputs, strict=True)))
+    [array] = [value for value in found.values() if value.shape == outputs[0].shape]
+    differing = array.argmax(-1) != outputs[0].argmax(-1)
+    ordered = np.sort(outputs[0], axis=-1)
+    near = ordered[:, -1] - ordered[:, -2] < NEAR * np.ptp(outputs[0])
+    assert (differing & ~near).mean() <= ALLOWED.get(name, 0.01)
 
 
 def test_reading_takes_little_memory():

@@ -29,6 +29,7 @@ def dialect_of(layer: Layer) -> str:
     if layer.kind.startswith("Q") and any(name.endswith("_quantizer") for name in layer.config):
         return "QKeras"
     policy = layer.config.get("dtype")
-    if isinstance(policy, dict) and policy.get("class_name") == "QuantizedDTypePolicy":
+    kind = policy.get("class_name") if isinstance(policy, dict) else policy
+    if isinstance(kind, str) and (kind.startswith("Quantized") or "_from_" in kind):
         return "Keras's own quantisation"
     return ""

@@ -1,0 +1,184 @@
+"""The wrappers of tfmot around layers of Keras.
+
+A wrapper quantises the weights that it names before the layer runs, the result of the layer's
+activation, or its output. Which of them it does shows in the ranges that the file has. A
+convolution in front of a BatchNormalization has none for its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dlaconv.frontends.keras import convolution, dense
+from dlaconv.frontends.keras.activation import apply
+from dlaconv.frontends.keras.building import Handler, KerasLayer
+from dlaconv.frontends.keras.dialects import tfmot
+from dlaconv.frontends.keras.dialects.emitting import integer_constant, quantise
+from dlaconv.frontends.keras.network import Layer
+from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
+
+_LINEAR: dict[str, Callable[[KerasLayer, Parameters], ir.Value]] = {
+    "Conv1D": convolution.convolved,
+    "Conv2D": convolution.convolved,
+    "Conv2DTranspose": convolution.transposed_convolved,
+    "Dense": dense.product,
+    "DepthwiseConv2D": convolution.depthwise_convolved,
+}
+_CONFIGS = {
+    "Default8BitActivationQuantizeConfig",
+    "Default8BitConvQuantizeConfig",
+    "Default8BitConvTransposeQuantizeConfig",
+    "Default8BitOutputQuantizeConfig",
+    "Default8BitQuantizeConfig",
+    "NoOpQuantizeConfig",
+}
+_TRANSPOSED = "Default8BitConvTransposeQuantizeConfig"
+
+
+def quantize_layer(layer: KerasLayer) -> list[ir.Value]:
+    """QuantizeLayer: quantises the input of the network."""
+    _require_names(layer)
+    given = layer.given("quantizer")
+    try:
+        bits = tfmot.bits_of(given)
+    except tfmot.RangeError as error:
+        layer.no_form(str(error))
+    inner = given.get("config", {})
+    if inner.get("per_axis"):
+        layer.no_form("a QuantizeLayer with a range for each channel")
+    narrow = bool(inner.get("narrow_range"))
+    return [_quantised(layer, layer.x, f"{layer.layer.name}", bits=bits, narrow=narrow)]
+
+
+def quantize_wrapper(layer: KerasLayer) -> list[ir.Value]:
+    """QuantizeWrapper and QuantizeWrapperV2."""
+    from dlaconv.frontends.keras.layers import HANDLERS
+
+    _require_names(layer)
+    config = layer.given("quantize_config")
+    kind = config.get("class_name") if isinstance(config, Mapping) else None
+    if kind not in _CONFIGS:
+        layer.no_form(
+            f"a quantize_config of class {kind!r}", remedy="quantise with the default of 8 bits"
+        )
+    inner = replace(layer, layer=_inner(layer))
+    build, plain = _LINEAR.get(inner.layer.kind), HANDLERS.get(inner.layer.kind)
+    if build is not None:
+        axis = -2 if kind == _TRANSPOSED else -1
+        value = build(inner, _parameters(layer, axis))
+        value = _activated(layer, inner, value)
+    elif inner.layer.kind == "Activation":
+        value = _activated(layer, inner, inner.x)
+    elif plain is not None:
+        [value] = plain(inner)
+    else:
+        layer.no_form(f"a wrapper around {inner.layer.kind}")
+    if _range(layer, "output") is not None:
+        value = _quantised(layer, value, "output")
+    elif config["config"].get("quantize_output"):
+        raise _absent(layer, "output_min")
+    return [value]
+
+
+def _inner(layer: KerasLayer) -> Layer:
+    """The layer in the wrapper; its weights lie with the wrapper's."""
+    wrapper, held = layer.layer, layer.given("layer")
+    if wrapper.inner is None:
+        kind = held.get("class_name") if isinstance(held, Mapping) else None
+        config = held.get("config") if isinstance(held, Mapping) else None
+        if not isinstance(kind, str) or not isinstance(config, Mapping):
+            layer.refuse("a wrapper without a layer")
+        wrapper.inner = Layer(
+            wrapper.name, kind, "keras.layers", "", config, wrapper.names, wrapper.path
+        )
+    return wrapper.inner
+
+
+def _activated(layer: KerasLayer, inner: KerasLayer, value: ir.Value) -> ir.Value:
+    """A value after the activation of the layer in the wrapper."""
+    function = inner.given("activation")
+    if isinstance(function, Mapping) and function.get("class_name") == "QuantizeAwareActivation":
+        held = function.get("config")
+        function = held.get("activation") if isinstance(held, Mapping) else None
+    if isinstance(function, Mapping) and function.get("class_name") == "NoOpActivation":
+        function = None
+    if _range(layer, "pre_activation") is not None:
+        value = _quantised(layer, value, "pre_activation")
+    value = apply(inner, function, value)
+    if _range(layer, "post_activation") is not None:
+        value = _quantised(layer, value, "post_activation")
+    return value
+
+
+def _parameters(wrapper: KerasLayer, axis: int) -> Parameters:
+    config = wrapper.given("quantize_config")["config"]
+    named = config.get("weight_attrs") or []
+
+    def parameters(inner: KerasLayer, variable: Variable) -> ir.Value:
+        role = next((name for name in variable.names if name in named), None)
+        if role is None:
+            return as_stored(inner, variable)
+        found = _range(wrapper, role)
+        if found is None:
+            raise _absent(wrapper, f"{role}_min")
+        array = inner.variable(variable.position, variable.shape, *variable.names)
+        try:
+            integers = tfmot.weights(array, *found, axis)
+        except tfmot.RangeError as error:
+            wrapper.no_form(str(error))
+        return integer_constant(inner, variable, integers)
+
+    return parameters
+
+
+def _quantised(
+    layer: KerasLayer, value: ir.Value, name: str, *, bits: int = 8, narrow: bool = False
+) -> ir.Value:
+    found = _range(layer, name)
+    if found is None:
+        raise _absent(layer, f"{name}_min")
+    low, high = found
+    if low.size != 1 or high.size != 1:
+        layer.no_form(f"a map with {low.size} ranges")
+    try:
+        grid = tfmot.map_grid(float(low.reshape(())), float(high.reshape(())), bits, narrow=narrow)
+    except tfmot.RangeError as error:
+        layer.no_form(str(error))
+    return quantise(layer, value, grid)
+
+
+def _range(layer: KerasLayer, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Smallest and largest value of a variable or a map, None if the file has none."""
+    stored = [layer.graph.stored.find(layer.layer, 0, f"{name}_{end}") for end in ("min", "max")]
+    low, high = (None if item is None else item.read() for item in stored)
+    return None if low is None or high is None else (low, high)
+
+
+def _absent(layer: KerasLayer, name: str) -> Exception:
+    return layer.refusal(
+        "DLA176",
+        "absent-weights",
+        f"{layer.graph.stored.file} has no {name} for the layer",
+        remedy="give the file that was saved together with the model",
+    )
+
+
+def _require_names(layer: KerasLayer) -> None:
+    if layer.graph.stored.counts:
+        layer.no_form(
+            "a layer of tfmot in a .keras file, which numbers its variables; tfmot itself cannot "
+            "load it either",
+            remedy="save the model again with model.save('model.h5')",
+        )
+
+
+HANDLERS: dict[str, Handler] = {
+    "QuantizeLayer": quantize_layer,
+    "QuantizeWrapper": quantize_wrapper,
+    "QuantizeWrapperV2": quantize_wrapper,
+}
+"""What reads a layer of tfmot, by its class."""
