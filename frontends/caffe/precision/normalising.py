@@ -208,7 +208,8 @@ class Normalising:
             layer.no_form(f"a BatchNorm of shape {list(shape)}")
         exact = normalisation_of(chain, self._graph, shape[1])
         formats = [one.precision.maps_in for one in chain.layers if one.precision is not None]
-        found = rounded_statistics(exact, chain, formats[0])
+        maps_in = next((form for form in formats if form is not None), None)
+        found = rounded_statistics(exact, chain, maps_in)
         mean = layer.constant("mean", found.mean.reshape(_broadcast(layer)))
         centred = layer.op("Sub", [layer.x, mean], shape)
         return _scaled(layer, centred, found.factor, found.offset)
