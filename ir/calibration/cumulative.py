@@ -21,7 +21,7 @@ from dlaconv.ir.calibration.histogram import BINS, Histogram
 
 _ZERO = 1e-8
 """Maps that are no larger have no range."""
-_MOST_BINS = 1 << 13
+MOST_BINS = 1 << 13
 """The search takes the square of the number of bins; this many suffice for 67 million values."""
 
 
@@ -77,7 +77,7 @@ def fine_bins(histogram: Histogram) -> tuple[int, float]:
     if end <= _ZERO or not math.isfinite(end):
         return 0, 0.0
     width = (end - least) / math.sqrt(histogram.seen)
-    return (min(math.ceil(end / width), _MOST_BINS) if width > 0 else 1), end
+    return (min(math.ceil(end / width), MOST_BINS) if width > 0 else 1), end
 
 
 def all_counted(

@@ -53,7 +53,7 @@ class Histogram:
         """False if no values could be counted like this; a file may say anything."""
         if not (self.low <= self.high and 0 <= self.limit < math.inf):
             return False
-        if self.zeros < 0 or not _are_counts(self.counts):
+        if min(self.zeros, self.seen) < 0 or not _are_counts(self.counts):
             return False
         if self.fine is not None and not (_are_counts(self.fine) and self.fine.any()):
             return False

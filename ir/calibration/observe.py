@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.calibration.cumulative import all_counted, fine_bins
+from dlaconv.ir.calibration.cumulative import MOST_BINS, all_counted, fine_bins
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.histogram import BINS, Histogram, stride
 from dlaconv.ir.execution import Executor, hold_weights
@@ -185,7 +185,7 @@ def _unpacked(
             return None
     kept = _split(arrays["values"].astype(np.float32), arrays["sizes"])
     fine = _split(arrays["fine"].astype(np.int64), arrays["fine_sizes"])
-    if kept is None or fine is None:
+    if kept is None or fine is None or arrays["fine_sizes"].max(initial=0) > MOST_BINS:
         return None
     found: dict[str, Observation] = {}
     for index, (name, values) in enumerate(zip(names, kept, strict=True)):

@@ -108,6 +108,27 @@ def test_a_store_keeps_what_the_second_run_counted():
     assert len(store) == 2
 
 
+@pytest.mark.parametrize(
+    ("fine", "size"),
+    [
+        (lambda array: np.ones(1 << 14, np.int64), 1 << 14),  # more bins than are ever made
+        (lambda array: -array, None),
+        (lambda array: array * 0, None),
+        (lambda array: array, 7),
+        (lambda array: array, -1),
+    ],
+)
+def test_counts_that_cannot_be_are_counted_anew(fine, size):
+    store, pieces = Memory(), [RNG.normal(size=30_000).astype(np.float32) for _ in range(3)]
+    wanted = observed(pieces, store).histogram.fine
+    [key] = store
+    changed = {"fine": fine(store[key]["fine"])}
+    if size is not None:
+        changed["fine_sizes"] = np.array([[size]])
+    store[key] = store[key] | changed
+    assert np.array_equal(observed(pieces, store).histogram.fine, wanted)
+
+
 def test_of_few_values_the_largest_is_taken():
     values = np.float32(RNG.normal(size=127 * 127))  # 128 bins, as many as there are levels
     assert covered_cumulatively(seen(values), 127) == np.abs(values).max()

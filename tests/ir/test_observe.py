@@ -95,6 +95,7 @@ def test_what_a_store_has_of_another_kind_is_seen_anew():
         ("counts", lambda array: -array),
         ("counts", lambda array: array * 0 + 2**61),
         ("zeros", lambda array: array - 10**6),
+        ("seen", lambda array: -array),
         ("ends", lambda array: array * np.nan),
         ("ends", lambda array: array * 0),
         ("ends", lambda array: array * 3),
