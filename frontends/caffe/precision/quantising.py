@@ -208,8 +208,12 @@ class Quantising:
         return grid.rectified if grid is not None and layer.layer.type == "ReLU" else grid
 
     def _kept(self, layer: CaffeLayer) -> MapFormat | None:
-        """The format of what a layer reads, if it computes something that stays there."""
-        if layer.layer.type not in {"PReLU", "Pooling", "ReLU"} or _hands_on(layer.layer):
+        """The format of what a layer reads, if it computes something that stays there.
+
+        Ristretto rounds nothing but what its own layers read and write.
+        """
+        computes = layer.layer.type in {"PReLU", "Pooling", "ReLU"} and not _hands_on(layer.layer)
+        if not computes or not self._is_chaidnn:
             return None
         grid = self._grids.get(layer.x)
         return None if grid is None else grid.format

@@ -344,3 +344,20 @@ def test_ristretto_rounds_bottoms_weights_and_results(tmp_path):
         value = quantised(product + quantised(b, 6).reshape(1, -1, 1, 1), written)
     np.testing.assert_array_equal(output(imported, data=x), value)
     assert rules(imported, "DLA148")  # 8 bits of fl 6 end at 2
+
+
+@pytest.mark.parametrize("between", ["ave", "leaky", "prelu"])
+def test_ristretto_rounds_nothing_between_its_layers(tmp_path, between):
+    param = "quantization_param { bw_layer_in: 8 bw_layer_out: 8 bw_params: 8 "
+    param += "fl_layer_in: %d fl_layer_out: %d fl_params: 6 }"
+    text, blobs = {
+        "ave": (named("b", "Pooling", AVE, ["a"]), {}),
+        "leaky": (named("b", "ReLU", "relu_param { negative_slope: 0.3 }", ["a"]), {}),
+        "prelu": (named("b", "PReLU", "", ["a"]), {"b": [np.full(4, 0.3)]}),
+    }[between]
+    text = convolution("a", "data", 4, param % (4, 3), "kernel_size: 1") + text
+    text += convolution("c", "b", 4, param % (7, 4), "kernel_size: 1")
+    text = text.replace("'Convolution'", "'ConvolutionRistretto'")
+    blobs |= {"a": BLOBS["first"], "c": [weights(4, 4, 1, 1), numbers(4)]}
+    imported = load(tmp_path, text, blobs, shape=SHAPE)
+    assert steps(imported) == [2.0**-4, 2.0**-3, 2.0**-7, 2.0**-4]
