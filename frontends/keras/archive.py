@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from dlaconv.errors import UnreadableError
 from dlaconv.frontends.keras import problems
-from dlaconv.frontends.keras.hdf5 import SIGNATURE, Hdf5File
+from dlaconv.frontends.keras.hdf5 import SIGNATURE, Hdf5File, is_text
 from dlaconv.frontends.keras.zipped import ZippedFile
 from dlaconv.frontends.onnx.weights import mapped
 
@@ -146,7 +146,7 @@ def _hdf5(path: Path, data: memoryview, weights: Path | None) -> Archive:
     if len(text) > MOST_TEXT:
         raise UnreadableError(problems.too_large(file, f"a description of {len(text)} bytes"))
     version = held.text("keras_version") or ""
-    config = _parsed(text.encode(), file)
+    config = _parsed(text.encode(errors="surrogateescape"), file)
     if weights is not None:
         return Archive(file, config, version, _weights(weights), weights)
     return Archive(file, config, version, held)
@@ -208,6 +208,7 @@ def _no_model(file: str, why: str) -> NoReturn:
 
 
 def _require_shallow(value: Any, file: str) -> None:
+    """Sees to it that JSON can be followed, and that its strings are text."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -216,7 +217,9 @@ def _require_shallow(value: Any, file: str) -> None:
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                inner += [v for v in item.values() if isinstance(v, (dict, list))]
+                inner += [*item.keys(), *item.values()]
             elif isinstance(item, list):
-                inner += [v for v in item if isinstance(v, (dict, list))]
+                inner += item
+            elif isinstance(item, str) and not is_text(item):
+                _no_model(file, f"its description holds a string that is no text: {item[:40]!a}")
         level = inner

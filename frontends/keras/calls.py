@@ -101,6 +101,8 @@ def _argument(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind, config = value.get("class_name"), value.get("config")
+    if not isinstance(kind, str):
+        return {key: _argument(item) for key, item in value.items()}
     if kind == "__keras_tensor__" and isinstance(config, Mapping):
         return _old_tensor(config.get("keras_history"))
     if kind == "__tuple__":

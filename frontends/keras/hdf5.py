@@ -229,9 +229,12 @@ class Hdf5File:
         if len(values) > _MOST_NAMES:
             self._too_large(f"the attribute {name!r} has {len(values)} names")
         try:
-            return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+            found = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
         except UnicodeDecodeError:
             self._damaged(f"the attribute {name!r} is no text")
+        if not all(map(is_text, found)):
+            self._damaged(f"the attribute {name!r} is no text")
+        return found
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
@@ -252,6 +255,15 @@ class Hdf5File:
 
     def _too_large(self, why: str) -> NoReturn:
         raise UnreadableError(problems.too_large(self.file, why))
+
+
+def is_text(string: str) -> bool:
+    """True if a string can be written: damaged files have halves of characters."""
+    try:
+        string.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Mapped(io.RawIOBase):

@@ -45,7 +45,10 @@ def integer_constant(layer: KerasLayer, variable: Variable, integers: Integers) 
     """Quantised weights in the layout of the graph; all calls of the layer share them."""
     key = (layer.layer, variable.names[0])
     if key not in layer.graph.shared:
-        moved = integers.moved(variable.change)
+        try:
+            moved = integers.moved(variable.change)
+        except OverflowError:
+            layer.refuse(f"{variable.names[0]} has values that are not finite, or far too large")
         stem = f"{layer.name}/{variable.names[0]}"
         held = layer.graph.constant(f"{stem}/integers", moved.values)
         name = layer.graph.free_name(f"{stem}/dequantize")

@@ -33,9 +33,15 @@ class Integers:
 
         Args:
             change: moves elements of an array of the integers' shape.
+
+        Raises:
+            OverflowError: if there are values that no such type holds, or that are no numbers.
         """
-        low, high = int(self.values.min(initial=0)), int(self.values.max(initial=0))
-        kind = next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        low, high = float(self.values.min(initial=0)), float(self.values.max(initial=0))
+        fits = [t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max]
+        if not fits or not (np.isfinite(self.step).all() and (self.step > 0).all()):
+            raise OverflowError
+        kind = fits[0]
         step = np.asarray(self.step, np.float32)
         if step.size > 1:
             step = _narrowed(change(np.broadcast_to(step, self.values.shape)))

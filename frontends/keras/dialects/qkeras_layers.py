@@ -53,6 +53,8 @@ def quantiser_of(layer: KerasLayer, name: str, *, trained: bool) -> Spec | None:
 
 def integers_of(layer: KerasLayer, spec: Spec, array: np.ndarray) -> Integers:
     """What a quantiser makes of a constant of the layer."""
+    if not np.isfinite(array).all():
+        layer.refuse("weights that are not finite")
     try:
         return qkeras.weights(spec, np.asarray(array, np.float32))
     except SpecError as error:

@@ -275,3 +275,17 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     own = layer("QDense", {"units": 2, "iq_conf": config(), "kq_conf": config()}, weights)
     [(rule, message)] = findings(save(tmp_path / "c.keras", [*inputs, own], ["q"]))
     assert (rule, "widths of shape [1, 7]" in message) == ("DLA108", True)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    kernel = np.full((3, 2), np.nan, np.float32)
+    given_config = {
+        "units": 2,
+        "use_bias": False,
+        "enable_iq": False,
+        "kq_conf": config("kbi", overflow="WRAP", is_weight=True),
+    }
+    weights = {"kernel": kernel, **stored("kq", [[1]], [[1]], [[4]], "kbi", "WRAP")}
+    own = layer("QDense", given_config, weights)
+    [(rule, message)] = findings(save(tmp_path / "m.keras", [given("x", (3,)), own], ["q"]))
+    assert (rule, "not finite" in message) == ("DLA108", True)

@@ -344,3 +344,21 @@ def test_reading_needs_no_framework_and_runs_nothing(archive):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_halves_of_characters_are_no_text(hdf5, archive):
+    path = rebuilt(archive, {"config.json": json.dumps(CONFIG).replace('"d"', '"\\ud800"')})
+    [(rule, message)] = findings(path)
+    assert (rule, "no text" in message) == ("DLA170", True)
+    data = hdf5.read_bytes()
+    assert b'"Functional"' in data
+    hdf5.write_bytes(data.replace(b'"Functional"', b'"Functi\xff\xc9al"'))
+    [(rule, _)] = findings(hdf5)
+    assert rule == "DLA170"
+
+
+@pytest.mark.parametrize("kind", [{}, [], 3, None])
+def test_arguments_of_a_call_may_be_anything(tmp_path, kind):
+    config = functional(LAYERS, ["d"])
+    config["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"a": {"class_name": kind}}
+    right(save_keras(tmp_path / "m.keras", LAYERS, config))

@@ -289,3 +289,16 @@ def test_what_has_no_integers_is_refused(tmp_path, layer, rule, why):
     [(found, message)] = findings(save(tmp_path / "m.keras", [given("x", (4,)), layer], ["q"]))
     assert found == rule
     assert why in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    po2 = {"class_name": "quantized_po2", "config": {"bits": 4}}
+    auto = {"class_name": "quantized_bits", "config": {"bits": 8, "alpha": "auto"}}
+    for quantiser in (FIXED, po2, auto):
+        kernel = values(4, 2)
+        kernel[0, 0] = value
+        config = {"units": 2, "use_bias": False, "kernel_quantizer": quantiser}
+        layer = qkeras("QDense", "q", config, {"kernel": kernel}, ["x"])
+        path = save(tmp_path / "m.keras", [given("x", (4,)), layer], ["q"])
+        assert findings(path) == [("DLA108", "weights that are not finite")]
