@@ -137,6 +137,7 @@ def test_everything_is_beside_the_file_and_in_the_report(tmp_path):
     assert report["output"] == {
         "file": str(result.file),
         "emitted": {kind: str(tmp_path / f"net.dla.{kind}.onnx") for kind in EMITTED},
+        "further": [],
     }
     assert report["options"]["emit"] == ["qdq", "sim"]
     assert result.conversion.emitted == {k: tmp_path / f"net.dla.{k}.onnx" for k in EMITTED}
