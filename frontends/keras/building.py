@@ -301,7 +301,11 @@ class KerasLayer:
         return self.graph.constant(f"{self.name}/{what}", found.astype(kind))
 
     def transposed(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
-        """A value with its axes in another order."""
+        """A value with its axes in another order; two changes of order in a row become one."""
+        node = value.producer()
+        if node is not None and node.op_type == "Transpose" and node.inputs[0] is not None:
+            first = node.attributes["perm"].as_ints()
+            value, perm = node.inputs[0], [first[axis] for axis in perm]
         if list(perm) == sorted(perm):
             return value
         shape = shape_of(value)

@@ -235,11 +235,18 @@ class _Importer:
         )
         handler = self._handler(layer)
         assert handler is not None
+        before = len(self._graph.nodes)
         try:
-            return handler(building)
+            results = handler(building)
         except RefusalError as refusal:
             self._graph.diagnostics.add(refusal.diagnostic)
             return [None]
+        made = {value for node in self._graph.nodes[before:] for value in node.outputs}
+        for index, value in enumerate(results):
+            if value in made:
+                stem = f"{building.name}_{index}" if index else building.name
+                value.name = self._graph.free_name(stem)
+        return results
 
     def _unmade(self, layer: Layer, tensor: TensorRef) -> None:
         self._graph.diagnostics.error(
@@ -271,7 +278,8 @@ class _Importer:
                 layer = KerasLayer(layers[tensor.layer], graph, (), {}, [value])
                 value = layer.op("Identity", [value], shape_of(value))
             stem = f"{tensor.layer}_{tensor.index}" if tensor.index else tensor.layer
-            value.name = graph.free_name(stem)
+            if value.name != stem and not (value.name or "").startswith(f"{stem}."):
+                value.name = graph.free_name(stem)  # it passed through layers that do nothing
             graph.outputs.append(value)
 
 

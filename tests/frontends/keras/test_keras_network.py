@@ -294,3 +294,22 @@ def test_the_depth_of_models_is_bounded(tmp_path):
         }
     [(rule, _)] = findings(save_keras(tmp_path / "m.keras", [], inner))
     assert rule == "DLA175"
+
+
+def test_values_are_called_after_their_layers(tmp_path):
+    kernel = values(3, 3, 3, 4)
+    config = {"filters": 4, "kernel_size": [3, 3], "use_bias": False}
+    layers = [
+        given("x", (6, 6, 3)),
+        L("Conv2D", "c", ["x"], config, {"kernel": kernel}),
+        L("MaxPooling2D", "p", ["c"], {"pool_size": [2, 2]}),
+        L("Flatten", "f", ["p"]),
+        L("Softmax", "s", calls=[(["f"], {}), ([T("s")], {})]),
+    ]
+    graph = load(save(tmp_path / "m.keras", layers, [T("s", 1), "f"])).model.graph
+    names = [node.outputs[0].name for node in graph]
+    assert names[0] == "x/layout_0_3_1_2"
+    assert {"p", "f", "s", "s.1"} <= set(names)
+    assert [value.name for value in graph.outputs] == ["s.1", "f"]
+    # between the convolution and the pool the map keeps the order of both
+    assert [node.op_type for node in graph][:4] == ["Transpose", "Conv", "MaxPool", "Transpose"]
