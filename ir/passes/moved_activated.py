@@ -84,10 +84,12 @@ def _per_channel(slopes: np.ndarray) -> np.ndarray | None:
 
 
 def _layer_result(value: ir.Value | None) -> bool:
-    """True for what a layer computes for one reader, not rounded yet, and for what moves that."""
+    """True for what a layer computes for one reader, and for what moves or rounds that."""
     while value is not None and sole_consumer(value) is not None:
         maker = producer(value)
-        if maker is None or not is_op(maker, "Reshape", "Transpose"):
+        if maker is None or not (
+            is_op(maker, "Reshape", "Transpose") or dialect.is_quantize(maker)
+        ):
             return is_op(maker, *ROUNDING)
         value = maker.inputs[0]
     return False

@@ -140,6 +140,8 @@ REWRITES: tuple[Pass, ...] = (
     # some move the results of layers: back to the layer with their activation and rounding
     moved_activated,
     hoist_quantise,
+    # again: a rounding may have stood between the results and their activation
+    moved_activated,
     # each of a row of such layers brings a Transpose or Reshape before and one behind
     merge_transposes,
     reshape_transposes,

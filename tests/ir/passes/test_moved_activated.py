@@ -85,6 +85,14 @@ def test_it_goes_before_a_concat_of_layers(op_type, slopes):
     assert swapped(net, y) == ["Gemm", "Gemm", op_type, op_type, "Concat"]
 
 
+def test_it_goes_before_a_concat_of_layers_that_are_rounded_first():
+    net = Net(x=[1, 5])
+    parts = [net.quantize(net.op("Gemm", "x", n * np.eye(5), transB=1)) for n in (1, 2)]
+    found = swapped(net, net.op("Relu", net.op("Concat", *parts, axis=1)))
+    assert found[-3:] == ["Relu", "Relu", "Concat"]
+    assert found.count("QuantizeHalfEven") == 2
+
+
 def test_it_stays_behind_a_concat_of_stored_maps():
     net = Net(x=[1, 5])
     gemm = net.op("Gemm", "x", np.eye(5), transB=1)

@@ -65,6 +65,16 @@ def test_activation_and_rounding_find_back_to_the_parts():
     assert ops(after)[-3:] == ["QuantizeHalfEven", "QuantizeHalfEven", "Concat"]
 
 
+def test_an_activation_behind_the_rounding_finds_back_to_the_parts():
+    """As in networks for CHaiDNN, whose layers are rounded before their ReLU."""
+    net, rng = Net(x=[1, 4]), np.random.default_rng(0)
+    value = net.op("Gemm", "x", rng.normal(size=(24, 4)), transB=1)
+    model = net.model(net.op("Relu", net.quantize(value)))
+    passes = [wide_fc_outputs.as_pass(), moved_activated, hoist_quantise, moved_activated]
+    after = run_pass(passes, model, small_target(16), tolerance=0)
+    assert ops(after)[-3:] == ["Relu", "Relu", "Concat"]
+
+
 def test_the_next_layer_reads_the_parts_as_rows():
     net, rng = Net(x=[1, 4]), np.random.default_rng(0)
     value = net.op("Gemm", "x", rng.normal(size=(24, 4)), transB=1)
