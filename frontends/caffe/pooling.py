@@ -6,6 +6,8 @@ last window that would begin at or behind ``H + pad``, in the padding at the end
 
 What a window holds: MAX sees the elements of the map only. AVE divides their sum by the size of the
 window cut off at ``H + pad``: padding counts, what hangs over it does not.
+A kernel that is larger than map and padding by less than the
+stride gives one such window.
 
 MAX becomes a MaxPool whose padding at the end is just what the last window needs, so that rounding
 down finds all windows. AVE becomes an AveragePool that counts padding; where windows hang over, a
@@ -149,6 +151,8 @@ def _windows(
     found = []
     for size, k, s, p in zip(layer.shape()[2:], kernel, stride, pad, strict=True):
         room = size + 2 * p - k
+        if up and -s < room < 0:  # one window, cut off where the padding ends
+            k, room = size + 2 * p, 0
         if room < 0:
             layer.refuse(f"a window of {k} is larger than {size} elements and padding")
         count = (-(-room // s) if up else room // s) + 1

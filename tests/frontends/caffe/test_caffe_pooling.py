@@ -60,8 +60,11 @@ def test_any_window_is_that_of_caffe(tmp_path, data):
     kernel = [data.draw(st.integers(1, 5)) for _ in "hw"]
     stride = [data.draw(st.integers(1, 4)) for _ in "hw"]
     pad = [data.draw(st.integers(0, k - 1)) for k in kernel]
-    size = [data.draw(st.integers(max(k - 2 * p, 1), 12)) for k, p in zip(kernel, pad, strict=True)]
     method, up = data.draw(st.sampled_from(["MAX", "AVE"])), data.draw(st.booleans())
+    size = []
+    for k, s, p in zip(kernel, stride, pad, strict=True):
+        least = k - 2 * p - (s - 1 if up else 0)  # one window may be larger than the map
+        size.append(data.draw(st.integers(max(least, 1), 12)))
     x = numbers(2, 3, *size) - 3  # padding with zeros would be seen
     wanted = pooled(x, method, kernel, stride, pad, up=up)
     more = "" if up else data.draw(st.sampled_from(["round_mode: FLOOR", "ceil_mode: false"]))
@@ -85,6 +88,23 @@ def test_an_average_without_overhang_is_one_node(tmp_path):
     text = LAYER.format("pool: AVE kernel_size: 3 stride: 2 pad: 1")
     imported = load(tmp_path, text, shape=(1, 2, 9, 9))
     assert [node.op_type for node in imported.model.graph] == ["AveragePool"]
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+def test_a_window_larger_than_the_map_is_cut_off_there(tmp_path, method):
+    text = LAYER.format(f"pool: {method} kernel_size: 7 stride: 2 pad_h: 1")
+    imported = load(tmp_path, text, shape=(1, 2, 4, 6))
+    assert len(imported.model.graph) == 1
+    x = numbers(1, 2, 4, 6) - 3
+    wanted = pooled(x, method, [7, 7], [2, 2], [1, 0])
+    assert wanted.shape == (1, 2, 1, 1)
+    np.testing.assert_allclose(output(imported, data=x), wanted, rtol=1e-6)
+
+
+def test_a_window_larger_than_the_map_by_a_stride_is_refused(tmp_path):
+    for more in ("stride: 2", "stride: 3 round_mode: FLOOR"):
+        text = LAYER.format(f"pool: AVE kernel_size: 7 {more}")
+        assert "larger than 5" in error(load(tmp_path, text, shape=(1, 2, 5, 7))).message
 
 
 @pytest.mark.parametrize(("method", "reduce"), [("MAX", np.max), ("AVE", np.mean)])
