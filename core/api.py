@@ -13,7 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.files import require_conversion_output, require_file, require_samples
+from dlaconv.files import (
+    require_conversion_output,
+    require_file,
+    require_network,
+    require_samples,
+)
 from dlaconv.options import ACCESS, Hardware
 from dlaconv.plugins import Plugins
 from dlaconv.preprocessing import PLAIN, Preprocessing
@@ -316,5 +321,5 @@ def source_of(
     from dlaconv.driver.sources import Source
 
     listed = [files] if isinstance(files, (str, Path)) else files
-    found = tuple(require_file(Path(item)) for item in listed)
+    found = tuple(require_network(Path(item)) for item in listed)
     return Source(found, frontend, options, shapes or {})

@@ -11,6 +11,9 @@ from pathlib import Path
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.errors import UnreadableError, UsageError
 
+_IN_FOLDERS = ("config.json", "saved_model.pb")
+"""What describes the model in a folder: an unzipped one of Keras, one of TensorFlow."""
+
 
 def require_file(path: Path) -> Path:
     """Returns a path if an ordinary file is there.
@@ -24,6 +27,17 @@ def require_file(path: Path) -> Path:
     raise UnreadableError(
         Diagnostic("DLA401", "unreadable-file", why, location=Location(file=str(path)))
     )
+
+
+def require_network(path: Path) -> Path:
+    """Returns the file of a network; of a model that is saved as a folder, the one that says so.
+
+    Raises:
+        UnreadableError: if there is no ordinary file.
+    """
+    found = (path / name for name in _IN_FOLDERS)
+    inside = next((item for item in found if item.is_file()), path) if path.is_dir() else path
+    return require_file(inside)
 
 
 def require_samples(path: Path) -> Path:

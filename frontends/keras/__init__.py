@@ -34,7 +34,7 @@ def load_keras(
     model.quantize("int8"), give representative inputs with --calibrate.
 
     Args:
-        path: a ``.keras`` file, the ``config.json`` of an unzipped one, a ``.h5`` file, or the
+        path: a ``.keras`` file, or an unzipped one or its ``config.json``, a ``.h5`` file, or the
             output of ``model.to_json()``.
         weights: the weights of the latter; in place of those in the file otherwise.
         layers: handlers of plugins by class of layer or registered name, beside or in place of the
@@ -53,9 +53,14 @@ def load_keras(
 
 
 def looks_like_keras(path: Path) -> bool:
-    """True for HDF5, for a zip with a model in it, and for JSON that describes one."""
+    """True for HDF5, for a zip with a model in it, and for JSON that describes one.
+
+    For a SavedModel, too: the frontend says what to do with it.
+    """
     import zipfile
 
+    if path.name == "saved_model.pb":
+        return True
     with path.open("rb") as stream:
         head = stream.read(_READ)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
