@@ -27,6 +27,12 @@ def _each(stem: str, handler: Handler, ending: str = "") -> dict[str, Handler]:
     return {f"{stem}{dimension}{ending}": handler for dimension in _DIMENSIONS}
 
 
+_AUGMENTING = (
+    "RandomBrightness", "RandomContrast", "RandomFlip", "RandomHeight", "RandomHue",
+    "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation",
+    "RandomWidth", "RandomZoom",
+)  # fmt: skip
+"""Layers that change pictures while training; RandomCrop cuts at inference, too."""
 HANDLERS: dict[str, Handler] = {
     "Activation": activation.activation,
     "ActivityRegularization": arranging.same,
@@ -74,12 +80,15 @@ HANDLERS: dict[str, Handler] = {
     "UpSampling1D": arranging.up_sampling,
     "UpSampling2D": arranging.up_sampling,
     **_each("ZeroPadding", arranging.zero_padding),
+    **dict.fromkeys(_AUGMENTING, arranging.same),
 }
 """What reads a layer, by its class."""
 
 _STATE = "it keeps a state between steps"
 _HOST = "compute it on the host, and save the rest as a model of its own"
+_PICTURES = "do it to the pictures on the host, and start the model behind it"
 NO_FORM = {
+    "CenterCrop": ("it prepares pictures", _PICTURES),
     "Bidirectional": (_STATE, _HOST),
     "ConvLSTM2D": (_STATE, _HOST),
     "Dot": ("it multiplies maps by maps over axes of their own", "use Dense or Multiply"),
@@ -89,6 +98,8 @@ NO_FORM = {
     "LSTM": (_STATE, _HOST),
     "Masking": ("it drops steps depending on the data", _HOST),
     "MultiHeadAttention": ("attention is not read from Keras", "export it with tf2onnx"),
+    "RandomCrop": ("it cuts pictures at inference, too", _PICTURES),
+    "Resizing": ("how it interpolates depends on what runs Keras", _PICTURES),
     "SimpleRNN": (_STATE, _HOST),
     "TimeDistributed": ("it wraps a layer once for each step", "move the steps into the batch"),
 }

@@ -172,7 +172,7 @@ def test_other_ways_to_move_elements(tmp_path):
     y = values(2, 4)
     found = one_layer(tmp_path, L("RepeatVector", "r", config={"n": 3}), y)
     close(found, np.repeat(y[:, None], 3, 1))
-    for kind in ("Dropout", "SpatialDropout2D", "GaussianNoise", "ActivityRegularization"):
+    for kind in ("Dropout", "SpatialDropout2D", "GaussianNoise", "RandomFlip", "RandomZoom"):
         close(one_layer(tmp_path, L(kind, "d", config={"rate": 0.5}), x), x)
 
 
@@ -234,6 +234,7 @@ def test_up_sampling_repeats_or_interpolates(tmp_path):
         (L("Rescaling", "r", config={"scale": [1.0, 2.0]}), "DLA108", "values of shape [2]"),
         (L("Rescaling", "r", config={"scale": "half"}), "DLA108", "no numbers"),
         (L("LSTM", "r"), "DLA178", "keeps a state"),
+        (L("RandomCrop", "r"), "DLA178", "at inference, too"),
         (L("Dens", "r"), "DLA102", "Dens is no layer"),
         (L("Dense", "r", module="mine", registered="mine>Dense"), "DLA102", "mine>Dense"),
         (L("Mean", "r", config={"axis": 0}, module="keras.src.ops.numpy"), "DLA178", "batch"),
