@@ -146,7 +146,12 @@ class _Importer:
             item is None or (type(item) is int and item > 0) for item in sizes
         )
         if not right or not sizes or any(item is None for item in sizes[1:]):
-            example = "1,224,224,3" if not right or len(sizes or ()) == 4 else "1,..."
+            known = sizes if right and sizes else [None, None, None, 3]
+            typical = [1, *[224 if len(known) == 4 else 32] * (len(known) - 1)]
+            example = ",".join(
+                str(other if size is None else size)
+                for size, other in zip(known, typical, strict=True)
+            )
             graph.diagnostics.error(
                 "DLA311",
                 "open-input-shape",

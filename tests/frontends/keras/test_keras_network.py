@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dlaconv.frontends.keras import load_keras
 from tests.frontends.keras.files import (
     L,
     T,
@@ -189,6 +190,8 @@ def test_open_sizes_are_asked_for(tmp_path):
     path = save(tmp_path / "m.keras", layers, ["p"])
     [(rule, message)] = findings(path)
     assert (rule, "[None, None, None, 3]" in message) == ("DLA311", True)
+    [error] = load_keras(path).diagnostics.errors
+    assert "--set-shape x=1,224,224,3" in error.help
     graph = load(path, shapes={"x": (2, 6, 4, 3)}).model.graph
     assert list(graph.outputs[0].shape) == [2, 3, 2, 3]
 
