@@ -29,6 +29,7 @@ _FOREIGN = (
     (b"PK\x03\x04", "a zip archive: unpack it first"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
 )
+_HEAD = 64
 _MOST_PIECES = 1 << 12
 _MOST_ROWS = 1 << 20
 _LEGACY = ("num", "channels", "height", "width")
@@ -99,6 +100,8 @@ class Weights:
         try:
             self._scan()
         except WireError as error:
+            if _is_text(bytes(data[:_HEAD])):
+                raise self._unreadable("this is a text file") from error
             raise self._unreadable(f"{error} of {len(data)}") from error
         if not self.layers:
             raise self._unreadable("it holds no layers")
@@ -239,6 +242,10 @@ class Weights:
         if item.is_message:
             raise WireError(f"text where a number should be, at byte {item.begin}")
         return _varint(self._data, item.begin, item.end)[0]
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
 
 
 def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ MOST_ELEMENTS = (1 << 31) - 1
 """Elements of a blob; Caffe counts them in an int."""
 MOST_CONSTANT = 1 << 24
 """Elements of a constant that the file describes by a few words."""
+_MOST_COMPARED = 4096
 
 
 class RefusalError(Exception):
@@ -41,6 +43,7 @@ class CaffeGraph:
         blobs_of: the blobs that a layer of a name has, shared ones included.
         shapes: shapes of graph inputs that the user gives.
         diagnostics: takes findings.
+        stored: names of the layers in the caffemodel.
         inputs: graph inputs.
         outputs: graph outputs.
         nodes: nodes, in the order in which they run.
@@ -53,6 +56,7 @@ class CaffeGraph:
     blobs_of: Callable[[str], list[Blob]]
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    stored: Sequence[str] = ()
     inputs: list[ir.Value] = field(default_factory=list)
     outputs: list[ir.Value] = field(default_factory=list)
     nodes: list[ir.Node] = field(default_factory=list)
@@ -211,13 +215,22 @@ class CaffeLayer:
             self._blobs = self.graph.blobs_of(self.layer.name)
         return self._blobs
 
+    def _missing(self, what: str) -> str:
+        name, stored = self.layer.name, self.graph.stored
+        if name in stored or self._blobs:
+            count = len(self._all_blobs())
+            return f"the caffemodel has {count} blobs for the layer, and none for its {what}"
+        near = difflib.get_close_matches(name, stored[:_MOST_COMPARED], 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f" among its {len(stored)} layers"
+        return f"the caffemodel has no {what} for it: no layer {name!r}{hint}"
+
     def _stored(self, index: int, shape: Shape, what: str) -> Blob:
         blobs = self._all_blobs()
         if index >= len(blobs):
             raise self.refusal(
                 "DLA132",
                 "missing-weights",
-                f"the caffemodel has {len(blobs)} blobs for the layer, and none for its {what}",
+                self._missing(what),
                 remedy="give the caffemodel that was trained with this prototxt",
                 notes=("Caffe would fill it with its initial, often random, values",),
             )

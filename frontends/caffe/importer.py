@@ -54,10 +54,10 @@ def import_files(
     read_precision(running, precision, str(path), found)
     blobs, handlers = _Blobs(running, binary), {**HANDLERS, **layers}
     if not found.errors:
-        measured = CaffeGraph(str(path), blobs, shapes)
+        measured = CaffeGraph(str(path), blobs, shapes, stored=list(binary.layers))
         values = partial(_values, measured, running, handlers, net)
         emission.settle(running, blobs, values, str(path), found)
-    graph = CaffeGraph(str(path), blobs, shapes, found)
+    graph = CaffeGraph(str(path), blobs, shapes, found, list(binary.layers))
     _Importer(graph, running, handlers).run()
     if not found.errors and not graph.outputs:
         found.error(

@@ -95,6 +95,15 @@ def test_a_layer_without_weights_is_never_filled(tmp_path):
         assert (found.rule, found.location.layer) == ("DLA132", "s")
 
 
+def test_a_layer_of_another_name_is_named(tmp_path):
+    blobs = {f"{name}2": [numbers(4)] for name in ("conv", "norm", "scale")}
+    text = SCALE.replace("name: 's'", "name: 'scale1'")
+    found = error(load(tmp_path, text, blobs, shape=(1, 4, 2, 2)))
+    assert "no layer 'scale1'; did you mean 'scale2'?" in found.message
+    found = error(load(tmp_path, SCALE, blobs, shape=(1, 4, 2, 2)))
+    assert "no layer 's' among its 3 layers" in found.message
+
+
 def test_weights_of_another_shape_are_refused_with_both(tmp_path):
     found = error(load(tmp_path, SCALE, {"s": [numbers(5), numbers(5)]}, shape=(1, 4, 2, 2)))
     assert found.rule == "DLA133"
@@ -108,6 +117,7 @@ def test_weights_of_another_shape_are_refused_with_both(tmp_path):
         (b"", "no layers"),
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b'name: "net"\r\nlayer { }', "text"),
         (b"layer { }", ""),
         (caffemodel({"a": [ARRAY]})[:-3], "claims"),
         (caffemodel({"a": [blob(ARRAY, shape=(3, 5))]}), "[3, 5] with 12 values"),
