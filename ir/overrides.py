@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Diagnostic, Location, Severity
+from dlaconv.diagnostics import Diagnostic, Location, Severity, listed
 from dlaconv.ir import provenance
 from dlaconv.ir.calibration.histogram import Histogram
 from dlaconv.ir.calibration.ranges import covered
@@ -298,14 +298,13 @@ class Overrides:
 
     def _left(self, entry: Entry, part: str, closed: Mapping[str, str]) -> Diagnostic:
         """An error if an entry could change nothing that it means, or names it; else a note."""
-        listed = ", ".join(map(repr, list(closed)[:_LISTED]))
-        more = f" and {len(closed) - _LISTED} more" if len(closed) > _LISTED else ""
+        names = listed([repr(name) for name in closed], _LISTED)
         reason = next(iter(closed.values()))
         if entry.broad and (entry, part) in self._applied:
             return Diagnostic(
                 "DLA344",
                 "override-skipped",
-                f"{_who(entry)} does not change the {part} of {listed}{more}: {reason}",
+                f"{_who(entry)} does not change the {part} of {names}: {reason}",
                 severity=Severity.NOTE,
                 location=Location(self.file, entry.line),
             )

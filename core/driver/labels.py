@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlaconv.arrays import array_header, read_npz, readable
-from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.diagnostics import Diagnostic, Location, listed
 from dlaconv.errors import UsageError
 from dlaconv.files import require_file
 
@@ -142,7 +142,7 @@ def _by_name(path: Path, lines: list[tuple[str | None, int]], samples: Samples) 
     ]
     missing = [place for place, label in zip(places.values(), found, strict=True) if label is None]
     if missing:
-        raise UsageError(misfit(path, f"without a label: {_listed(missing)}"))
+        raise UsageError(misfit(path, f"without a label: {listed(missing, _LISTED)}"))
     return np.array(found, np.int64)
 
 
@@ -153,17 +153,12 @@ def _by_folder(samples: Samples) -> Labels:
         raise UsageError(misfit(folder, "there are no labels: samples in arrays need --labels"))
     heads = [file.relative_to(folder).parts[:-1][:1] for file in samples.files]
     if loose := [file.name for file, head in zip(samples.files, heads, strict=True) if not head]:
-        raise UsageError(misfit(folder, f"in no subfolder: {_listed(loose)}"))
+        raise UsageError(misfit(folder, f"in no subfolder: {listed(loose, _LISTED)}"))
     names = sorted(place.name for place in folder.iterdir() if place.is_dir())
     numbered = all(re.fullmatch("[0-9]{1,9}", name) for name in names)
     index: Mapping[str, int] = {n: int(n) if numbered else at for at, n in enumerate(names)}
     classes = np.array([index[head[0]] for head in heads], np.int64)
     return Labels(folder, classes, None if numbered else len(names))
-
-
-def _listed(names: list[str]) -> str:
-    more = "" if len(names) <= _LISTED else f" and {len(names) - _LISTED} more"
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _no_labels(path: Path, why: str) -> Diagnostic:

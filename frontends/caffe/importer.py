@@ -18,7 +18,7 @@ from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer, Handler, Re
 from dlaconv.frontends.caffe.inputs import open_shape
 from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, TRAINING
 from dlaconv.frontends.caffe.message import Message
-from dlaconv.frontends.caffe.network import Layer, layers_of
+from dlaconv.frontends.caffe.network import Layer, layers_of, names_of
 from dlaconv.frontends.caffe.precision.emission import Emission
 from dlaconv.frontends.caffe.precision.quantising import Quantising
 from dlaconv.frontends.caffe.precision.reading import read_precision
@@ -112,12 +112,10 @@ def _read(path: Path, *, ignore_unknown: bool) -> tuple[Message, Diagnostics]:
 def _without_training(network: list[Layer], file: str, found: Diagnostics) -> list[Layer]:
     pruned = [layer for layer in network if layer.type in TRAINING]
     if pruned:
-        names = ", ".join(f"{layer.name!r} ({layer.type})" for layer in pruned[:5])
-        more = f" and {len(pruned) - 5} more" if len(pruned) > 5 else ""
         found.note(
             "DLA137",
             "pruned-layer",
-            f"layers that are for training only are left out: {names}{more}",
+            f"layers that are for training only are left out: {names_of(pruned)}",
             location=pruned[0].location(file),
             help="what they read becomes an output of the network",
         )

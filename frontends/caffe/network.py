@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dlaconv.diagnostics import Diagnostics, Location
+from dlaconv.diagnostics import Diagnostics, Location, listed
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.precision import Precision
 from dlaconv.frontends.caffe.schema import Schema
@@ -53,6 +54,11 @@ class Layer:
     def location(self, file: str) -> Location:
         """Where the layer is, for findings."""
         return Location(file=file, line=self.line, layer=self.name, op=self.type)
+
+
+def names_of(layers: Sequence[Layer]) -> str:
+    """Layers in a message: the names and types of the first few, and how many more there are."""
+    return listed([f"{layer.name!r} ({layer.type})" for layer in layers])
 
 
 def layers_of(net: Message, schema: Schema, file: str, found: Diagnostics) -> list[Layer]:

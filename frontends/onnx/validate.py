@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dlaconv.diagnostics import Diagnostic
+from dlaconv.diagnostics import Diagnostic, listed
 from dlaconv.frontends.onnx import problems
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ _MESSAGES = {4: "t", _GRAPH: "g", _SPARSE: "sparse_tensor", 13: "tp"}
 """Fields of the attributes that hold one message, by the type that they state."""
 _MOST_NODES = 1_000_000
 _DEEPEST = 100
-_NAMED = 5
 _AGAIN = "export the network again"
 
 
@@ -154,10 +153,9 @@ class _Checker:
             self._attributes(node, scope, in_function=in_function)
             self._schema(node)
         if cycle := _cycle(nodes):
-            names = ", ".join(repr(_name(node)) for node in cycle[:_NAMED])
-            more = f" and {len(cycle) - _NAMED} more" if len(cycle) > _NAMED else ""
+            names = listed([repr(_name(node)) for node in cycle])
             self._add(
-                f"the graph has a cycle through {names}{more}",
+                f"the graph has a cycle through {names}",
                 "the accelerator runs feed-forward networks; unroll the recurrence",
                 cycle[0],
             )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.diagnostics import Diagnostic, Severity, listed
 from dlaconv.frontends.handlers import Import
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.graph import is_constant
@@ -126,13 +126,12 @@ def _add(
     note: str,
 ) -> None:
     place = provenance.location(weights[0][1], state.model)
-    listed = ", ".join(repr(module) for module, _ in weights[:_NAMED])
-    more = f" and {len(weights) - _NAMED} more" if len(weights) > _NAMED else ""
+    modules = listed([repr(module) for module, _ in weights], _NAMED)
     state.diagnostics.add(
         Diagnostic(
             rule,
             name,
-            f"weights of {listed}{more}: the file {what}",
+            f"weights of {modules}: the file {what}",
             severity,
             place,
             help=f"{_REMEDY}; {_COMPARE}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from dlaconv.diagnostics import listed
 from dlaconv.ir.target import Interval
 
 
@@ -32,5 +33,4 @@ def within(value: int, limits: Interval) -> bool:
 
 def some(channels: np.ndarray, most: int = 4) -> str:
     """Channel numbers, the first few of them: ``3, 5, 8, 9 and 12 more``."""
-    shown = ", ".join(str(int(channel)) for channel in channels[:most])
-    return shown if len(channels) <= most else f"{shown} and {len(channels) - most} more"
+    return listed([str(int(channel)) for channel in channels], most)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.errors import InternalError, UsageError
 from dlaconv.frontends import Calibration
-from dlaconv.frontends.caffe.network import Layer
+from dlaconv.frontends.caffe.network import Layer, names_of
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
 from dlaconv.frontends.caffe.precision.choosing import LARGEST, choose_maps, choose_weights
 from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
@@ -29,8 +29,6 @@ from dlaconv.frontends.caffe.precision.writing import network_message, write_pre
 from dlaconv.frontends.caffe.precision.written import read_written
 from dlaconv.frontends.caffe.printing import printed
 from dlaconv.ir.formats import Threshold
-
-_NAMED = 5
 
 
 def parse_mode(text: str | None) -> Mode | None:
@@ -160,12 +158,10 @@ def _require_all(layers: Sequence[Layer], file: str, found: Diagnostics) -> None
         and id(layer) not in chained
     ]
     if left:
-        names = ", ".join(f"{layer.name!r} ({layer.type})" for layer in left[:_NAMED])
-        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         found.error(
             "DLA155",
             "unwritten-precision",
-            f"the source quantises other layers, but not {names}{more}",
+            f"the source quantises other layers, but not {names_of(left)}",
             location=left[0].location(file),
             help="give them a precision_param, too",
             notes=("CHaiDNN would read 6 bits with a fraction of 3 for them",),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from dlaconv.diagnostics import Diagnostics, Location
+from dlaconv.diagnostics import Diagnostics, Location, listed
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
 from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of, taken_along
@@ -86,7 +86,7 @@ class _Losses:
         layers: those that were converted, with the mode they had.
         maps: bits of resolution that maps lose, and whose.
         filters: the same for the filter of a layer that loses most.
-        statistics: layers whose statistics have no format any more.
+        statistics: names of layers whose statistics have no format any more.
         other_bias: layers of Ristretto, whose bias had the format of the weights.
     """
 
@@ -130,14 +130,14 @@ class _Losses:
                 "and the network's inputs can have in DynamicFixed mode"
             )
         if self.statistics:
+            names = listed(self.statistics, _NAMED)
             words.append(
-                f"Xilinx mode has no formats for statistics: those of {_listed(self.statistics)} "
-                "are not rounded any more"
+                f"Xilinx mode has no formats for statistics: those of {names} are not rounded any "
+                "more"
             )
         if self.other_bias:
-            words.append(
-                f"biases are rounded like results, not like weights: {_listed(self.other_bias)}"
-            )
+            names = listed(self.other_bias, _NAMED)
+            words.append(f"biases are rounded like results, not like weights: {names}")
         return words
 
 
@@ -156,11 +156,11 @@ def _converted(
     maps_out = _map(old.maps_out, mode, layer.name, losses)
     weighted = kind_of(layer) in {Kind.WEIGHTED, Kind.SOFTWARE}
     if old.mode is Mode.RISTRETTO and old.bias is not None:
-        losses.other_bias.append(layer.name)
+        losses.other_bias.append(repr(layer.name))
     if mode is Mode.XILINX:
         formats = {}
         if old.statistics:
-            losses.statistics.append(layer.name)
+            losses.statistics.append(repr(layer.name))
     else:
         formats = {name: form for name in statistics if (form := old.statistics.get(name))}
         if missing := tuple(name for name in statistics if name not in formats):
@@ -223,8 +223,3 @@ def explicit(layer: Layer, form: FilterThresholds, blobs_of: Blobs) -> FilterThr
 
 def _bits(unit: Fraction, old: Fraction) -> float:
     return max(0.0, math.log2(unit / old))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer
-from dlaconv.frontends.caffe.network import Layer
+from dlaconv.frontends.caffe.network import Layer, names_of
 from dlaconv.frontends.caffe.normalisation import require_plain, statistics
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat
 from dlaconv.frontends.caffe.precision.filters import largest_of_filters, quantised_bias
@@ -27,7 +27,6 @@ from dlaconv.ir.rounding import Rounding, round_array
 
 _GUARD_BITS = 8
 _STORED_BITS = 16
-_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +216,10 @@ class Normalising:
     def finish(self) -> None:
         """Says what CHaiDNN would do otherwise, over the whole network."""
         if self._of_fused:
-            names = ", ".join(repr(layer.name) for layer in self._of_fused[:_NAMED])
-            more = len(self._of_fused) - _NAMED
             self._graph.diagnostics.warning(
                 "DLA150",
                 "thresholds-of-fused-filters",
-                f"th_params of {names}{f' and {more} more' if more > 0 else ''} are the largest "
+                f"th_params of {names_of(self._of_fused)} are the largest "
                 "magnitudes of the filters with BatchNorm and Scale in them, and are used as such",
                 location=self._of_fused[0].location(self._graph.file),
                 help="save weights that are fused, too, if they are meant otherwise",

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, listed
 from dlaconv.errors import UnreadableError
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, Mode, Precision
@@ -27,7 +27,6 @@ LARGEST = 1 << 24
 """Bytes of a file; those of ResNet-50 have 3.2 million."""
 _MOST = 100
 """Problems of a file that are listed."""
-_NAMED = 5
 _TOLERANCE = 1e-5
 """Relative distance of ``sf_...`` from the threshold, which some tools keep in float32."""
 
@@ -207,7 +206,7 @@ def _report_unknown(
     found.warning(
         "DLA145",
         "thresholds-file",
-        f"the network has no layer {_listed(names)}",
+        f"the network has no layer {listed([repr(name) for name in names])}",
         location=Location(file=file),
         help=f"{hint}give the thresholds of this network",
         notes=("entries and layers are matched by name",),
@@ -215,12 +214,12 @@ def _report_unknown(
 
 
 def _report_left(layers: Sequence[Layer], file: str, found: Diagnostics) -> None:
-    left = [layer.name for layer in layers if layer.precision is None]
+    left = [repr(layer.name) for layer in layers if layer.precision is None]
     if left and len(left) < len(layers):
         found.warning(
             "DLA145",
             "thresholds-file",
-            f"no thresholds for {_listed(left)}: these layers stay in floating point",
+            f"no thresholds for {listed(left)}: these layers stay in floating point",
             location=Location(file=file),
             help="add entries for them, or give --calibrate",
         )
@@ -232,11 +231,6 @@ def _report_left(layers: Sequence[Layer], file: str, found: Diagnostics) -> None
             location=Location(file=file),
             help="give the thresholds of this network; entries and layers are matched by name",
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dlaconv.diagnostics import Diagnostic, Diagnostics, Location, Severity
 from dlaconv.frontends.caffe.message import Message
-from dlaconv.frontends.caffe.network import Layer
+from dlaconv.frontends.caffe.network import Layer, names_of
 from dlaconv.frontends.caffe.precision import Mode
 from dlaconv.frontends.caffe.precision.declared import LayerFormats
 from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
@@ -20,7 +20,6 @@ _RISTRETTO_ONLY = (
 _CHAIDNN_ONLY = ("quant_type", "th_layer_in", "th_layer_out", "th_params")
 _MOST_LAYERS = 50
 """Layers of which findings are told one by one."""
-_NAMED = 5
 _AS_THEY_ARE = "CHaiDNN hands integers from layer to layer as they are, whatever they stand for"
 
 
@@ -228,11 +227,6 @@ def _place(layer: Layer, file: str, line: int = 0) -> Location:
     return Location(file, line or layer.line, layer.name, layer.type)
 
 
-def _listed(layers: Sequence[Layer]) -> str:
-    names = ", ".join(f"{layer.name!r} ({layer.type})" for layer in layers[:_NAMED])
-    return names + (f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else "")
-
-
 def _report_ignored(layers: Sequence[Layer], used: bool, file: str, found: Diagnostics) -> None:
     """Names the layers whose formats mean nothing; CHaiDNN never reads those of an Input."""
     ignored = [
@@ -247,7 +241,7 @@ def _report_ignored(layers: Sequence[Layer], used: bool, file: str, found: Diagn
             Diagnostic(
                 "DLA144",
                 "ignored-precision",
-                f"a precision without effect: {_listed(ignored)}",
+                f"a precision without effect: {names_of(ignored)}",
                 Severity.NOTE if used else Severity.WARNING,
                 _place(ignored[0], file),
                 "" if used else "write precision_param into the layers that compute, too",
@@ -264,11 +258,11 @@ def _report_floating(layers: Sequence[Layer], chaidnn: bool, file: str, found: D
     if chaidnn:
         given = [layer for layer in products if layer.precision is not None]
         left = [layer for layer in left if layer in products]
-        words = [f"quantised as written: {_listed(given)}"] if given else []
-        words += [f"without precision: {_listed(left)}"] if left else []
+        words = [f"quantised as written: {names_of(given)}"] if given else []
+        words += [f"without precision: {names_of(left)}"] if left else []
         message = f"CHaiDNN computes InnerProduct in floating point; {'; '.join(words)}"
     else:
-        given, words = [], [_listed(left)] if left else []
+        given, words = [], [names_of(left)] if left else []
         message = f"Ristretto leaves layers in floating point: {'; '.join(words)}"
     if words:
         found.note(

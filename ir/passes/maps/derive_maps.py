@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Diagnostic
+from dlaconv.diagnostics import Diagnostic, listed
 from dlaconv.errors import ConversionError
 from dlaconv.ir import dialect, provenance
 from dlaconv.ir.calibration.bounds import IntervalBounds
@@ -37,7 +37,6 @@ from dlaconv.ir.saturation import saturating_clip
 _SAME = 1e-6
 _LARGEST = float(np.finfo(np.float32).max)
 _TINY = float(np.finfo(np.float32).tiny)
-_NAMED = 5
 """Maps that a diagnostic names."""
 
 
@@ -276,12 +275,11 @@ def _move_output(old: ir.Value, new: ir.Value) -> None:
 
 def _no_range(values: list[ir.Value], model: ir.Model) -> Diagnostic:
     """One diagnostic for the whole network: in a float one every map lacks a range."""
-    named = ", ".join(repr(value.name) for value in values[:_NAMED])
-    more = f" and {len(values) - _NAMED} more" if len(values) > _NAMED else ""
+    named = listed([repr(value.name) for value in values])
     return Diagnostic(
         "DLA205",
         "unknown-range",
-        f"the source does not quantise {named}{more}, and nothing bounds "
+        f"the source does not quantise {named}, and nothing bounds "
         f"{'their' if len(values) > 1 else 'its'} values",
         location=provenance.location(producer(values[0]), model),
         help="give sample inputs with --calibrate: a folder of pictures or an .npz",

@@ -137,7 +137,7 @@ def test_thresholds_of_fused_filters_are_used_as_such(tmp_path):
     text = network(thresholds(4, 6, th))
     imported = load(tmp_path, text, BLOBS, shape=SHAPE)
     [warned] = rules(imported, "DLA150")
-    assert "th_params of 'c' are the largest magnitudes" in warned.message
+    assert "th_params of 'c' (Convolution) are the largest magnitudes" in warned.message
     x = image()
     with np.errstate(divide="ignore"):
         unfused = np.where(S == 0, largest, th / np.abs(S))
