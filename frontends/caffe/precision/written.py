@@ -179,10 +179,13 @@ class _Network:
         )
 
     def _report_unsaid(self, layer: Layer, found: Diagnostics) -> None:
+        how = "what reads it says how its result is stored"
+        if layer.type == "Pooling":
+            how = "its result is stored like what it reads"
         found.warning(
             "DLA143",
             "precision-default",
-            f"the {layer.type} layer has no precision: what reads it says how its result is stored",
+            f"the {layer.type} layer has no precision: {how}",
             location=_place(layer, self._file),
             help="write a precision_param, the same as that of the layer before it",
             notes=(
