@@ -95,6 +95,16 @@ def test_a_given_shape_reaches_the_windows(files):
     assert [item.rule for item in caught.value.diagnostics] == ["DLA133"]
 
 
+def test_a_network_of_several_samples_says_how_it_becomes_one_of_one(files, tmp_path, capsys):
+    files[0].write_text(TEXT.replace("dim: 1 ", "dim: 10 "))  # BVLC's GoogLeNet has ten
+    output = tmp_path / "net.dla.onnx"
+    given = ["from-caffe", *map(str, files), "-o", str(output), "--calibrate", "random"]
+    assert code_of(given) == 1
+    assert not output.exists()
+    assert "--set-shape data=1,8,12,12" in capsys.readouterr().err
+    assert code_of([*given, "--set-shape", "data=1,8,12,12"]) == 0
+
+
 def test_a_plugin_reads_layers_of_its_own(files, monkeypatch):
     from dlaconv.plugins import Plugins
 
