@@ -239,8 +239,10 @@ class _Importer:
 
     def _made(self, building: CaffeLayer) -> list[ir.Value]:
         layer = building.layer
-        if layer.type == "Silence":
+        if layer.type == "Silence" and not layer.tops:
             return []
+        if layer.type == "Silence":
+            building.refuse(f"{len(layer.tops)} tops, where Silence has none")
         handler = self._handlers.get(layer.type)
         if handler is None:
             raise self._unknown(building)

@@ -266,6 +266,7 @@ BROKEN = {
     ),
     "rules to include and to exclude": relu("r", "data", "r", "include { } exclude { }"),
     "2 tops, where ReLU has 1": relu("r", "data", "a' top: 'b"),
+    "1 tops, where Silence has none": relu("s", "data", "s").replace("ReLU", "Silence"),
     "stays in phase TRAIN": relu("r", "data", "r", "phase: TRAIN").replace("ReLU", "Dropout"),
     "computes nothing": "layer { name: 's' type: 'Silence' bottom: 'data' }",
 }
