@@ -24,8 +24,6 @@ UNIT = {"tfmot": (6.521933 + 7.7949414) / 255}
 """What begins the names of models that may be off by one unit of their output, at ties."""
 DYNAMIC = {"k3_int8_native_digits.h5", "k3_int8_native_digits.keras"}
 """Models whose maps are rounded by what they hold at run time, which a file cannot say."""
-REFUSED = {"tfmot_qat_digits.keras": "DLA178"}
-"""Models that are not read; tfmot itself cannot load that one."""
 NEAR = 1 / 255
 """Of the range of outputs: classes that are nearer than that are a unit apart."""
 PIXELS = {"real/tiny_ic_resnet8_pretrainedResnet.h5"}
@@ -45,7 +43,7 @@ def reference(name):
     return inputs, outputs
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in REFUSED])
+@pytest.mark.parametrize("name", FILES)
 def test_a_model_computes_what_keras_computes(name):
     inputs, outputs = reference(name)
     imported = dlaconv.load(KERAS / name, "keras")
@@ -67,13 +65,7 @@ def test_a_model_computes_what_keras_computes(name):
             assert off.max() <= (0 if kind in EXACT else TOLERANCE * abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_models_are_refused_for_a_reason(name):
-    errors = dlaconv.load(KERAS / name, "keras").diagnostics.errors
-    assert {item.rule for item in errors} == {REFUSED[name]}
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if name not in REFUSED])
+@pytest.mark.parametrize("name", FILES)
 def test_a_model_keeps_its_classes_on_the_hardware(name, tmp_path):
     inputs, outputs = reference(name)
     names = [value.name for value in dlaconv.load(KERAS / name, "keras").model.graph.inputs]

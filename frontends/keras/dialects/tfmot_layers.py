@@ -3,12 +3,17 @@
 A wrapper quantises the weights that it names before the layer runs, the result of the layer's
 activation, or its output. Which of them it does shows in the ranges that the file has. A
 convolution in front of a BatchNormalization has none for its result.
+
+A ``.h5`` file names the ranges. A ``.keras`` file numbers the wrapper's variables: the quantised
+ones of the layer, its trained ones, a step counter, and the ranges of weights, activation and
+output in this order. Variables of the layer that are not quantised lie in an object of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +23,7 @@ from dlaconv.frontends.keras.activation import apply
 from dlaconv.frontends.keras.building import Handler, KerasLayer
 from dlaconv.frontends.keras.dialects import tfmot
 from dlaconv.frontends.keras.dialects.emitting import integer_constant, quantise
+from dlaconv.frontends.keras.hdf5 import StoredArray
 from dlaconv.frontends.keras.network import Layer
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
 
@@ -36,12 +42,12 @@ _CONFIGS = {
     "Default8BitQuantizeConfig",
     "NoOpQuantizeConfig",
 }
+_MOST_VARIABLES = 64
 _TRANSPOSED = "Default8BitConvTransposeQuantizeConfig"
 
 
 def quantize_layer(layer: KerasLayer) -> list[ir.Value]:
     """QuantizeLayer: quantises the input of the network."""
-    _require_names(layer)
     given = layer.given("quantizer")
     try:
         bits = tfmot.bits_of(given)
@@ -58,7 +64,6 @@ def quantize_wrapper(layer: KerasLayer) -> list[ir.Value]:
     """QuantizeWrapper and QuantizeWrapperV2."""
     from dlaconv.frontends.keras.layers import HANDLERS
 
-    _require_names(layer)
     config = layer.given("quantize_config")
     kind = config.get("class_name") if isinstance(config, Mapping) else None
     if kind not in _CONFIGS:
@@ -93,25 +98,30 @@ def _inner(layer: KerasLayer) -> Layer:
         if not isinstance(kind, str) or not isinstance(config, Mapping):
             layer.refuse("a wrapper without a layer")
         wrapper.inner = Layer(
-            wrapper.name, kind, "keras.layers", "", config, wrapper.names, wrapper.path
+            wrapper.name, kind, "keras.layers", "", config, wrapper.names, (*wrapper.path, "layer")
         )
     return wrapper.inner
 
 
 def _activated(layer: KerasLayer, inner: KerasLayer, value: ir.Value) -> ir.Value:
     """A value after the activation of the layer in the wrapper."""
-    function = inner.given("activation")
-    if isinstance(function, Mapping) and function.get("class_name") == "QuantizeAwareActivation":
-        held = function.get("config")
-        function = held.get("activation") if isinstance(held, Mapping) else None
-    if isinstance(function, Mapping) and function.get("class_name") == "NoOpActivation":
-        function = None
+    function = _function(inner.given("activation"))
     if _range(layer, "pre_activation") is not None:
         value = _quantised(layer, value, "pre_activation")
     value = apply(inner, function, value)
     if _range(layer, "post_activation") is not None:
         value = _quantised(layer, value, "post_activation")
     return value
+
+
+def _function(function: Any) -> Any:
+    """The activation that tfmot wrapped; None for none."""
+    if isinstance(function, Mapping) and function.get("class_name") == "QuantizeAwareActivation":
+        held = function.get("config")
+        function = held.get("activation") if isinstance(held, Mapping) else None
+    if isinstance(function, Mapping) and function.get("class_name") == "NoOpActivation":
+        return None
+    return function
 
 
 def _parameters(wrapper: KerasLayer, axis: int) -> Parameters:
@@ -121,11 +131,12 @@ def _parameters(wrapper: KerasLayer, axis: int) -> Parameters:
     def parameters(inner: KerasLayer, variable: Variable) -> ir.Value:
         role = next((name for name in variable.names if name in named), None)
         if role is None:
-            return as_stored(inner, variable)
+            before = len(named) if inner.graph.stored.counts else 0
+            return as_stored(inner, replace(variable, position=variable.position - before))
         found = _range(wrapper, role)
         if found is None:
             raise _absent(wrapper, f"{role}_min")
-        array = inner.variable(variable.position, variable.shape, *variable.names)
+        array = wrapper.variable(named.index(role), variable.shape, *variable.names)
         try:
             integers = tfmot.weights(array, *found, axis)
         except tfmot.RangeError as error:
@@ -153,9 +164,39 @@ def _quantised(
 
 def _range(layer: KerasLayer, name: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Smallest and largest value of a variable or a map, None if the file has none."""
-    stored = [layer.graph.stored.find(layer.layer, 0, f"{name}_{end}") for end in ("min", "max")]
-    low, high = (None if item is None else item.read() for item in stored)
+    stored = layer.graph.stored
+    if not stored.counts:
+        ends = [stored.find(layer.layer, 0, f"{name}_{end}") for end in ("min", "max")]
+    else:
+        at = _numbered(layer).get(name)
+        numbers = () if at is None else (at, at + 1)
+        ends = [stored.at(layer.layer, "vars", str(number)) for number in numbers] or [None, None]
+    low, high = (None if item is None else item.read() for item in ends)
     return None if low is None or high is None else (low, high)
+
+
+def _numbered(layer: KerasLayer) -> dict[str, int]:
+    """Where the ranges of a wrapper begin in a file that counts."""
+    if layer.layer.kind == "QuantizeLayer":
+        return {layer.layer.name: 0}
+    held: list[StoredArray] = []
+    while (item := layer.graph.stored.at(layer.layer, "vars", str(len(held)))) is not None:
+        held.append(item)
+        if len(held) > _MOST_VARIABLES:
+            layer.refuse(f"more than {_MOST_VARIABLES} variables")
+    steps = [n for n, item in enumerate(held) if item.dtype.kind == "i" and not item.shape]
+    inner = layer.given("quantize_config")["config"]
+    names = list(inner.get("weight_attrs") or [])
+    output = ["output"] if inner.get("quantize_output") else []
+    if len(steps) != 1:
+        layer.refuse(f"{len(steps)} step counters among the variables of the wrapper")
+    left = len(held) - steps[0] - 1 - 2 * (len(names) + len(output))
+    if left == 2:
+        function = _function(_inner(layer).config.get("activation"))
+        names.append("pre_activation" if function == "softmax" else "post_activation")
+    elif left:
+        layer.refuse(f"{len(held)} variables in the wrapper, {left} of them of no known use")
+    return {name: steps[0] + 1 + 2 * n for n, name in enumerate([*names, *output])}
 
 
 def _absent(layer: KerasLayer, name: str) -> Exception:
@@ -165,15 +206,6 @@ def _absent(layer: KerasLayer, name: str) -> Exception:
         f"{layer.graph.stored.file} has no {name} for the layer",
         remedy="give the file that was saved together with the model",
     )
-
-
-def _require_names(layer: KerasLayer) -> None:
-    if layer.graph.stored.counts:
-        layer.no_form(
-            "a layer of tfmot in a .keras file, which numbers its variables; tfmot itself cannot "
-            "load it either",
-            remedy="save the model again with model.save('model.h5')",
-        )
 
 
 HANDLERS: dict[str, Handler] = {

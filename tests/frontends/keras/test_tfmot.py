@@ -63,6 +63,12 @@ def test_ranges_are_moved_until_zero_is_an_integer(low, high, zero):
     assert grid.reals(grid.integers(np.zeros(1, np.float32)))[0] == 0
 
 
+def test_a_tie_of_the_zero_point_is_broken_as_in_single_precision():
+    # 4 / (8 / 255) is a little less than 127.5 in single precision, as TensorFlow computes it
+    assert np.float32(4) / (np.float32(8) / np.float32(255)) < 127.5
+    assert float(tfmot.map_grid(-4.0, 4.0).zero_point) == 127
+
+
 @pytest.mark.parametrize("ends", [(0.0, 0.0), (1.0, 2.0), (-2.0, -1.0), (np.nan, 1.0)])
 def test_ranges_without_a_grid_are_refused(ends):
     with pytest.raises(tfmot.RangeError):
@@ -244,8 +250,71 @@ def test_what_is_missing_or_unknown_is_refused(tmp_path, layer, rule, why):
     assert why in message
 
 
-def test_numbered_variables_are_not_guessed(tmp_path):
-    layer = wrapper("ReLU", "r", {}, output=True, output_min=-1.0, output_max=1.0)
+def numbered(layer, first, trained, ranges, inner=()):
+    """The variables of a wrapper as a .keras file numbers them."""
+    held = [*first, *trained, np.int32(-1), *(np.float32(end) for pair in ranges for end in pair)]
+    layer.weights = {f"vars/{n}": array for n, array in enumerate(held)}
+    layer.weights |= {f"layer/vars/{n}": array for n, array in enumerate(inner)}
+    return layer
+
+
+def test_a_keras_file_numbers_the_same_variables(tmp_path):
+    x, kernel, bias = values(2, 5, 5, 3), values(3, 3, 3, 4), values(4)
+    most = abs(kernel).max((0, 1, 2))
+    rounded = np.stack([fake(kernel[..., c], -most[c], most[c], narrow=True) for c in range(4)], -1)
+    sums = reference.convolution(x, rounded, (1, 1), (1, 1), "valid") + bias
+    config = {"filters": 4, "kernel_size": [3, 3], "activation": aware("linear")}
+    layer = wrapper("Conv2D", "c", config, ["kernel"], quantize=CONV)
+    ends = [(-most, most), (-4.0, 4.2)]
+    numbered(layer, [kernel], [bias, kernel], ends, [bias])
+    found = one_layer(tmp_path, layer, x, generation=2)
+    assert abs(found - fake(sums, -4.0, 4.2)).max() <= 8.2 / 255 + 1e-5
+    assert (abs(found - fake(sums, -4.0, 4.2)) > 1e-5).mean() < 0.01
+    nothing = aware({"class_name": "NoOpActivation", "config": {}})
+    layer = wrapper("Conv2D", "c", config | {"activation": nothing}, ["kernel"], quantize=CONV)
+    numbered(layer, [kernel], [bias, kernel], ends[:1], [bias])
+    close(one_layer(tmp_path, layer, x, generation=2), sums)
+
+
+def test_layers_without_quantised_weights_keep_their_variables_inside(tmp_path):
+    x = values(2, 3, 3, 2)
+    held = np.float32([[1.5, 0.5], [0.1, -0.2], [0.3, 0.4], [0.9, 1.1]])
+    layer = wrapper("BatchNormalization", "b", {"epsilon": 1e-3}, quantize="NoOpQuantizeConfig")
+    numbered(layer, [], held[:2], [], held)
+    wanted = (x - held[2]) / np.sqrt(held[3] + 1e-3) * held[0] + held[1]
+    close(one_layer(tmp_path, layer, x, generation=2), wanted)
+    layer = numbered(wrapper("ReLU", "r", {}, output=True), [], [], [(-1.0, 2.0)])
+    close(one_layer(tmp_path, layer, x, generation=2), fake(np.maximum(x, 0), -1.0, 2.0))
+
+
+def test_a_softmax_is_quantised_before_it_runs(tmp_path):
+    x, kernel = values(4, 6), values(6, 2)
+    config = {"units": 2, "use_bias": False, "activation": aware("softmax")}
+    layer = wrapper("Dense", "e", config, ["kernel"])
+    numbered(layer, [kernel], [kernel], [(-2.0, 2.0), (-4.0, 4.0)])
+    inner = fake(x @ fake(kernel, -2.0, 2.0, narrow=True), -4.0, 4.0)
+    wanted = np.exp(inner) / np.exp(inner).sum(-1, keepdims=True)
+    close(one_layer(tmp_path, layer, x, generation=2), wanted)
+
+
+def test_the_input_has_its_range_first(tmp_path):
+    x = values(4, 6)
+    quantizer = {"class_name": "AllValuesQuantizer", "config": {"num_bits": 8, "per_axis": False}}
+    weights = {"vars/0": np.float32(-1), "vars/1": np.float32(2), "vars/2": np.int32(-1)}
+    layer = L("QuantizeLayer", "quantize_layer", ["x0"], {"quantizer": quantizer}, weights)
+    close(one_layer(tmp_path, layer, x, generation=2), fake(x, -1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("first", "ranges", "why"),
+    [
+        ([np.int32(3)], [(-1.0, 1.0)], "2 step counters"),
+        ([], [(-1.0, 1.0), (-1.0, 1.0), (-1.0, 1.0)], "of no known use"),
+        ([], [], "of no known use"),
+    ],
+)
+def test_numbers_that_do_not_add_up_are_refused(tmp_path, first, ranges, why):
+    layer = numbered(wrapper("ReLU", "r", {}, output=True), first, [], ranges)
     path = save(tmp_path / "m.keras", [given("x0", (3,)), layer], [layer.name], 2)
     [(rule, message)] = findings(path)
-    assert (rule, "numbers its variables" in message) == ("DLA178", True)
+    assert (rule, why in message) == ("DLA108", True)
