@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import Mode
 
+CONVOLUTIONS = {"Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"}
+"""Layers that take a BatchNorm and a Scale along; CHaiDNN knows the first name only."""
+
 
 class Flow:
     """Who reads what: a layer in place makes a new value, so readers behind it are not its own."""
@@ -79,7 +82,7 @@ def chains(layers: Sequence[Layer], flow: Flow) -> list[Chain]:
     found = []
     taken: set[int] = set()
     for layer in layers:
-        if layer.type != "Convolution" or not _quantises(layer):
+        if layer.type not in CONVOLUTIONS or not _quantises(layer):
             continue
         norm = flow.sole_reader(layer)
         scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None

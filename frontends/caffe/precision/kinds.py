@@ -6,11 +6,9 @@ import enum
 from collections.abc import Sequence
 
 from dlaconv.frontends.caffe.network import Layer
-from dlaconv.frontends.caffe.precision.flow import Flow, joins
+from dlaconv.frontends.caffe.precision.flow import CONVOLUTIONS, Flow, joins
 
-_CONVOLUTIONS = {
-    "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution",
-}  # fmt: skip
+_WEIGHTED = {*CONVOLUTIONS, "Deconvolution"}
 MOVING = {
     "Crop", "Dropout", "Flatten", "Permute", "PixelShuffle", "Reshape", "ShuffleChannel", "Slice",
     "Split", "Tile", "Unsqueeze", "Upsample",
@@ -43,7 +41,7 @@ def kind_of(layer: Layer) -> Kind:
     if layer.type == "Pooling":
         averages = layer.param("pooling_param").text("pool") == "AVE"
         return Kind.MAPS if averages else Kind.NONE
-    if layer.type in _CONVOLUTIONS:
+    if layer.type in _WEIGHTED:
         return Kind.WEIGHTED
     return {
         "BatchNorm": Kind.STATISTICS,
@@ -70,7 +68,7 @@ def taken_along(layers: Sequence[Layer]) -> list[tuple[Layer, Layer, Layer]]:
     flow = Flow(layers)
     found = []
     for convolution in layers:
-        norm = flow.sole_reader(convolution) if convolution.type == "Convolution" else None
+        norm = flow.sole_reader(convolution) if convolution.type in CONVOLUTIONS else None
         scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
         if norm is not None and scale is not None and joins(scale, "Scale"):
             found.append((convolution, norm, scale))

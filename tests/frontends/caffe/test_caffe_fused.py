@@ -270,3 +270,17 @@ def test_a_scale_factor_of_zero_gives_statistics_of_zero(tmp_path):
     imported = load(tmp_path, network(fixed(4, 4, 7)), blobs, shape=SHAPE)
     assert not imported.diagnostics.errors
     assert np.unique(output(imported, data=image())).size > 20
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "ConvolutionDepthwise"])
+def test_depthwise_layers_of_forks_take_a_normalisation_along(tmp_path, kind):
+    blobs = {name: [array[:3] for array in arrays] for name, arrays in BLOBS.items()}
+    blobs["c"][0] = WEIGHTS[:3, :1]
+    text = convolution("c", "data", 3, fixed(4, 4, 7), "kernel_size: 3 group: 3")
+    text += FORMS["in place"] % ("", "")
+    x = image()
+    wanted = output(load(tmp_path, text, blobs, shape=SHAPE), data=x)
+    text = text.replace("'Convolution'", f"'{kind}'")
+    imported = load(tmp_path, text, blobs, shape=SHAPE)
+    assert steps(imported) == [2.0**-4, 2.0**-4]
+    np.testing.assert_array_equal(output(imported, data=x), wanted)
