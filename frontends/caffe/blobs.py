@@ -18,6 +18,7 @@ from dlaconv.frontends.caffe import problems
 from dlaconv.frontends.caffe.schema import caffe_schema
 from dlaconv.frontends.onnx.weights import mapped
 from dlaconv.frontends.onnx.wire import Field, WireError, fields
+from dlaconv.frontends.problems import too_large
 
 _MOST_LAYERS = 1 << 16
 _MOST_BLOBS = 1 << 16
@@ -127,7 +128,7 @@ class Weights:
         new, old = number("NetParameter", "layer"), number("NetParameter", "layers")
         for count, item in enumerate(fields(self._data, 0, len(self._data))):
             if count > 2 * _MOST_LAYERS:
-                raise UnreadableError(problems.too_large(self.file, f"{count} fields"))
+                raise UnreadableError(too_large(self.file, f"{count} fields"))
             if item.number not in {new, old} or not item.is_message:
                 continue
             kind = "LayerParameter" if item.number == new else "V1LayerParameter"
@@ -147,7 +148,7 @@ class Weights:
             elif part.number == blobs:
                 layer.blobs.append(part)
                 if len(layer.blobs) > _MOST_BLOBS:
-                    raise UnreadableError(problems.too_large(self.file, "a layer's blobs"))
+                    raise UnreadableError(too_large(self.file, "a layer's blobs"))
             elif part.number == inner:
                 self._read_layer(part, "V0LayerParameter", layer)
 
@@ -177,7 +178,7 @@ class Weights:
                 chunks.setdefault(name, []).append(numbers)
                 pieces += 1
                 if pieces > _MOST_PIECES:
-                    raise UnreadableError(problems.too_large(self.file, "a blob in pieces"))
+                    raise UnreadableError(too_large(self.file, "a blob in pieces"))
         if shape is None:
             shape = tuple(legacy.get(name, 0) for name in _LEGACY) if legacy else ()
         array = self._values(chunks, half=half, layer=layer)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics
+from dlaconv.frontends.building import BuildingGraph, BuildingLayer
 from dlaconv.frontends.caffe.blobs import Blob
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer
@@ -19,66 +18,24 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.quantisation import Quantisation
 
 Shape = tuple[int, ...]
-MOST_ELEMENTS = (1 << 31) - 1
-"""Elements of a blob; Caffe counts them in an int."""
 MOST_CONSTANT = 1 << 24
 """Elements of a constant that the file describes by a few words."""
 _MOST_COMPARED = 4096
 
 
-class RefusalError(Exception):
-    """A layer that cannot be imported."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        self.diagnostic = diagnostic
-        super().__init__(diagnostic.message)
-
-
 @dataclass
-class CaffeGraph:
-    """The graph as it grows, and what is known about the file.
+class CaffeGraph(BuildingGraph):
+    """The graph as it grows, and what is known about the file, a prototxt.
 
     Attributes:
-        file: path of the prototxt.
         blobs_of: the blobs that a layer of a name has, shared ones included.
-        shapes: shapes of graph inputs that the user gives.
-        diagnostics: takes findings.
         stored: names of the layers in the caffemodel.
-        inputs: graph inputs.
-        outputs: graph outputs.
-        nodes: nodes, in the order in which they run.
-        initializers: constants by name.
-        taken: names of values that are not free any more.
         weights: blobs of weights that are constants, by identity and shape.
     """
 
-    file: str
     blobs_of: Callable[[str], list[Blob]]
-    shapes: Mapping[str, Shape] = field(default_factory=dict)
-    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     stored: Sequence[str] = ()
-    inputs: list[ir.Value] = field(default_factory=list)
-    outputs: list[ir.Value] = field(default_factory=list)
-    nodes: list[ir.Node] = field(default_factory=list)
-    initializers: dict[str, ir.Value] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
     weights: dict[tuple[int, Shape], ir.Value] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
-
-    def free_name(self, stem: str) -> str:
-        """A name that no other value has."""
-        name = stem
-        while name in self.taken:
-            self._counts[stem] = self._counts.get(stem, 0) + 1
-            name = f"{stem}.{self._counts[stem]}"
-        self.taken.add(name)
-        return name
-
-    def constant(self, stem: str, array: np.ndarray) -> ir.Value:
-        """A constant of the graph."""
-        value = dialect.constant(self.free_name(stem), array)
-        self.initializers[value.name or ""] = value
-        return value
 
     def quantised(
         self, x: ir.Value, quantisation: Quantisation, stem: str, layer: Layer
@@ -112,7 +69,7 @@ class Parameters(Protocol):
 
 
 @dataclass
-class CaffeLayer:
+class CaffeLayer(BuildingLayer):
     """One layer on its way into the graph; what a handler gets.
 
     Attributes:
@@ -127,6 +84,14 @@ class CaffeLayer:
     bottoms: list[ir.Value]
     parameters: Parameters | None = None
     _blobs: list[Blob] | None = None
+    result = "blob"
+    advice = "check the layer's parameters in the prototxt"
+    unread = ("DLA135", "no-onnx-form")
+
+    @property
+    def name(self) -> str:
+        """The layer's name, which may be empty."""
+        return self.layer.name
 
     @property
     def x(self) -> ir.Value:
@@ -274,26 +239,11 @@ class CaffeLayer:
     ) -> list[ir.Value]:
         """Adds a node of several results, see `op`."""
         name = self.layer.name or (self.tops[0] if self.tops else op_type)
-        node = ir.node(
-            op_type,
-            list(inputs),
-            dict(attributes or {}),
-            num_outputs=len(shapes),
-            name=self.graph.free_name(f"{name}/{op_type.lower()}"),
+        node = self.add_node(
+            op_type, inputs, shapes, attributes, f"{name}/{op_type.lower()}", dtype
         )
-        for index, (value, shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-            self.require_size(shape)
-            value.name = node.name if not index else self.graph.free_name(f"{node.name}/{index}")
-            value.shape, value.dtype = ir.Shape([int(size) for size in shape]), dtype
         provenance.mark(node, name, self.layer.type, self.layer.line)
-        self.graph.nodes.append(node)
         return list(node.outputs)
-
-    def constant(self, what: str, array: np.ndarray | Sequence[float] | float) -> ir.Value:
-        """A constant: integers (shapes, axes) as int64, all else as float32."""
-        found = np.asarray(array, None if np.size(array) else np.int64)
-        kind = np.int64 if np.issubdtype(found.dtype, np.integer) else np.float32
-        return self.graph.constant(f"{self.layer.name}/{what}", found.astype(kind))
 
     def reshaped(self, value: ir.Value, shape: Shape) -> ir.Value:
         """A value in another shape; a batch that stays is copied, so that it can change."""
@@ -306,42 +256,6 @@ class CaffeLayer:
         if 0 in shape[1:]:
             target = list(shape)
         return self.op("Reshape", [value, self.constant("shape", target)], shape)
-
-    def require_size(self, shape: Sequence[int]) -> None:
-        """Sees to it that a result has elements, and no more than Caffe counts."""
-        if any(size < 1 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
-            self.refuse(f"the layer makes a blob of shape {list(shape)}")
-
-    def refuse(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
-        """Ends the import of the layer: its parameters do not fit.
-
-        Raises:
-            RefusalError: always.
-        """
-        raise self.refusal("DLA108", "invalid-attribute", message, remedy=remedy, notes=notes)
-
-    def no_form(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
-        """Ends the import of the layer: ONNX cannot say what it does.
-
-        Raises:
-            RefusalError: always.
-        """
-        raise self.refusal("DLA135", "no-onnx-form", message, remedy=remedy, notes=notes)
-
-    def refusal(
-        self, rule: str, name: str, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()
-    ) -> RefusalError:
-        """An error at the layer, to be raised."""
-        return RefusalError(
-            Diagnostic(
-                rule,
-                name,
-                message,
-                location=self.layer.location(self.graph.file),
-                help=remedy or "check the layer's parameters in the prototxt",
-                notes=notes,
-            )
-        )
 
 
 def shape_of(value: ir.Value) -> Shape:

@@ -10,11 +10,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Diagnostics, Location
-from dlaconv.errors import InternalError, UnreadableError
+from dlaconv.errors import UnreadableError
 from dlaconv.frontends import Imported
+from dlaconv.frontends.building import RefusalError, finish_as
 from dlaconv.frontends.caffe import problems
 from dlaconv.frontends.caffe.blobs import Blob, Weights
-from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer, Handler, RefusalError, shape_of
+from dlaconv.frontends.caffe.building import CaffeGraph, CaffeLayer, Handler, shape_of
 from dlaconv.frontends.caffe.inputs import open_shape
 from dlaconv.frontends.caffe.layers import HANDLERS, NO_FORM, TRAINING
 from dlaconv.frontends.caffe.message import Message
@@ -27,10 +28,7 @@ from dlaconv.frontends.caffe.precision.tying import Map, maps_of
 from dlaconv.frontends.caffe.schema import caffe_schema
 from dlaconv.frontends.caffe.text import parse_text, read_text
 from dlaconv.frontends.handlers import Import
-from dlaconv.frontends.onnx.finish import finish
 from dlaconv.frontends.onnx.weights import mapped
-from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import drop_unread
 
 _MOST_FINDINGS = 100
 _PHASED = {"BatchNorm", "Dropout"}
@@ -54,10 +52,11 @@ def import_files(
     read_precision(running, precision, str(path), found)
     blobs, handlers = _Blobs(running, binary), {**HANDLERS, **layers}
     if not found.errors:
-        measured = CaffeGraph(str(path), blobs, shapes, stored=list(binary.layers))
+        measured = CaffeGraph(str(path), blobs, list(binary.layers), shapes=shapes)
         values = partial(_values, measured, running, handlers, net)
         emission.settle(running, blobs, values, str(path), found)
-    graph = CaffeGraph(str(path), blobs, shapes, found, list(binary.layers))
+    stored = list(binary.layers)
+    graph = CaffeGraph(str(path), blobs, stored, shapes=shapes, diagnostics=found)
     _Importer(graph, running, handlers).run()
     if not found.errors and not graph.outputs:
         found.error(
@@ -69,7 +68,7 @@ def import_files(
         )
     state = Import(_model(graph, net, weights), found)
     if not found.errors:
-        _finish(state)
+        finish_as(state, "Caffe")
     quantised = any(layer.precision is not None for layer in running)
     files = emission.files(net.text("name"), running)
     return Imported(state.model, found, {"producer": "Caffe"}, files, fixed_point=quantised)
@@ -89,7 +88,7 @@ def _values(
     state = Import(_model(graph, net), graph.diagnostics)
     if not found or state.diagnostics.errors:
         return state.model, {}
-    _finish(state)
+    finish_as(state, "Caffe")
     kept = {value.name for value in (*state.model.graph.inputs, *state.model.graph.outputs)}
     return state.model, {item: v.name or "" for item, v in found.items() if v.name in kept}
 
@@ -308,32 +307,7 @@ class _Importer:
 
 
 def _model(graph: CaffeGraph, net: Message, weights: Path | None = None) -> ir.Model:
-    built = ir.Graph(
-        graph.inputs,
-        graph.outputs,
-        nodes=graph.nodes,
-        initializers=list(graph.initializers.values()),
-        opset_imports={"": dialect.OPSET},
-        name=net.text("name") or "network",
-    )
-    drop_unread(built)
-    built.inputs[:] = [value for value in built.inputs if value.uses()]
-    model = ir.Model(built, ir_version=dialect.IR_VERSION)
-    provenance.name_source(model, graph.file)
-    if weights is not None:
-        provenance.name_weight_files(model, [weights])
+    model = graph.model(net.text("name") or "network", weights)
+    inputs = model.graph.inputs
+    inputs[:] = [value for value in inputs if value.uses()]
     return model
-
-
-def _finish(state: Import) -> None:
-    """Completes the model; the shapes of ONNX must be those of Caffe."""
-    expected = {value: shape_of(value) for node in state.model.graph for value in node.outputs}
-    finish(state)
-    for node in state.model.graph:
-        for value in node.outputs:
-            if value in expected and shape_of(value) != expected[value]:
-                raise InternalError(
-                    f"{value.name!r} has shape {list(shape_of(value))} in ONNX and "
-                    f"{list(expected[value])} in Caffe",
-                    node=node.name or "",
-                )

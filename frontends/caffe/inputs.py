@@ -12,11 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Diagnostic
+from dlaconv.frontends.building import MOST_ELEMENTS, RefusalError
 from dlaconv.frontends.caffe.building import (
     MOST_CONSTANT,
-    MOST_ELEMENTS,
     CaffeLayer,
-    RefusalError,
     Shape,
 )
 from dlaconv.frontends.caffe.message import Message

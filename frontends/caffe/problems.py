@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlaconv.diagnostics import Diagnostic, Location, Severity
+from dlaconv.frontends import problems
 
 
 def not_text(file: str, why: str, line: int = 0) -> Diagnostic:
@@ -29,24 +30,7 @@ def not_weights(file: str, why: str) -> Diagnostic:
 
 def unreadable(file: str, why: str) -> Diagnostic:
     """There is nothing to read at a path."""
-    return Diagnostic(
-        "DLA401",
-        "unreadable-file",
-        why,
-        location=Location(file=file),
-        help="give the paths of a prototxt and a caffemodel that you may read",
-    )
-
-
-def too_large(file: str, why: str) -> Diagnostic:
-    """A file asks for more memory than we are willing to take."""
-    return Diagnostic(
-        "DLA407",
-        "too-large",
-        why,
-        location=Location(file=file),
-        help="a network for the accelerator is far smaller; check the file",
-    )
+    return problems.unreadable(file, why, "the paths of a prototxt and a caffemodel")
 
 
 def misspelt_field(file: str, line: int, column: int, name: str, meant: str) -> Diagnostic:

@@ -18,6 +18,7 @@ from dlaconv.errors import UnreadableError
 from dlaconv.frontends.caffe import problems
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.schema import UNREAD, FieldType, Scalar, Schema
+from dlaconv.frontends.problems import too_large
 
 MOST_CHARACTERS = 1 << 24
 MOST_VALUES = 1 << 18
@@ -165,7 +166,7 @@ class _Parser:
             self._fail(f"{field.name} is written twice", offset)
         self._values += 1
         if self._values > MOST_VALUES:
-            raise UnreadableError(problems.too_large(self._file, f"more than {MOST_VALUES} values"))
+            raise UnreadableError(too_large(self._file, f"more than {MOST_VALUES} values"))
         line = self._place(offset)[0]
         if field.kind != "message":
             message.put(field.name, self._scalar(field), line)
@@ -328,7 +329,7 @@ def read_text(data: memoryview, file: str) -> str:
         UnreadableError: if it is empty, binary or too large.
     """
     if len(data) > MOST_CHARACTERS and b"\0" not in bytes(data[:MOST_CHARACTERS]):
-        raise UnreadableError(problems.too_large(file, f"{len(data)} bytes of text"))
+        raise UnreadableError(too_large(file, f"{len(data)} bytes of text"))
     content = bytes(data[:MOST_CHARACTERS])
     if b"\0" in content:
         why = "this is a binary file; the prototxt comes first"

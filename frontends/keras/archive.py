@@ -19,6 +19,7 @@ from dlaconv.frontends.keras import problems
 from dlaconv.frontends.keras.hdf5 import SIGNATURE, Hdf5File, is_text
 from dlaconv.frontends.keras.zipped import ZippedFile
 from dlaconv.frontends.onnx.weights import mapped
+from dlaconv.frontends.problems import too_large
 
 MOST_TEXT = 1 << 24
 """Bytes of the description of a model."""
@@ -144,7 +145,7 @@ def _hdf5(path: Path, data: memoryview, weights: Path | None) -> Archive:
     if text is None:
         raise UnreadableError(problems.weights_only(file))
     if len(text) > MOST_TEXT:
-        raise UnreadableError(problems.too_large(file, f"a description of {len(text)} bytes"))
+        raise UnreadableError(too_large(file, f"a description of {len(text)} bytes"))
     version = held.text("keras_version") or ""
     config = _parsed(text.encode(errors="surrogateescape"), file)
     if weights is not None:
@@ -185,12 +186,12 @@ def _parsed(data: memoryview | bytes, file: str, *, model: bool = True) -> dict[
     """JSON that describes a model, no deeper than we can follow."""
     if len(data) > MOST_TEXT:
         raise UnreadableError(
-            problems.too_large(file, f"a description of {len(data)} bytes; at most {MOST_TEXT}")
+            too_large(file, f"a description of {len(data)} bytes; at most {MOST_TEXT}")
         )
     try:
         found = json.loads(bytes(data).decode("utf-8-sig"))
     except RecursionError:
-        raise UnreadableError(problems.too_large(file, "the description is too deep")) from None
+        raise UnreadableError(too_large(file, "the description is too deep")) from None
     except ValueError as error:
         _no_model(file, f"its description is no JSON: {error}")
     if not isinstance(found, dict):
@@ -213,7 +214,7 @@ def _require_shallow(value: Any, file: str) -> None:
     while level:
         depth += 1
         if depth > _MOST_DEPTH:
-            raise UnreadableError(problems.too_large(file, "the description is too deep"))
+            raise UnreadableError(too_large(file, "the description is too deep"))
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):

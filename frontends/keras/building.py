@@ -5,84 +5,45 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics
+from dlaconv.frontends.building import (
+    MOST_ELEMENTS,
+    BuildingGraph,
+    BuildingLayer,
+    Dim,
+    sizes_of,
+)
 from dlaconv.frontends.keras.network import Layer
 from dlaconv.frontends.keras.stored import StoredWeights
 from dlaconv.ir import provenance
 from dlaconv.ir.passes.channels_first import layout_name
 
-Dim = int | None
 Shape = tuple[Dim, ...]
 """A shape as Keras has it; only the batch, axis 0, may be open."""
-MOST_ELEMENTS = (1 << 31) - 1
-"""Elements of a map."""
-BATCH = "batch"
-"""What an open batch is called in the graph."""
-
-
-class RefusalError(Exception):
-    """A layer that cannot be imported."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        self.diagnostic = diagnostic
-        super().__init__(diagnostic.message)
+shape_of = sizes_of
 
 
 @dataclass
-class KerasGraph:
+class KerasGraph(BuildingGraph):
     """The graph as it grows, and what is known about the model.
 
     Attributes:
-        file: the path that messages name.
         generation: the generation of Keras that wrote the file, 2 or 3.
         stored: the weights.
-        shapes: shapes of graph inputs that the user gives.
-        diagnostics: takes findings.
-        inputs: graph inputs.
-        outputs: graph outputs.
-        nodes: nodes, in the order in which they run.
-        initializers: constants by name.
-        taken: names of values that are not free any more.
         shared: constants of layers that are called several times, by layer and what they are.
     """
 
-    file: str
     generation: int
     stored: StoredWeights
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    diagnostics: Diagnostics = field(default_factory=Diagnostics)
-    inputs: list[ir.Value] = field(default_factory=list)
-    outputs: list[ir.Value] = field(default_factory=list)
-    nodes: list[ir.Node] = field(default_factory=list)
-    initializers: dict[str, ir.Value] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
     shared: dict[tuple[Layer, str], ir.Value] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
-
-    def free_name(self, stem: str) -> str:
-        """A name that no other value has."""
-        name = stem
-        while name in self.taken:
-            self._counts[stem] = self._counts.get(stem, 0) + 1
-            name = f"{stem}.{self._counts[stem]}"
-        self.taken.add(name)
-        return name
-
-    def constant(self, stem: str, array: np.ndarray) -> ir.Value:
-        """A constant of the graph; the array is not copied."""
-        tensor = ir.Tensor(array, name=self.free_name(stem))
-        value = ir.val(tensor.name, tensor.dtype, ir.Shape(array.shape), const_value=tensor)
-        self.initializers[tensor.name or ""] = value
-        return value
 
 
 @dataclass
-class KerasLayer:
+class KerasLayer(BuildingLayer):
     """One call of a layer on its way into the graph; what a handler gets.
 
     Attributes:
@@ -100,6 +61,8 @@ class KerasLayer:
     keywords: Mapping[str, Any]
     inputs: list[ir.Value]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    advice = "check the layer's parameters, and save the model again"
+    unread = ("DLA178", "unread-layer")
 
     @property
     def x(self) -> ir.Value:
@@ -280,25 +243,10 @@ class KerasLayer:
             attributes: its attributes.
             name: what it is called, after the layer unless given.
         """
-        self.require_size(shape)
-        node = ir.node(
-            op_type,
-            list(inputs),
-            dict(attributes or {}),
-            name=self.graph.free_name(name or f"{self.name}/{op_type.lower()}"),
-        )
-        value = node.outputs[0]
-        value.name, value.dtype = node.name, ir.DataType.FLOAT
-        value.shape = ir.Shape([BATCH if size is None else int(size) for size in shape])
+        stem = name or f"{self.name}/{op_type.lower()}"
+        node = self.add_node(op_type, inputs, [shape], attributes, stem)
         provenance.mark(node, self.name, self.layer.kind)
-        self.graph.nodes.append(node)
-        return value
-
-    def constant(self, what: str, array: Any) -> ir.Value:
-        """A constant: integers (shapes, axes) as int64, all else as float32."""
-        found = np.asarray(array, None if np.size(array) else np.int64)
-        kind = np.int64 if np.issubdtype(found.dtype, np.integer) else np.float32
-        return self.graph.constant(f"{self.name}/{what}", found.astype(kind))
+        return node.outputs[0]
 
     def transposed(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
         """A value with its axes in another order; two changes of order in a row become one."""
@@ -336,49 +284,6 @@ class KerasLayer:
         return self.op(
             "Reshape", [value, self.constant("shape", np.asarray(target, np.int64))], shape
         )
-
-    def require_size(self, shape: Sequence[Dim]) -> None:
-        """Sees to it that a result has elements, and no more than we count."""
-        sizes = [1 if size is None else size for size in shape]
-        if any(size < 1 for size in sizes) or math.prod(sizes) > MOST_ELEMENTS:
-            self.refuse(f"the layer makes a tensor of shape {list(shape)}")
-
-    def refuse(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
-        """Ends the import of the layer: its parameters do not fit.
-
-        Raises:
-            RefusalError: always.
-        """
-        raise self.refusal("DLA108", "invalid-attribute", message, remedy=remedy, notes=notes)
-
-    def no_form(self, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()) -> NoReturn:
-        """Ends the import of the layer: what it does is known, but not read.
-
-        Raises:
-            RefusalError: always.
-        """
-        raise self.refusal("DLA178", "unread-layer", message, remedy=remedy, notes=notes)
-
-    def refusal(
-        self, rule: str, name: str, message: str, *, remedy: str = "", notes: tuple[str, ...] = ()
-    ) -> RefusalError:
-        """An error at the layer, to be raised."""
-        return RefusalError(
-            Diagnostic(
-                rule,
-                name,
-                message,
-                location=self.layer.location(self.graph.file),
-                help=remedy or "check the layer's parameters, and save the model again",
-                notes=notes,
-            )
-        )
-
-
-def shape_of(value: ir.Value) -> Shape:
-    """The shape of a value of the graph."""
-    assert value.shape is not None
-    return tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
 Handler = Callable[[KerasLayer], "list[ir.Value]"]

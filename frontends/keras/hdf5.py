@@ -18,6 +18,7 @@ import numpy as np
 
 from dlaconv.errors import UnreadableError, UserError
 from dlaconv.frontends.keras import problems
+from dlaconv.frontends.problems import too_large
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_DIMENSIONS = 32
@@ -254,7 +255,7 @@ class Hdf5File:
         raise UnreadableError(problems.unsafe(self.file, what))
 
     def _too_large(self, why: str) -> NoReturn:
-        raise UnreadableError(problems.too_large(self.file, why))
+        raise UnreadableError(too_large(self.file, why))
 
 
 def is_text(string: str) -> bool:

@@ -10,17 +10,15 @@ from typing import Any
 import onnx_ir as ir
 
 from dlaconv.diagnostics import Diagnostics, Location
-from dlaconv.errors import InternalError, UnreadableError
+from dlaconv.errors import UnreadableError
 from dlaconv.frontends import Imported
+from dlaconv.frontends.building import BATCH, RefusalError, finish_as
 from dlaconv.frontends.handlers import Import
-from dlaconv.frontends.keras import problems
-from dlaconv.frontends.keras.archive import Archive, open_archive
+from dlaconv.frontends.keras.archive import open_archive
 from dlaconv.frontends.keras.building import (
-    BATCH,
     Handler,
     KerasGraph,
     KerasLayer,
-    RefusalError,
     shape_of,
 )
 from dlaconv.frontends.keras.calls import Call, TensorRef, references, substituted
@@ -29,9 +27,7 @@ from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, QUANTISED
 from dlaconv.frontends.keras.network import MOST_LAYERS, Layer, Network, network_of
 from dlaconv.frontends.keras.operations import OPERATIONS
 from dlaconv.frontends.keras.stored import StoredWeights
-from dlaconv.frontends.onnx.finish import finish
-from dlaconv.ir import dialect, provenance
-from dlaconv.ir.graph import drop_unread
+from dlaconv.frontends.problems import too_large
 
 _MOST_FINDINGS = 100
 _MOST_DIMENSIONS = 8
@@ -48,12 +44,18 @@ def import_files(
     archive = open_archive(path, weights)
     found = Diagnostics()
     network = network_of(archive.config, archive.file, found)
-    graph = KerasGraph(archive.file, archive.major, StoredWeights(archive.weights), shapes, found)
+    graph = KerasGraph(
+        archive.file,
+        archive.major,
+        StoredWeights(archive.weights),
+        shapes=shapes,
+        diagnostics=found,
+    )
     if network is not None and not found.errors:
         _Importer(graph, layers).run(network)
-    state = Import(_model(graph, archive), found)
+    state = Import(graph.model("network", archive.weight_file), found)
     if not found.errors:
-        _finish(state)
+        finish_as(state, "Keras")
     version = f" {archive.version}" if archive.version else ""
     return Imported(state.model, found, {"producer": f"Keras{version}"})
 
@@ -218,7 +220,7 @@ class _Importer:
         self._calls += 1
         if self._calls > MOST_LAYERS:
             why = f"models in it are called so often that there are more than {MOST_LAYERS} layers"
-            raise UnreadableError(problems.too_large(self._graph.file, why))
+            raise UnreadableError(too_large(self._graph.file, why))
         tensors = list(references([*call.arguments, call.keywords]))
         if any(tensor not in values for tensor in tensors):
             gone = next(tensor for tensor in tensors if tensor not in values)
@@ -286,36 +288,3 @@ class _Importer:
             if value.name != stem and not (value.name or "").startswith(f"{stem}."):
                 value.name = graph.free_name(stem)  # it passed through layers that do nothing
             graph.outputs.append(value)
-
-
-def _model(graph: KerasGraph, archive: Archive) -> ir.Model:
-    built = ir.Graph(
-        graph.inputs,
-        graph.outputs,
-        nodes=graph.nodes,
-        initializers=list(graph.initializers.values()),
-        opset_imports={"": dialect.OPSET},
-        name="network",
-    )
-    drop_unread(built)
-    model = ir.Model(built, ir_version=dialect.IR_VERSION)
-    provenance.name_source(model, graph.file)
-    if archive.weight_file is not None:
-        provenance.name_weight_files(model, [archive.weight_file])
-    return model
-
-
-def _finish(state: Import) -> None:
-    """Completes the model; the shapes of ONNX must be those of Keras."""
-    expected = {value: shape_of(value) for node in state.model.graph for value in node.outputs}
-    finish(state)
-    if state.diagnostics.errors:
-        return
-    for node in state.model.graph:
-        for value in node.outputs:
-            if value in expected and value.shape is not None and shape_of(value) != expected[value]:
-                raise InternalError(
-                    f"{value.name!r} has shape {value.shape} in ONNX and "
-                    f"{list(expected[value])} in Keras",
-                    node=node.name or "",
-                )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.frontends import problems
 
 _SAVE = "save the model again with model.save('model.keras')"
 SAVED_MODEL = (
@@ -47,26 +48,9 @@ def unsafe(file: str, what: str) -> Diagnostic:
     )
 
 
-def too_large(file: str, why: str) -> Diagnostic:
-    """A file asks for more memory than we are willing to take."""
-    return Diagnostic(
-        "DLA407",
-        "too-large",
-        why,
-        location=Location(file=file),
-        help="a network for the accelerator is far smaller; check the file",
-    )
-
-
 def unreadable(file: str, why: str) -> Diagnostic:
     """There is nothing to read at a path."""
-    return Diagnostic(
-        "DLA401",
-        "unreadable-file",
-        why,
-        location=Location(file=file),
-        help="give the path of a .keras, .h5 or .json file that you may read",
-    )
+    return problems.unreadable(file, why, "the path of a .keras, .h5 or .json file")
 
 
 def saved_model(file: str) -> Diagnostic:

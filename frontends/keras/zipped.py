@@ -18,6 +18,7 @@ from typing import NoReturn
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.errors import UnreadableError
 from dlaconv.frontends.keras import problems
+from dlaconv.frontends.problems import too_large
 
 MOST_MEMBERS = 4096
 _MOST_DIRECTORY = 1 << 22
@@ -66,7 +67,7 @@ class ZippedFile:
         allowed = allowed if most is None else min(allowed, most)
         if info.file_size > allowed:
             self._refuse(
-                problems.too_large(
+                too_large(
                     self._file,
                     f"{name} would unpack {info.compress_size} bytes to {info.file_size}; at most "
                     f"{allowed} are read",
@@ -85,7 +86,7 @@ class ZippedFile:
             self._damaged("the archive has no end; it is cut off")
         count, size = struct.unpack("<HI", tail[at + 10 : at + 16])
         if count > MOST_MEMBERS or size > _MOST_DIRECTORY:
-            self._refuse(problems.too_large(self._file, f"the archive has {count} members or more"))
+            self._refuse(too_large(self._file, f"the archive has {count} members or more"))
         try:
             with zipfile.ZipFile(self._path) as archive:
                 found = archive.infolist()
@@ -98,7 +99,7 @@ class ZippedFile:
         ) as error:
             self._damaged(f"the archive is damaged: {error}")
         if len(found) > MOST_MEMBERS:
-            self._refuse(problems.too_large(self._file, f"the archive has {len(found)} members"))
+            self._refuse(too_large(self._file, f"the archive has {len(found)} members"))
         members: dict[str, zipfile.ZipInfo] = {}
         for info in found:
             parts = info.orig_filename.replace("\\", "/").split("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.frontends import problems
 
 MOST_REPORTED = 20
 """Findings of one kind that are listed before the rest is only counted."""
@@ -10,13 +11,7 @@ MOST_REPORTED = 20
 
 def not_a_file(file: str, why: str) -> Diagnostic:
     """The path leads to nothing that can be read."""
-    return Diagnostic(
-        "DLA401",
-        "unreadable-file",
-        why,
-        location=Location(file=file),
-        help="give the path of an .onnx file that you may read",
-    )
+    return problems.unreadable(file, why, "the path of an .onnx file")
 
 
 def not_onnx(file: str, why: str, remedy: str = "") -> Diagnostic:
@@ -70,10 +65,4 @@ def invalid_tensor(file: str, tensor: str, why: str) -> Diagnostic:
 
 def too_large(file: str, why: str) -> Diagnostic:
     """The model is larger than we are willing to take into memory."""
-    return Diagnostic(
-        "DLA407",
-        "too-large",
-        why,
-        location=Location(file=file),
-        help="a network for the accelerator is far smaller; check the export",
-    )
+    return problems.too_large(file, why, suspect="export")
