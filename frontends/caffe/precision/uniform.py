@@ -38,10 +38,10 @@ def parse_uniform(bits: str | None, fractions: str | None) -> Uniform | None:
     widths = _three(_BITS, bits, "8,8,8", problems)
     places = _three(_FRACTIONS, fractions, "4,7,4", problems)
     for side, width in zip(_SIDES, widths or (), strict=False):
-        if problem := bits_problem(f"{_BITS} {bits}: the {side}", width):
+        if problem := bits_problem(f"{_BITS} {bits}: the number for {side}", width):
             problems.add(_unusable(problem, "give bits such as 8,8,8 or 6,6,6"))
     for side, place in zip(_SIDES, places or (), strict=False):
-        if problem := fraction_problem(f"{_FRACTIONS} {fractions}: the {side}", place):
+        if problem := fraction_problem(f"{_FRACTIONS} {fractions}: the number for {side}", place):
             problems.add(_unusable(problem, "give fractional bits such as 4,7,4"))
     if places is not None and (problem := shift_problem(*places)):
         problems.error(

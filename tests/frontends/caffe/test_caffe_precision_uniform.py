@@ -35,9 +35,9 @@ BAD = {
     "four": ("8,8,8", "4,7,4,1", "--fl-bitwidths '4,7,4,1' is not three"),
     "words": ("8,eight,8", "4,7,4", "'8,eight,8'"),
     "empty": ("", "4,7,4", "--precision '' is not three"),
-    "one bit": ("8,1,8", "4,7,4", "the parameters is 1"),
-    "many bits": ("8,8,33", "4,7,4", "the output is 33"),
-    "far": ("8,8,8", "4,200,4", "the parameters is 200"),
+    "one bit": ("8,1,8", "4,7,4", "for parameters is 1"),
+    "many bits": ("8,8,33", "4,7,4", "for output is 33"),
+    "far": ("8,8,8", "4,200,4", "for parameters is 200"),
     "shift": ("8,8,8", "2,2,4", "4 bits behind the point and sums 2 + 2"),
 }
 
