@@ -1,4 +1,4 @@
-"""DLA170 to DLA182: what the frontend of Keras finds."""
+"""DLA170 to DLA183: what the frontend of Keras finds."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ KERAS = (
     Explanation(
         "DLA173",
         "saved-model",
-        "This is a SavedModel of TensorFlow.",
-        "It holds TensorFlow's operators in place of Keras's layers.",
-        "Make an ONNX file of it with tf2onnx, and convert that with dlaconv from-onnx.",
+        "This is a SavedModel of TensorFlow, and TensorFlow or tf2onnx is not installed.",
+        "It holds TensorFlow's operators in place of Keras's layers; tf2onnx knows them.",
+        "Save the Keras model with model.save('model.keras'), or pip install "
+        "'dlaconv[tensorflow]'.",
     ),
     Explanation(
         "DLA174",
@@ -98,5 +99,12 @@ KERAS = (
         "The accelerator saturates; the two differ only where the traced range is exceeded.",
         "Nothing, if ranges were traced on representative data.",
         Severity.NOTE,
+    ),
+    Explanation(
+        "DLA183",
+        "tensorflow-failed",
+        "TensorFlow, or tf2onnx, could not convert or run a model.",
+        "Both run in a process of their own; what it said last is in the notes.",
+        "Install what is missing with pip install 'dlaconv[tensorflow]', or see the notes.",
     ),
 )

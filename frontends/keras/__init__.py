@@ -17,7 +17,9 @@ _READ = 1 << 12
 def load_keras(
     path: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A .keras or .h5 file, or the .json of a model."),
+        typer.Argument(
+            metavar="MODEL", help="A .keras or .h5 file, the .json of a model, or a SavedModel."
+        ),
     ],
     *,
     weights: Annotated[
@@ -32,10 +34,12 @@ def load_keras(
     Files of Keras 2 and 3 are read as they are, without Keras and TensorFlow, and nothing in them
     is executed. Networks of QKeras, HGQ2 and tfmot keep their integers; for others, also after
     model.quantize("int8"), give representative inputs with --calibrate.
+    A SavedModel is converted by tf2onnx with TensorFlow, which loads it, so only give one that you
+    trust: pip install 'dlaconv[tensorflow]'.
 
     Args:
-        path: a ``.keras`` file, or an unzipped one or its ``config.json``, a ``.h5`` file, or the
-            output of ``model.to_json()``.
+        path: a ``.keras`` file, or an unzipped one or its ``config.json``, a ``.h5`` file, the
+            output of ``model.to_json()``, or the folder of a SavedModel.
         weights: the weights of the latter; in place of those in the file otherwise.
         layers: handlers of plugins by class of layer or registered name, beside or in place of the
             built-in ones.
@@ -48,14 +52,17 @@ def load_keras(
         UnreadableError: if a file cannot be read.
     """
     from dlaconv.frontends.keras.importer import import_files
+    from dlaconv.frontends.keras.saved_model import folder_of, import_saved_model
 
+    if folder := folder_of(path):
+        return import_saved_model(folder, path, weights)
     return import_files(path, weights, layers=layers or {}, shapes=shapes or {})
 
 
 def looks_like_keras(path: Path) -> bool:
     """True for HDF5, for a zip with a model in it, and for JSON that describes one.
 
-    For a SavedModel, too: the frontend says what to do with it.
+    For a SavedModel, too.
     """
     import zipfile
 

@@ -87,8 +87,8 @@ def open_archive(path: Path, weights: Path | None) -> Archive:
 
 def _foreign(path: Path, data: memoryview, head: bytes) -> Any:
     file = str(path)
-    if path.name in {"saved_model.pb", "keras_metadata.pb"}:
-        return problems.saved_model(file)
+    if path.name == "keras_metadata.pb":
+        return problems.not_keras(file, "this is a part of a SavedModel", "give its folder")
     if _PICKLE.match(head) is not None:
         return problems.unsafe(file, "this is a pickle, which is a program and never loaded")
     if not len(data):
@@ -104,8 +104,6 @@ def _foreign(path: Path, data: memoryview, head: bytes) -> Any:
 
 def _folder(path: Path, weights: Path | None) -> Archive:
     file = str(path)
-    if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
-        raise UnreadableError(problems.saved_model(file))
     data = mapped(_inside(path, _CONFIG))
     if data is None:
         raise UnreadableError(problems.not_keras(file, f"the folder has no {_CONFIG}"))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.frontends import problems
+from dlaconv.frontends.keras.subprocesses import INSTALL
 
 _SAVE = "save the model again with model.save('model.keras')"
-SAVED_MODEL = (
-    "make an ONNX file of it with `python -m tf2onnx.convert --saved-model FOLDER --output "
-    "net.onnx`, and convert that with dlaconv from-onnx"
+FROM_SOURCE = "if you have the Keras model, save it with model.save('model.keras')"
+"""What is better than a SavedModel."""
+_BY_HAND = (
+    "or, where that is installed, make an ONNX file with `python -m tf2onnx.convert --saved-model "
+    "FOLDER --output net.onnx`, and convert it with dlaconv from-onnx"
 )
 
 
@@ -53,13 +58,14 @@ def unreadable(file: str, why: str) -> Diagnostic:
     return problems.unreadable(file, why, "the path of a .keras, .h5 or .json file")
 
 
-def saved_model(file: str) -> Diagnostic:
-    """A SavedModel of TensorFlow, in place of a file of Keras."""
+def saved_model(file: str, missing: Sequence[str]) -> Diagnostic:
+    """A SavedModel of TensorFlow, and nothing here that could convert it."""
     return Diagnostic(
         "DLA173",
         "saved-model",
-        "this is a SavedModel of TensorFlow",
+        f"this is a SavedModel of TensorFlow, and {' and '.join(missing)} "
+        f"{'is' if len(missing) == 1 else 'are'} not installed",
         location=Location(file=file),
-        help=SAVED_MODEL,
+        help=f"{FROM_SOURCE}; or {INSTALL}; {_BY_HAND}",
         notes=("it holds TensorFlow's operators in place of Keras's layers",),
     )

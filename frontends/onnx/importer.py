@@ -33,13 +33,20 @@ def import_file(
 ) -> Imported:
     """Reads a plain ONNX file; see `dlaconv.frontends.onnx.load_onnx`."""
     if read_back is not None:
-        found = read_back(path, lambda model: _import_model(model, path, layers))
+        found = read_back(path, lambda model: import_model(model, path, layers))
         if found is not None:
             return found
-    return _import_model(read_onnx(path), path, layers)
+    return import_model(read_onnx(path), path, layers)
 
 
-def _import_model(model: ir.Model, path: Path, layers: Mapping[str, Handler]) -> Imported:
+def import_model(model: ir.Model, path: Path, layers: Mapping[str, Handler]) -> Imported:
+    """Imports a model that was read from ONNX; it becomes the result.
+
+    Args:
+        model: what `dlaconv.frontends.onnx.reader.read_onnx` gave.
+        path: the file that messages name.
+        layers: handlers of plugins by operator.
+    """
     producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
     notes = {"producer": producer}
     provenance.mark_all(model, str(path))

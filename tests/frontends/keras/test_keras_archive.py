@@ -179,12 +179,6 @@ def test_a_truncated_file_is_one_finding(archive, hdf5, ending, share):
     assert rule == "DLA170"
 
 
-def test_a_saved_model_is_told_apart(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01")
-    assert findings(tmp_path)[0][0] == "DLA173"
-    assert findings(tmp_path / "saved_model.pb")[0][0] == "DLA173"
-
-
 def test_weights_alone_are_no_model(tmp_path, archive):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         named(file, LAYERS, 2)

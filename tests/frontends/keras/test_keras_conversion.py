@@ -109,20 +109,6 @@ def test_a_description_and_its_weights_are_hashed(model, tmp_path):
     assert "model.weights.h5" in json.dumps(report["source"])
 
 
-@pytest.mark.parametrize("command", ["from-keras", "convert"])
-def test_a_saved_model_comes_with_a_recipe(tmp_path, command, capsys):
-    folder = tmp_path / "saved"
-    folder.mkdir()
-    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12")
-    assert code_of([command, folder, "-o", tmp_path / "net.dla.onnx"]) == 3
-    said = capsys.readouterr().err
-    assert "DLA173" in said
-    assert "tf2onnx" in said
-    (folder / "saved_model.pb").unlink()
-    assert code_of([command, folder, "-o", tmp_path / "net.dla.onnx"]) == 3
-    assert "this is a folder" in capsys.readouterr().err
-
-
 def test_a_model_that_cannot_be_read_writes_nothing(tmp_path, capsys):
     layers = [given("x", (4,)), L("Lambda", "code", config={"function": ["4wEAAAA", None, None]})]
     path = save_keras(tmp_path / "net.keras", layers, sequential(layers))
