@@ -5,14 +5,13 @@ instead with ``round_mode: FLOOR`` (BVLC) or ``ceil_mode: false`` (forks). If an
 last window that would begin at or behind ``H + pad``, in the padding at the end, is left out.
 
 What a window holds: MAX sees the elements of the map only. AVE divides their sum by the size of the
-window cut off at ``H + pad``: padding counts, what hangs over it does not.
-A kernel that is larger than map and padding by less than the
-stride gives one such window.
+window cut off at ``H + pad``: padding counts, what hangs over it does not. A kernel that is larger
+than map and padding by less than the stride gives one such window.
 
 MAX becomes a MaxPool whose padding at the end is just what the last window needs, so that rounding
 down finds all windows. AVE becomes an AveragePool that counts padding; where windows hang over, a
-factor for each position follows that makes up for the part that does not count. ``ceil_mode`` of
-ONNX is avoided, since runtimes disagree on it.
+Pad before it has the padding, and the AveragePool does not count what it pads itself. ``ceil_mode``
+of ONNX is avoided, since runtimes disagree on it.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.caffe.building import MOST_CONSTANT, CaffeLayer, shape_of
+from dlaconv.frontends.caffe.building import CaffeLayer, shape_of
 from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.windows import extents, require_positive
 
@@ -63,11 +61,6 @@ class Axis:
     def overhang(self) -> int:
         """How far the last window reaches beyond the padding."""
         return max(self.last + self.kernel - self.size - 2 * self.pad, 0)
-
-    def divisors(self) -> np.ndarray:
-        """What Caffe counts of each window: it is cut off where the padding ends."""
-        begin = np.arange(self.count) * self.stride
-        return np.minimum(begin + self.kernel, self.size + 2 * self.pad) - begin
 
 
 def pooling(layer: CaffeLayer) -> list[ir.Value]:
@@ -188,24 +181,24 @@ def _max(layer: CaffeLayer, axes: tuple[Axis, Axis]) -> list[ir.Value]:
 
 
 def _average(layer: CaffeLayer, axes: tuple[Axis, Axis]) -> list[ir.Value]:
-    result = (*layer.shape()[:2], axes[0].count, axes[1].count)
+    """An AveragePool that counts padding; none of what hangs over where anything does."""
+    shape = layer.shape()
+    result = (*shape[:2], axes[0].count, axes[1].count)
+    pads = [axis.pad for axis in axes]
     window = {
         "kernel_shape": [axis.kernel for axis in axes],
         "strides": [axis.stride for axis in axes],
-        "pads": [
-            *(axis.pad for axis in axes),
-            *(axis.needed if axis.overhang else axis.pad for axis in axes),
-        ],
-        "count_include_pad": 1,
     }
-    mean = layer.op("AveragePool", [layer.x], result, window)
     if not any(axis.overhang for axis in axes):
-        return [mean]
-    if axes[0].count * axes[1].count > MOST_CONSTANT:
-        layer.refuse(f"{axes[0].count}x{axes[1].count} windows that hang over the padding")
-    counted = np.outer(axes[0].divisors(), axes[1].divisors())
-    factor = axes[0].kernel * axes[1].kernel / counted
-    return [layer.op("Mul", [mean, layer.constant("uncounted", factor)], result)]
+        counted = {"pads": [*pads, *pads], "count_include_pad": 1}
+        return [layer.op("AveragePool", [layer.x], result, {**window, **counted})]
+    value = layer.x
+    if any(pads):  # these zeros count, so they become part of the map
+        padded = (*shape[:2], *(axis.size + 2 * axis.pad for axis in axes))
+        ends = layer.constant("pads", [0, 0, *pads, 0, 0, *pads])
+        value = layer.op("Pad", [value, ends, layer.constant("zero", 0.0)], padded)
+    uncounted = {"pads": [0, 0, *(axis.overhang for axis in axes)], "count_include_pad": 0}
+    return [layer.op("AveragePool", [value], result, {**window, **uncounted})]
 
 
 def _global(layer: CaffeLayer, param: Message, method: str) -> list[ir.Value]:

@@ -9,7 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect
-from dlaconv.ir.graph import is_op, producer, shape_of, unique_name
+from dlaconv.ir.graph import (
+    attribute,
+    input_array,
+    is_op,
+    is_optional_input_absent,
+    producer,
+    shape_of,
+    unique_name,
+)
 from dlaconv.ir.layers import MOVING
 from dlaconv.ir.passes.hoist_quantise import picks
 from dlaconv.ir.passes.legal.legalisation import Plan
@@ -263,12 +271,13 @@ def stored_quantisation(value: ir.Value | None) -> Quantisation | None:
     """The quantisation whose integers a value holds, through operators that only move them.
 
     None if it is not stored: computed and not rounded yet, in floating point, joined from different
-    grids, or moved with steps per channel.
+    grids, padded with what is not on the grid, or moved with steps per channel.
     """
-    pending, found, moved = [value], None, False
+    pending, found, moved, padded = [value], None, False, False
     while pending:
         node = producer(pending.pop())
-        if node is not None and (is_op(node, *MOVING, "Relu") or picks(node)):
+        padded = padded or _pads_zeros(node)
+        if node is not None and (is_op(node, *MOVING, "Relu") or picks(node) or _pads_zeros(node)):
             pending += node.inputs if is_op(node, "Concat") else node.inputs[:1]
             moved = moved or not is_op(node, "MaxPool", "Relu")
             continue
@@ -279,8 +288,19 @@ def stored_quantisation(value: ir.Value | None) -> Quantisation | None:
             return None
         if moved and not quantisation.per_tensor:
             return None
+        if padded and quantisation.on_grid(np.zeros(1, np.float32)).any():
+            return None
         found = quantisation
     return found
+
+
+def _pads_zeros(node: ir.Node | None) -> bool:
+    if node is None or not is_op(node, "Pad"):
+        return False
+    if attribute(node, "mode", "constant") != "constant":
+        return False
+    fill = np.zeros(1) if is_optional_input_absent(node, 2) else input_array(node, 2)
+    return fill is not None and not fill.any()
 
 
 def _static(value: ir.Value) -> Shape:

@@ -105,6 +105,25 @@ def test_a_network_of_several_samples_says_how_it_becomes_one_of_one(files, tmp_
     assert code_of([*given, "--set-shape", "data=1,8,12,12"]) == 0
 
 
+@pytest.mark.parametrize("pad", [0, 1])
+def test_averages_that_hang_over_stay_on_the_accelerator(files, pad):
+    widths = " ".join(f"bw_{name}: 8" for name in ("layer_in", "layer_out", "params"))
+    fixed = f"precision_param {{ {widths} fl_layer_in: 4 fl_layer_out: 4 fl_params: 7 }}"
+    files[0].write_text(
+        INPUT.format("dim: 1 dim: 8 dim: 12 dim: 12")
+        + f"""
+        layer {{ name: 'c' type: 'Convolution' bottom: 'data' top: 'c' {fixed}
+          convolution_param {{ num_output: 16 kernel_size: 3 pad: 1 }} }}
+        layer {{ name: 'p' type: 'Pooling' bottom: 'c' top: 'p' {fixed}
+          pooling_param {{ pool: AVE kernel_size: 3 stride: 2 pad: {pad} }} }}
+        """
+    )
+    report = dlaconv.convert(files, None, options=Options(samples=2)).report
+    assert "uncounted_average" in {row["name"] for row in report["rewrites"]}
+    assert {row["class"] for row in report["tensors"]} == {"exact"}
+    assert report["verification"]["passed"]
+
+
 def test_a_plugin_reads_layers_of_its_own(files, monkeypatch):
     from dlaconv.plugins import Plugins
 

@@ -90,6 +90,14 @@ def test_an_average_without_overhang_is_one_node(tmp_path):
     assert [node.op_type for node in imported.model.graph] == ["AveragePool"]
 
 
+@pytest.mark.parametrize(("pad", "ops"), [(0, ["AveragePool"]), (1, ["Pad", "AveragePool"])])
+def test_what_hangs_over_is_padding_that_an_average_does_not_count(tmp_path, pad, ops):
+    text = LAYER.format(f"pool: AVE kernel_size: 4 stride: 3 pad: {pad}")
+    imported = load(tmp_path, text, shape=(1, 2, 8 - pad, 8 - pad))
+    assert [node.op_type for node in imported.model.graph] == ops
+    assert imported.model.graph[-1].attributes["count_include_pad"].as_int() == 0
+
+
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_a_window_larger_than_the_map_is_cut_off_there(tmp_path, method):
     text = LAYER.format(f"pool: {method} kernel_size: 7 stride: 2 pad_h: 1")
