@@ -223,7 +223,7 @@ class Normalising:
                 "magnitudes of the filters with BatchNorm and Scale in them, and are used as such",
                 location=self._of_fused[0].location(self._graph.file),
                 help="save weights that are fused, too, if they are meant otherwise",
-                notes=("they lie within 7 % of those magnitudes, and far from the stored ones",),
+                notes=("most lie within 7 % of those magnitudes, and far from the stored ones",),
             )
         first = next(iter(self._folded), None)
         words = self._recomputed.words()

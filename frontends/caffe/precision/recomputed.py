@@ -9,6 +9,8 @@ import numpy as np
 
 from dlaconv.ir.formats import QFormat
 
+_MOST = 0.75
+"""Share of filters whose thresholds must fit; of few filters, chance makes half of them fit."""
 _MATCHES, _DIFFERS = 0.1, 0.25
 """Octaves between thresholds and largest weights: so near where they belong together, at least so
 far where they do not."""
@@ -26,7 +28,7 @@ def belong_to_fused(thresholds: np.ndarray, largest: np.ndarray, factor: np.ndar
     live = (thresholds > 0) & (fused > 0)
     if not live.any():
         return False
-    near = float(np.median(np.abs(np.log2(thresholds[live] / fused[live]))))
+    near = float(np.quantile(np.abs(np.log2(thresholds[live] / fused[live])), _MOST))
     far = float(np.median(np.abs(np.log2(thresholds[live] / largest[live]))))
     return near < _MATCHES and far > _DIFFERS
 

@@ -150,6 +150,13 @@ def test_thresholds_that_fit_neither_are_those_of_the_unfused_filter(tmp_path):
     assert not rules(load(tmp_path, text, BLOBS, shape=SHAPE), "DLA150")
 
 
+def test_a_few_filters_that_fit_by_chance_do_not_make_thresholds_those_of_fused_ones(tmp_path):
+    largest = np.abs(WEIGHTS).reshape(C, -1).max(1).astype(np.float64)
+    th = np.where(S == 0, 0.5, largest * np.abs(S)) * np.array([1, 1, 1, 1.4, 1, 2])
+    text = network(thresholds(4, 6, th))
+    assert not rules(load(tmp_path, text, BLOBS, shape=SHAPE), "DLA150")
+
+
 def test_what_chaidnn_makes_of_the_formats_is_noted(tmp_path):
     [noted] = rules(load(tmp_path, network(fixed(4, 4, 6)), BLOBS, shape=SHAPE), "DLA149")
     most = (np.abs(WEIGHTS).reshape(C, -1).max(1) * np.abs(S)).max()
