@@ -123,6 +123,8 @@ class Options:
             gives it a Softmax, ArgMax or Sigmoid at the end only; False nothing.
         allow_violations: writes the file even if it breaks a hardware rule.
         verify: compares the result with the source on sample inputs.
+        verify_with: runs the source itself, too, and compares stage IMPORTED with it; the name of
+            one of the frontend's references, such as ``tensorflow``.
         samples: number of sample inputs for that; None for 4, or fewer if these take more than
             16e9 multiplications.
         seed: seed of random sample inputs.
@@ -156,6 +158,7 @@ class Options:
     partition: bool | None = None
     allow_violations: bool = False
     verify: bool = True
+    verify_with: str | None = None
     samples: int | None = None
     seed: int = 0
     rounding: str = "half-even"

@@ -54,6 +54,9 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     if (verification := report["verification"]) is not None:
         rows += [(f"QSNR of {n!r}", _quality(r)) for n, r in verification["outputs"].items()]
         rows.append(("compared on", _comparison(verification)))
+    if (run := report["reference"]) is not None:
+        said = f"{run['samples']} samples, outputs differ by at most {run['largest']:.2g}"
+        rows.append((f"source in {run['program']}", said))
     rows.append(("rules", _rules(rules)))
     rows.append(("rewrites", _rewrites(report["rewrites"])))
     if verbose:

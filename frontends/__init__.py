@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from dlaconv.diagnostics import Diagnostics
 
 if TYPE_CHECKING:  # the command line reads this module, and onnx_ir takes 0.3 s to import
+    import numpy as np
     import onnx_ir as ir
 
 
@@ -82,9 +83,16 @@ class Frontend:
         load: reads a file, its first parameter; its annotated parameters become the command's
             arguments and options. Parameters of `GIVEN` become none.
         sniff: says whether a file looks like this format, from its first bytes or its ending.
+        references: programs that run sources of this format as they are, by the name that
+            ``--verify-with`` takes. Each takes what ``load`` takes, but for parameters of `GIVEN`,
+            and ``inputs``, stacked samples in the order of the imported network's inputs; it
+            returns stacked results in the order of its outputs.
     """
 
     name: str
     summary: str
     load: Callable[..., Imported]
     sniff: Callable[[Path], bool] = never
+    references: Mapping[str, Callable[..., Sequence[np.ndarray]]] = field(
+        default_factory=dict, hash=False
+    )

@@ -304,6 +304,15 @@ def conversion_options(
             rich_help_panel=_CHECKS,
         ),
     ] = False,
+    verify_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="Also run the source in another program, and compare what is read with it: "
+            "tensorflow, for from-keras. Running a file means to trust it.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -354,7 +363,7 @@ def conversion_options(
                 "absorb",
             )
         )
-    if no_verify and samples is not None:
+    if no_verify and samples is not None and verify_with is None:
         problems.add(conflict("--no-verify and --samples", "nothing is compared"))
     return Options(
         target=hardware.target,
@@ -375,6 +384,7 @@ def conversion_options(
         partition=partition,
         allow_violations=allow_violations,
         verify=not no_verify,
+        verify_with=verify_with,
         samples=samples,
         seed=seed,
         rounding=hardware.rounding,

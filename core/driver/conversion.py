@@ -112,6 +112,7 @@ class _Driver:
     pixels: dict[str, Pixels] = field(init=False)
     calibration: Samples | None = field(init=False)
     page: HtmlReport | None = field(init=False)
+    reference: dict[str, Any] | None = None
 
     def run(self) -> Conversion:
         from dlaconv.files import require_conversion_output, staging
@@ -125,6 +126,8 @@ class _Driver:
         require_further(self.imported.files, self.read_files, self.output, self.options)
         if self.imported.diagnostics.errors:
             raise ConversionError(self.imported.diagnostics)
+        if self.options.verify_with is not None and self.opened is not None:
+            self.opened.reference(self.options.verify_with)
         self.page = self._page()
         self.digest = Digest(self.read_files)
         before = states(self.read_files)
@@ -134,6 +137,8 @@ class _Driver:
         reference = self.imported.model.clone() if self.options.verify else None
         if reference is not None and self.pixels:
             let_take_pixels(reference, self.pixels)
+        if self.options.verify_with is not None and self.opened is not None:
+            self._timed("reference", self._compare_with_reference)
         pipeline, network = self._legal()
         files = part_files(self.output or self.source, [part.side for part in network.parts])
         if self.output is not None and network.whole is not None:
@@ -235,6 +240,15 @@ class _Driver:
             return None
         self.imported.diagnostics.extend(self.calibration.diagnostics)
         return self.calibration.data
+
+    def _compare_with_reference(self) -> None:
+        from dlaconv.driver.reference_run import compare_with_reference
+
+        assert self.opened is not None
+        data = None if self.pixels else self.context.calibration  # pixels are not the source's
+        self.reference = compare_with_reference(
+            self.imported.model, self.opened, self.options, self.context, data
+        )
 
     def _legal(self) -> tuple[Pipeline, CutNetwork]:
         """Rewrites the network for the hardware, and cuts it if it must be."""
@@ -355,6 +369,7 @@ class _Driver:
             self.output,
             self._emitted(self.output),
             tuple(self.imported.files) if self.output is not None else (),
+            self.reference,
         )
         return build_report(
             origin,

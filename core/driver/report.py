@@ -39,6 +39,7 @@ class Origin:
         output: the file that is written, None if none is.
         emitted: the models that are written beside it, by kind.
         further: the files of the frontend that are written, too.
+        reference: the comparison with another program that ran the source, None without.
     """
 
     digests: Mapping[Path, str]
@@ -47,6 +48,7 @@ class Origin:
     output: Path | None
     emitted: Mapping[str, Path]
     further: Sequence[Path] = ()
+    reference: Mapping[str, Any] | None = None
 
 
 def build_report(
@@ -109,6 +111,7 @@ def build_report(
         "summary": _summary(network, parts, context, verification),
         "tensors": [record.as_json() for record in context.records],
         "verification": verification,
+        "reference": None if origin.reference is None else dict(origin.reference),
         "rules": _rules(parts),
         "rewrites": [
             {

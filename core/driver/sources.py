@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from dlaconv.errors import (
 from dlaconv.files import require_file
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dlaconv.frontends import Calibration, Frontend, Imported
     from dlaconv.ir.target import Target
     from dlaconv.plugins import Plugins
@@ -141,6 +143,48 @@ class OpenSource:
         if imported.diagnostics.errors:
             raise ConversionError(imported.diagnostics)
         return imported
+
+    def reference(self, name: str) -> Callable[..., Sequence[np.ndarray]]:
+        """The program that can run the source itself.
+
+        Raises:
+            UsageError: if the frontend has none of that name.
+        """
+        known = self.frontend.references
+        if name in known:
+            return known[name]
+        choose = f"choose {' or '.join(sorted(known))}" if known else "leave it out"
+        raise UsageError(
+            Diagnostic(
+                "DLA426",
+                "option-value",
+                f"--verify-with cannot be {name!r}: no such program runs sources of format "
+                f"{self.frontend.name!r}",
+                location=Location(file=str(self.files[0])),
+                help=choose,
+            )
+        )
+
+    def run_in(self, name: str, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Runs the source itself; see `dlaconv.frontends.Frontend`.
+
+        Args:
+            name: the program.
+            inputs: stacked samples in the order of the inputs.
+        """
+        import numpy as np
+
+        owner = self.plugins.owner(self.frontend.name)
+        try:
+            results = self.reference(name)(*self.files, inputs=inputs, **self.options)
+            return [np.asarray(result) for result in results]
+        except (DlaconvError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"{name}: {type(error).__name__}: {error}"
+            if owner.built_in:
+                raise InternalError(f"frontend {self.frontend.name!r}: {reason}") from error
+            raise _failed(self.frontend, owner, reason) from error
 
     def _arguments(self, calibration: Calibration | None) -> dict[str, Any]:
         signature = inspect.signature(self.frontend.load)

@@ -64,6 +64,13 @@ COMPARISON = (
         "Export the network for a batch of one, with operators that onnxruntime knows.",
     ),
     Explanation(
+        "DLA908",
+        "differs-from-reference",
+        "Another program (--verify-with) computes something else of the source.",
+        "All other comparisons start from what was read, so only this one shows a wrong reading.",
+        "Report it with the file; without --verify-with it is converted as it was read.",
+    ),
+    Explanation(
         "DLA910",
         "accumulator-overflow",
         "The accumulator of a layer needs more bits than it has.",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlaconv.frontends import Frontend, Imported
 from dlaconv.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _READ = 1 << 12
 
@@ -59,6 +62,15 @@ def load_keras(
     return import_files(path, weights, layers=layers or {}, shapes=shapes or {})
 
 
+def in_tensorflow(
+    path: Path, inputs: Sequence[np.ndarray], weights: Path | None = None
+) -> Sequence[np.ndarray]:
+    """Runs a Keras model in TensorFlow; see `dlaconv.frontends.Frontend`."""
+    from dlaconv.frontends.keras.reference import run_tensorflow
+
+    return run_tensorflow(path, inputs, weights)
+
+
 def looks_like_keras(path: Path) -> bool:
     """True for HDF5, for a zip with a model in it, and for JSON that describes one.
 
@@ -91,6 +103,7 @@ FRONTEND = Frontend(
     summary="Convert a Keras model (.keras, .h5, .json with weights), also QKeras, HGQ2, tfmot.",
     load=load_keras,
     sniff=looks_like_keras,
+    references={"tensorflow": in_tensorflow},
 )
 
 

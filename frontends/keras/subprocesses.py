@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,10 @@ from dlaconv.diagnostics import Diagnostic, Location
 
 INSTALL = "pip install 'dlaconv[tensorflow]'"
 _SECONDS = 600
-_TOLD, _MOST_TOLD = 8, 1 << 14
-"""Lines, and bytes they are taken from, of what a program said before it failed."""
+_TOLD, _LONGEST, _MOST_TOLD = 8, 400, 1 << 14
+"""Lines, their length, and bytes they are taken from, of what a program said before it failed."""
+_LOG = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl")
+"""What TensorFlow logs whenever it is imported."""
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
@@ -62,7 +65,8 @@ def run_python(
         said.seek(max(0, said.seek(0, os.SEEK_END) - _MOST_TOLD))
         lines = said.read().decode(errors="replace").splitlines()
     how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-    return (how, *[line.rstrip() for line in lines if line.strip()][-_TOLD:])
+    words = [line.rstrip()[:_LONGEST] for line in lines if line.strip() and not _LOG.match(line)]
+    return (how, *words[-_TOLD:])
 
 
 def failed(file: str, what: str, words: Sequence[str], remedy: str) -> Diagnostic:

@@ -81,6 +81,7 @@ REPORT = {
         "partition": None,
         "allow_violations": False,
         "verify": True,
+        "verify_with": None,
         "samples": 4,
         "seed": 0,
         "rounding": "half-even",
@@ -190,6 +191,7 @@ REPORT = {
         },
     ],
     "verification": VERIFICATION,
+    "reference": {"program": "tensorflow", "samples": 4, "largest": 3e-7, "allowed": 1e-3},
     "rules": {"passed": ["IO-1", "CV-1"], "violated": {"IO-3": 2}},
     "rewrites": [
         {"name": "fold_batch_norm", "layer": "bn1", "detail": "folded", "exact": True, "macs": 0},

@@ -57,7 +57,7 @@ def test_every_shared_option_arrives(dlaconv, driver, toy, tmp_path):
         *["--activation-order", "after-clamp", "--unsigned-maps", "--dump-stages", "stages"],
         *["--preset", "tf", "--mean", "1,2,3", "--std", "2", "--scale", "0.5", "--bgr"],
         *["--resize", "9", "--crop", "8x7", "--layout", "nhwc", "--ranges", "kl"],
-        *["--calibration-cache", "seen.npz", "--optimise", "2"],
+        *["--calibration-cache", "seen.npz", "--optimise", "2", "--verify-with", "other"],
     )
     assert shown.code == 0
     assert driver.calls[0][1][3] == Options(
@@ -78,6 +78,7 @@ def test_every_shared_option_arrives(dlaconv, driver, toy, tmp_path):
         ranges="kl",
         calibration_cache=Path("seen.npz"),
         optimise=2,
+        verify_with="other",
     )
     dlaconv("from-toy", toy, "-o", tmp_path / "out", "--no-verify", "--io", "absorb")
     assert driver.calls[1][1][3] == Options(verify=False, io="absorb")

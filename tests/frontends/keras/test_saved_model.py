@@ -145,6 +145,12 @@ def test_of_long_output_the_end_is_kept():
     assert words[-1] == "the end"
 
 
+def test_what_tensorflow_always_logs_is_left_out():
+    logged = "I0000 00:00:1 port.cc:153] oneDNN is on", "WARNING: All log messages before absl::"
+    _, *words = run_python(["-c", f"raise SystemExit({chr(10).join([*logged, 'why'])!r})"])
+    assert words == ["why"]
+
+
 def test_a_python_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setattr(sys, "executable", str(Path("/nowhere/python")))
     assert "did not start" in run_python(["-c", ""])[0]
