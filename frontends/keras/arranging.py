@@ -100,7 +100,7 @@ def up_sampling(layer: KerasLayer) -> list[ir.Value]:
     """UpSampling1D and UpSampling2D: nearest, or bilinear between the centres of pixels."""
     shape, axes = _spatial(layer)
     method = layer.given("interpolation") or "nearest"
-    if method not in {"nearest", "bilinear"}:
+    if method not in ("nearest", "bilinear"):
         layer.no_form(f"interpolation {method!r}", remedy="use 'nearest' or 'bilinear'")
     factors = layer.integers("size", len(axes), 2)
     result, scales = list(shape), [1.0] * len(shape)

@@ -85,7 +85,7 @@ class KerasLayer(BuildingLayer):
     def channels_last(self) -> bool:
         """True unless the layer has its channels on axis 1."""
         order = self.config.get("data_format") or "channels_last"
-        if order not in {"channels_last", "channels_first"}:
+        if order not in ("channels_last", "channels_first"):
             self.refuse(f"data_format {order!r}")
         return bool(order == "channels_last")
 

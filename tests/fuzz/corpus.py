@@ -1,10 +1,10 @@
-"""The files that are mutated: small QONNX and ONNX networks, and ACCESS files made of them."""
+"""The files that are mutated: small networks of every source, and ACCESS files made of them."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -13,10 +13,12 @@ import dlaconv
 from dlaconv.errors import UserError
 from dlaconv.plugins import Plugins
 from tests import networks
-from tests.fuzz import oddities, plain
+from tests.fuzz import layered, oddities, plain
 
 QONNX, ONNX, ACCESS = "qonnx", "onnx", "access"
-SUBJECTS = (QONNX, ONNX, ACCESS)
+KERAS, CAFFE = "keras", "caffe"
+SUBJECTS = (QONNX, ONNX, ACCESS, KERAS, CAFFE)
+MODEL = "net.onnx"
 _ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("tests/data/qonnx", "examples/digits")
 _PLAIN_FOLDERS = ("examples/digits_float",)
@@ -37,11 +39,17 @@ class Seed:
         name: what the report calls it.
         data: its bytes.
         source: of an ACCESS file, the QONNX file it was made of.
+        file: what it is called on disk.
+        beside: further files of the network, by name.
+        shapes: shapes of its inputs, where the file is no ONNX.
     """
 
     name: str
     data: bytes
     source: bytes = b""
+    file: str = MODEL
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    shapes: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 Corpus = dict[str, list[Seed]]
@@ -60,6 +68,8 @@ def build(folders: Sequence[Path] = ()) -> Corpus:
         QONNX: sources,
         ONNX: sorted(plains, key=lambda seed: seed.name),
         ACCESS: [*_converted(sources), *_foreign(sources)],
+        KERAS: list(_keras()),
+        CAFFE: list(_caffe()),
     }
 
 
@@ -80,6 +90,26 @@ def _generated() -> Iterator[Seed]:
 def _seeds(models: Mapping[str, onnx.ModelProto]) -> Iterator[Seed]:
     for name, model in models.items():
         yield Seed(f"generated/{name}", model.SerializeToString(deterministic=True))
+
+
+def _keras() -> Iterator[Seed]:
+    for name, data in layered.keras().items():
+        shapes = {"x": [1, 8, 8, 16]}
+        yield Seed(f"generated/{name}", data, file=f"net{Path(name).suffix}", shapes=shapes)
+    for path in sorted((_ROOT / "examples/digits_qkeras").glob("*.h5")):
+        shapes = {"image": [1, 8, 8, 1]}
+        yield Seed(f"digits_qkeras/{path.name}", path.read_bytes(), file="net.h5", shapes=shapes)
+
+
+def _caffe() -> Iterator[Seed]:
+    folder = _ROOT / "examples/digits_caffe"
+    binary = (folder / "digits.caffemodel").read_bytes()
+    found = {f"generated/{name}": (*both, 16) for name, both in layered.caffe().items()}
+    for path in sorted(folder.glob("*.prototxt")):
+        found[f"{folder.name}/{path.name}"] = path.read_bytes(), binary, 1
+    for name, (text, weights, channels) in found.items():
+        shapes = {"data": [1, channels, 8, 8]}
+        yield Seed(name, text, b"", "net.prototxt", {layered.WEIGHTS: weights}, shapes)
 
 
 def _found(folders: Iterable[Path]) -> Iterator[Seed]:

@@ -10,13 +10,13 @@ from random import Random
 
 import onnx
 
-from tests.fuzz import byte_level, semantic, wire_level
-from tests.fuzz.corpus import ACCESS, ONNX, QONNX, Corpus, Seed
+from tests.fuzz import byte_level, described, semantic, wire_level
+from tests.fuzz.corpus import ACCESS, CAFFE, KERAS, MODEL, ONNX, QONNX, Corpus, Seed
+from tests.fuzz.layered import WEIGHTS, Described
 from tests.fuzz.semantic.draft import Draft
 
 BYTES, WIRE, SEMANTIC = "bytes", "wire", "semantic"
 LEVELS = (BYTES, WIRE, SEMANTIC)
-MODEL = "net.onnx"
 _STEPS = (1, 1, 1, 1, 2, 2, 3)
 
 
@@ -54,6 +54,7 @@ class Mutant:
         links: symbolic links by name.
         pipes: names of pipes.
         must_refuse: True if it asks for a file that must not be read.
+        file: what the file is called.
     """
 
     data: bytes
@@ -62,10 +63,11 @@ class Mutant:
     links: dict[str, str] = field(default_factory=dict)
     pipes: list[str] = field(default_factory=list)
     must_refuse: bool = False
+    file: str = MODEL
 
     def put(self, folder: Path) -> Path:
         """Writes everything into an empty folder; returns the path of the model."""
-        path = folder / MODEL
+        path = folder / self.file
         path.write_bytes(self.data)
         for name, data in self.files.items():
             file = folder / name
@@ -85,7 +87,7 @@ class Mutant:
 def recipe(corpus: Corpus, seed: int, number: int) -> Recipe:
     """The recipe of a mutant."""
     random = Random(f"{seed}/{number}")
-    subject = random.choice((QONNX, QONNX, ONNX, ONNX, ACCESS))
+    subject = random.choice((QONNX, QONNX, ONNX, ONNX, ACCESS, KERAS, CAFFE))
     level = random.choices(LEVELS, (2, 3, 10))[0]
     origin, other = (random.choice(corpus[subject]) for _ in range(2))
     steps = tuple(random.getrandbits(48) for _ in range(random.choice(_STEPS)))
@@ -101,6 +103,8 @@ def make(made_by: Recipe, keep: Sequence[int] | None = None) -> Mutant:
     """
     chosen = range(len(made_by.steps)) if keep is None else keep
     steps = [Random(made_by.steps[index]) for index in chosen]
+    if made_by.subject in {KERAS, CAFFE}:
+        return _layered(made_by, steps)
     if made_by.level == BYTES:
         data = bytearray(made_by.origin.data)
         done = [byte_level.mutate(data, random, made_by.other.data) for random in steps]
@@ -119,3 +123,27 @@ def make(made_by: Recipe, keep: Sequence[int] | None = None) -> Mutant:
         draft.pipes,
         draft.must_refuse and done[-1].split(":")[0] in {"outside", "link", "pipe"},
     )
+
+
+def _layered(made_by: Recipe, steps: Sequence[Random]) -> Mutant:
+    """A mutant of Keras or Caffe; the weights of Caffe are beside its text."""
+    origin, other = made_by.origin, made_by.other
+    mutant = Mutant(origin.data, [], dict(origin.beside), file=origin.file)
+    for random in steps:
+        weights = made_by.subject == CAFFE and random.random() < 0.5
+        if made_by.level == WIRE and made_by.subject == CAFFE:
+            fields = wire_level.parsed(origin.beside[WEIGHTS], Described("NetParameter"))
+            done = wire_level.mutate(fields, random)
+            mutant.files[WEIGHTS] = wire_level.encoded(fields)
+        elif made_by.level == SEMANTIC:
+            change = described.keras if made_by.subject == KERAS else described.prototxt
+            mutant.data, done = change(mutant.data, random, other.data)
+        else:
+            data = bytearray(mutant.files[WEIGHTS] if weights else mutant.data)
+            done = byte_level.mutate(data, random, other.data)
+            if weights:
+                mutant.files[WEIGHTS] = bytes(data)
+            else:
+                mutant.data = bytes(data)
+        mutant.done.append(done)
+    return mutant

@@ -16,7 +16,8 @@ from dlaconv import options
 from dlaconv.commands.inspection import Format
 from dlaconv.commands.options import HardwareRounding
 from dlaconv.errors import UserError
-from tests.fuzz.corpus import ACCESS, ONNX
+from tests.fuzz.corpus import ACCESS, CAFFE, KERAS, ONNX
+from tests.fuzz.layered import WEIGHTS
 from tests.fuzz.mutants import Mutant, Recipe
 from tests.fuzz.oracle import (
     BrokenPromiseError,
@@ -68,19 +69,20 @@ def judge(recipe: Recipe, mutant: Mutant, folder: Path) -> tuple[str, str]:
 def _convert(recipe: Recipe, path: Path, out: Path) -> tuple[str, str]:
     random = Random(recipe.way)
     asked = _options(random, path)
-    if recipe.subject == ONNX and random.random() < 0.8:
+    if recipe.subject in {ONNX, KERAS, CAFFE} and random.random() < 0.8:
         asked["calibrate"] = _calibration(random, recipe, path, out)
     output = out / "net.dla.onnx"
+    files = [path, path.parent / WEIGHTS] if recipe.subject == CAFFE else [path]
     command_name = f"from-{recipe.subject}"
     if random.random() < 0.25:
         as_json = random.random() < 0.5
-        return _convert_by_command(command_name, asked, path, output, as_json=as_json)
+        return _convert_by_command(command_name, asked, files, output, as_json=as_json)
     frontend = random.choice((None, recipe.subject, recipe.subject))
     try:
         with silence():
             wanted = options.Options(**asked)
             conversion = dlaconv.convert(
-                path, output, frontend=frontend, options=wanted, plugins=plugins()
+                files, output, frontend=frontend, options=wanted, plugins=plugins()
             )
     except UserError as error:
         _nothing_in(out)
@@ -118,7 +120,9 @@ def _options(random: Random, path: Path) -> dict[str, Any]:
 
 def _calibration(random: Random, recipe: Recipe, path: Path, out: Path) -> Path:
     """Two samples for every input that is known, of the right shape unless that is unlikely."""
-    shapes = _input_shapes(path.read_bytes()) or _input_shapes(recipe.origin.data)
+    shapes = dict(recipe.origin.shapes)
+    if not shapes:
+        shapes = _input_shapes(path.read_bytes()) or _input_shapes(recipe.origin.data)
     file = out.parent / "calibration.npz"
     if random.random() < 0.02:
         file.write_bytes(b"no numbers")
@@ -133,10 +137,10 @@ def _calibration(random: Random, recipe: Recipe, path: Path, out: Path) -> Path:
 
 
 def _convert_by_command(
-    name_of_command: str, asked: dict[str, Any], path: Path, output: Path, *, as_json: bool
+    name_of_command: str, asked: dict[str, Any], files: list[Path], output: Path, *, as_json: bool
 ) -> tuple[str, str]:
     words = {"policy": "scale-policy", "convention": "scale-convention"}
-    arguments = [name_of_command, str(path), "-o", str(output)]
+    arguments = [name_of_command, *map(str, files), "-o", str(output)]
     for name, value in asked.items():
         option = f"--{words.get(name, name).replace('_', '-')}"
         if name == "shapes":

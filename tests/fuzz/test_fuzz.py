@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 
+import dlaconv
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.errors import ConversionError
 from tests.fuzz import corpus, mutants, oracle, subjects, wire_level
-from tests.fuzz.corpus import ACCESS, ONNX, QONNX
+from tests.fuzz.corpus import ACCESS, CAFFE, KERAS, ONNX, QONNX
+from tests.fuzz.layered import Described
 from tests.fuzz.oracle import BrokenPromiseError
 from tests.fuzz.pool import Pool
 from tests.fuzz.record import Record
@@ -35,7 +37,7 @@ def test_a_hundred_and_fifty_mutants_keep_all_promises(tmp_path, files):
     for result in run(tmp_path, files, subjects.judge, range(150)):
         record.add(result)
     assert record.counts.total() == 150
-    assert {subject for subject, _, _ in record.counts} == {QONNX, ONNX, ACCESS}
+    assert {subject for subject, _, _ in record.counts} == set(corpus.SUBJECTS)
     assert {level for _, level, _ in record.counts} == set(mutants.LEVELS)
     assert {subjects.WRITTEN, subjects.REFUSED, subjects.RUN} <= {o for _, _, o in record.counts}
     assert {group: found[0].detail for group, found in record.failures.items()} == {}
@@ -58,6 +60,20 @@ def test_mutants_differ_from_what_they_are_made_of(files):
 def test_fields_are_written_as_they_were_read(files):
     for seed in [*files[QONNX], *files[ONNX], *files[ACCESS]]:
         assert wire_level.encoded(wire_level.parsed(seed.data)) == seed.data
+    for seed in files[CAFFE]:
+        [data] = seed.beside.values()
+        assert wire_level.encoded(wire_level.parsed(data, Described("NetParameter"))) == data
+
+
+def test_seeds_of_keras_and_caffe_are_networks(tmp_path, files):
+    for number, seed in enumerate([*files[KERAS], *files[CAFFE]]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = mutants.Mutant(seed.data, [], dict(seed.beside), file=seed.file).put(folder)
+        imported = dlaconv.load([path, *(folder / name for name in seed.beside)])
+        assert not imported.diagnostics.errors, seed.name
+        shapes = {value.name: list(value.shape)[1:] for value in imported.model.graph.inputs}
+        assert shapes == {name: shape[1:] for name, shape in seed.shapes.items()}
 
 
 def misbehaves(recipe, mutant, folder):
@@ -102,7 +118,7 @@ def test_failures_are_kept_with_their_story(tmp_path, files):
     [story] = (tmp_path / "kept").rglob("story.txt")
     assert "KeyError" in story.read_text("utf-8")
     made_by = mutants.recipe(files, SEED, 0)
-    assert (story.parent / "in" / mutants.MODEL).read_bytes() == mutants.make(made_by).data
+    assert (story.parent / "in" / made_by.origin.file).read_bytes() == mutants.make(made_by).data
     assert any("1 failures of 1 kinds" in line for line in record.lines(1.0))
 
 

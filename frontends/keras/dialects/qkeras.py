@@ -240,7 +240,7 @@ def _powers(spec: Spec, array: np.ndarray) -> Integers:
     most, quadratic = spec["max_value"], bool(spec["quadratic_approximation"])
     if most is not None and (not isinstance(most, (int, float)) or not most > 0):
         raise SpecError(f"{spec.name}: max_value is {most!r}")
-    if spec["log2_rounding"] not in {"rnd", "floor"} or spec.bits > 10:
+    if spec["log2_rounding"] not in ("rnd", "floor") or spec.bits > 10:
         raise SpecError(f"{spec.name}({spec.bits}) rounded by {spec['log2_rounding']!r}")
     has_sign = most is None or most > 1
     exponents = spec.bits - (not relu) - has_sign

@@ -66,7 +66,7 @@ def quantize_wrapper(layer: KerasLayer) -> list[ir.Value]:
 
     config = layer.given("quantize_config")
     kind = config.get("class_name") if isinstance(config, Mapping) else None
-    if kind not in _CONFIGS:
+    if not isinstance(kind, str) or kind not in _CONFIGS:
         layer.no_form(
             f"a quantize_config of class {kind!r}", remedy="quantise with the default of 8 bits"
         )

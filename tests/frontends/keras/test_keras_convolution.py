@@ -192,6 +192,7 @@ def test_global_pools_are_taken_over_space(tmp_path, keep):
         ("Conv2D", {"groups": 2}, "in 2 groups"),
         ("Conv2D", {"strides": [0, 1]}, "strides"),
         ("Conv2D", {"data_format": "channels_middle"}, "data_format"),
+        ("Conv2D", {"data_format": ["channels_last"]}, "data_format"),
         ("Conv1D", {"kernel_size": [3]}, "reads 3 dimensions"),
         ("Conv2DTranspose", {"output_padding": 5}, "output_padding is 5"),
     ],

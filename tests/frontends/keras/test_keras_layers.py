@@ -228,6 +228,7 @@ def test_up_sampling_repeats_or_interpolates(tmp_path):
         (L("ZeroPadding2D", "r", config={"padding": [-1, 0]}), "DLA108", "padding is [-1, 0]"),
         (L("ZeroPadding2D", "r", config={"padding": 1 << 30}), "DLA108", "padding is"),
         (L("UpSampling2D", "r", config={"interpolation": "area"}), "DLA178", "'area'"),
+        (L("UpSampling2D", "r", config={"interpolation": ["area"]}), "DLA178", "['area']"),
         (L("UpSampling2D", "r", config={"size": [65536, 65536]}), "DLA108", "tensor of shape"),
         (L("BatchNormalization", "r", config={"axis": [1, 2]}), "DLA178", "over axes [1, 2]"),
         (L("BatchNormalization", "r", config={"axis": 0}), "DLA108", "of the batch"),
