@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dlaconv.errors import UnreadableError, UserError
-from dlaconv.frontends.keras import problems
+from dlaconv.frontends.keras import heaps, problems
 from dlaconv.frontends.problems import too_large
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -74,6 +74,8 @@ class Hdf5File:
         self._budget = max(_FREE, _MOST_RATIO * len(data))
         if bytes(data[: len(SIGNATURE)]) != SIGNATURE:
             self._damaged("the file is no HDF5 file")
+        if why := heaps.fault(data):
+            self._damaged(why)
         with self._guarded("the file"):
             self._root = h5py.File(_Mapped(data), "r")
 

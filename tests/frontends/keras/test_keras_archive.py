@@ -356,3 +356,32 @@ def test_arguments_of_a_call_may_be_anything(tmp_path, kind):
     config = functional(LAYERS, ["d"])
     config["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"a": {"class_name": kind}}
     right(save_keras(tmp_path / "m.keras", LAYERS, config))
+
+
+def heap_of(data):
+    """Where the free space of a file's only heap of texts begins."""
+    place = data.index(b"GCOL") + 16
+    while number := struct.unpack_from("<H", data, place)[0]:
+        assert number < 100
+        place += 16 + -(-struct.unpack_from("<Q", data, place + 8)[0] // 8) * 8
+    return place
+
+
+def test_a_heap_that_hdf5_would_walk_for_ever_is_refused(hdf5):
+    data = bytearray(hdf5.read_bytes())
+    place = heap_of(data)
+    assert struct.unpack_from("<Q", data, place + 8)[0] > 0
+    data[place + 8 : place + 16] = bytes(8)
+    hdf5.write_bytes(data)
+    [(rule, message)] = findings(hdf5)
+    assert rule == "DLA170"
+    assert "free space of 0 bytes" in message
+
+
+def test_lengths_of_another_width_are_refused(hdf5):
+    data = bytearray(hdf5.read_bytes())
+    data[14 if data[8] < 2 else 10] = 4
+    hdf5.write_bytes(data)
+    [(rule, message)] = findings(hdf5)
+    assert rule == "DLA170"
+    assert "lengths of 4 bytes" in message
