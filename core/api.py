@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlaconv.backends.access.rules import CheckResult
-    from dlaconv.driver.conversion import Conversion
+    from dlaconv.driver.result import Conversion
     from dlaconv.driver.sources import Source
     from dlaconv.driver.stripping import Stripped
     from dlaconv.driver.verification import Verification

@@ -27,7 +27,7 @@ from dlaconv.errors import EXIT_OK, EXIT_REFUSED
 from dlaconv.source_options import own_parameters
 
 if TYPE_CHECKING:
-    from dlaconv.driver.conversion import Conversion
+    from dlaconv.driver.result import Conversion
     from dlaconv.frontends import Frontend
 
 _RESULT = """

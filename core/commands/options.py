@@ -1,8 +1,7 @@
-"""The options that conversions share, and the types of option values."""
+"""The options that conversions share."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlaconv.commands import calibration
+from dlaconv.commands.choices import (
+    ActivationOrder,
+    Convention,
+    Emit,
+    HardwareRounding,
+    Io,
+    Legalise,
+    Policy,
+)
 from dlaconv.commands.command import Made
 from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.options import RANDOM, Hardware, Options
@@ -19,61 +27,6 @@ if TYPE_CHECKING:
     from dlaconv.plugins import Plugins
 
 _SCALES, _CHECKS, _HARDWARE = "Scales", "Proof", "Hardware"
-
-
-class Policy(enum.StrEnum):
-    """``--scale-policy``."""
-
-    ABSORB = "absorb"
-    NEAREST = "nearest"
-    CEIL = "ceil"
-    MSE = "mse"
-
-
-class Io(enum.StrEnum):
-    """``--io``."""
-
-    PIN = "pin"
-    ABSORB = "absorb"
-
-
-class Convention(enum.StrEnum):
-    """``--scale-convention``."""
-
-    GUIDE = "guide"
-    INT_PER_REAL = "int-per-real"
-
-
-class HardwareRounding(enum.StrEnum):
-    """``--rounding``; the modes of `dlaconv.ir.rounding` that hardware has."""
-
-    HALF_EVEN = "half-even"
-    HALF_UP = "half-up"
-    HALF_AWAY = "half-away"
-    FLOOR = "floor"
-
-
-class Emit(enum.StrEnum):
-    """``--emit``."""
-
-    QDQ = "qdq"
-    SIM = "sim"
-
-
-class Legalise(enum.StrEnum):
-    """``--legalise``."""
-
-    OFF = "off"
-    EXACT = "exact"
-    ALL = "all"
-
-
-class ActivationOrder(enum.StrEnum):
-    """``--activation-order``."""
-
-    MAC = "mac"
-    AFTER_CLAMP = "after-clamp"
-
 
 Target = Annotated[
     Path | None,

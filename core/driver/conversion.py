@@ -18,6 +18,7 @@ from dlaconv.driver.further import further_files, require_further
 from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator
 from dlaconv.driver.qconfig import overrides_for, require_overridden
 from dlaconv.driver.reading import load_target
+from dlaconv.driver.result import Conversion
 from dlaconv.driver.source_file import Digest, require_unchanged, states
 from dlaconv.errors import ConversionError
 from dlaconv.files import emitted_at, part_files
@@ -44,27 +45,6 @@ _REFUSED = (
     "--allow-violations writes it nonetheless"
 )
 _PARTITION = "--partition gives what does not fit to the host, "
-
-
-@dataclass
-class Conversion:
-    """The result of a conversion.
-
-    Attributes:
-        model: the ACCESS model; the first one if the network is cut into several.
-        diagnostics: everything there is to say.
-        report: the JSON report, see ``schemas/report.schema.json``.
-        output: where the file was put, None if it was not written.
-        emitted: where further models were put, by kind.
-        parts: every part of a network that was cut, in the order in which they run.
-    """
-
-    model: ir.Model
-    diagnostics: Diagnostics
-    report: dict[str, Any]
-    output: Path | None = None
-    emitted: dict[str, Path] = field(default_factory=dict)
-    parts: list[Path] = field(default_factory=list)
 
 
 def convert_imported(

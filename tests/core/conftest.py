@@ -8,7 +8,7 @@ from dlaconv import hookimpl
 from dlaconv.cli import run
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver import conversion, inspection, proof
-from dlaconv.driver.conversion import Conversion
+from dlaconv.driver.result import Conversion
 from dlaconv.frontends import Frontend, Imported
 from dlaconv.plugins import Plugin, Plugins
 from tests.core import samples

@@ -1,6 +1,6 @@
 import pytest
 
-from dlaconv.commands.options import HardwareRounding
+from dlaconv.commands.choices import HardwareRounding
 from dlaconv.errors import UsageError
 from dlaconv.ir.rounding import Rounding
 from dlaconv.options import ACCESS, ROUNDINGS, Hardware, Options

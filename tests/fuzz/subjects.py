@@ -13,8 +13,8 @@ import onnx
 
 import dlaconv
 from dlaconv import options
+from dlaconv.commands.choices import HardwareRounding
 from dlaconv.commands.inspection import Format
-from dlaconv.commands.options import HardwareRounding
 from dlaconv.errors import UserError
 from tests.fuzz.corpus import ACCESS, CAFFE, KERAS, ONNX
 from tests.fuzz.layered import WEIGHTS

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dlaconv.commands.options import Policy as PolicyOption
+from dlaconv.commands.choices import Policy as PolicyOption
 from dlaconv.ir import dialect
 from dlaconv.ir.calibration.dataset import Stacked
 from dlaconv.ir.execution import Executor
