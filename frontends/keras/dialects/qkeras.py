@@ -134,12 +134,18 @@ def _relu_map(spec: Spec) -> MapQuantiser:
         raise SpecError(f"quantized_relu: negative_slope is {slope!r}")
     m = 2 ** (spec.bits - (slope != 0))
     step = 2.0 ** spec.integer("integer", -_MOST_INTEGER_BITS, _MOST_INTEGER_BITS) / m
+    high = m - 1
+    bound = spec["relu_upper_bound"]
+    if bound is not None and not spec["is_quantized_clip"]:  # which comes before the bound
+        if not isinstance(bound, (int, float)) or not 0 < bound < math.inf or bound % step:
+            raise SpecError(f"quantized_relu: relu_upper_bound is {bound!r}, not on its grid")
+        high = min(high, int(bound / step))
     if not slope:
-        return MapQuantiser(_grid(step, 0, m - 1))
+        return MapQuantiser(_grid(step, 0, high))
     low = slope * m
     if low != int(low):
         raise SpecError(f"quantized_relu({spec.bits}) with a negative_slope of {slope:g}")
-    return MapQuantiser(_grid(step, -int(low), m - 1), "leaky_relu", float(slope))
+    return MapQuantiser(_grid(step, -int(low), high), "leaky_relu", float(slope))
 
 
 def _grid(step: float, low: int, high: int) -> Quantisation:
@@ -169,12 +175,9 @@ def _bits(spec: Spec, array: np.ndarray) -> Integers:
 
 
 def _auto_bits(spec: Spec, array: np.ndarray) -> Integers:
-    """``alpha="auto"`` and ``"auto_po2"``: half away from zero, and symmetric always."""
-    sign = int(bool(spec["keep_negative"]))
-    if not sign or spec.bits < 2:
-        raise SpecError(
-            f"quantized_bits({spec.bits}) with alpha={spec.alpha!r} and no sign or size"
-        )
+    """``alpha="auto"`` and ``"auto_po2"``: half away from zero, and symmetric and signed always."""
+    if spec.bits < 2:
+        raise SpecError(f"quantized_bits({spec.bits}) with alpha={spec.alpha!r}: no bit for a size")
     unit = np.float32(2.0 ** spec.integer("integer", -_MOST_INTEGER_BITS, _MOST_INTEGER_BITS))
     x, most = array / unit, 2 ** (spec.bits - 1) - 1
 
@@ -210,13 +213,11 @@ def _linear(spec: Spec, array: np.ndarray) -> Integers:
         return found
 
     if isinstance(spec.alpha, str):
-        if array.ndim < 2:
-            raise SpecError("quantized_linear with an automatic scale on one axis")
-        spread = np.float32(ends[1] - ends[0])
+        spread, axes = np.float32(ends[1] - ends[0]), tuple(range(array.ndim - 1))
         if spec["keep_negative"]:
-            scale = _largest(array) * np.float32(2) / spread
+            scale = np.abs(array).max(axis=axes, keepdims=True) * np.float32(2) / spread
         else:
-            scale = array.max(axis=tuple(range(array.ndim - 1)), keepdims=True) / spread
+            scale = array.max(axis=axes, keepdims=True) / spread
         scale = np.maximum(scale, _EPSILON)
         if spec.alpha == "auto_po2":
             scale = _power_of_two(scale)
@@ -268,7 +269,8 @@ def _binary(spec: Spec, array: np.ndarray) -> Integers:
         signs = (signs + 1) / 2
     if not isinstance(spec.alpha, str):
         return Integers(signs, _given_scale(spec, array))
-    return Integers(signs, _positive(_fitted(spec.alpha, array, signs)))
+    scale = _fitted(spec.alpha, array, signs)
+    return Integers(signs * (scale > 0), _positive(scale))
 
 
 def _ternary(spec: Spec, array: np.ndarray) -> Integers:
@@ -282,7 +284,8 @@ def _ternary(spec: Spec, array: np.ndarray) -> Integers:
     found = np.zeros_like(array)
     for _ in range(spec.integer("number_of_unrolls", 1, 100)):
         rounded = scale * np.rint(array / _positive(scale))
-        found = (np.abs(rounded) >= scale / np.float32(2)) * np.sign(array)
+        kept = (np.abs(rounded) >= scale / np.float32(2)) & (scale > 0)
+        found = kept * np.sign(array)
         scale = _fitted(spec.alpha, array, found)
     return Integers(found, _positive(scale))
 
@@ -302,18 +305,16 @@ def _given_scale(spec: Spec, array: np.ndarray) -> np.ndarray:
     return alpha
 
 
-def _axes(array: np.ndarray) -> tuple[int, ...]:
-    """What shares a scale: all but the last axis; all of a bias."""
-    return tuple(range(array.ndim - 1)) if array.ndim > 1 else (0,)
-
-
 def _largest(array: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.abs(array).max(axis=_axes(array), keepdims=True)
+    """The largest size of each channel; of all of a vector."""
+    axes = tuple(range(array.ndim - 1)) or (0,)
+    found: np.ndarray = np.abs(array).max(axis=axes, keepdims=True)
     return found
 
 
 def _least_squares(x: np.ndarray, q: np.ndarray) -> np.ndarray:
-    axes = _axes(x)
+    """The scale of each channel; of each element of a vector, other than `_largest`."""
+    axes = tuple(range(x.ndim - 1))
     xq = (x * q).mean(axis=axes, keepdims=True, dtype=np.float32)
     qq = (q * q).mean(axis=axes, keepdims=True, dtype=np.float32)
     found: np.ndarray = xq / (qq + _EPSILON)

@@ -37,7 +37,7 @@ def quantiser_of(layer: KerasLayer, name: str, *, trained: bool) -> Spec | None:
     Args:
         layer: the layer.
         name: the parameter, such as ``kernel_quantizer``.
-        trained: True for what QKeras gives a scale of its own, kernels and gammas.
+        trained: True for what QKeras gives a scale of its own: kernels, gammas and variances.
     """
     given = layer.given(name)
     if given is None:
@@ -155,7 +155,7 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
 
     def value(name: str, position: int, quantiser: str) -> np.ndarray:
         array = layer.variable(position, size, name)
-        spec = quantiser_of(layer, quantiser, trained=name == "gamma")
+        spec = quantiser_of(layer, quantiser, trained=name in {"gamma", "moving_variance"})
         return array if spec is None else integers_of(layer, spec, array).reals
 
     ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)

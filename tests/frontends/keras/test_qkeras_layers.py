@@ -187,6 +187,35 @@ def test_a_quantised_batch_norm_has_powers_of_two(tmp_path):
     close(one_layer(tmp_path, layer, x), wanted)
 
 
+def test_gamma_and_variance_have_powers_of_two_of_their_own(tmp_path):
+    """Both count as trained, so no alpha is ``auto_po2``; on a vector, for each element."""
+    x = values(2, 3, 3, 4)
+    plain = {"class_name": "quantized_bits", "config": {"bits": 4, "integer": 0, "alpha": None}}
+    names = {"gamma", "beta", "mean", "variance"}
+    config = {f"{name}_quantizer": plain for name in names} | {"epsilon": 1e-3}
+    weights = {
+        "gamma": np.float32([1.4, 100.0, -0.07, 3.0]),
+        "beta": np.float32([0.3, -0.3, 0.1, 9.0]),
+        "moving_mean": np.float32([0.06, 0.07, -2.0, 0.5]),
+        "moving_variance": np.float32([0.3, 60.0, 2.1, 5.0]),
+    }
+
+    def own(array):
+        exponent = np.full(4, np.rint(np.log2(abs(array).max() * 2 / 14)))
+        for _ in range(5):
+            z = np.sign(array) * np.minimum(np.floor(abs(array) / 2**exponent + 0.5), 7)
+            exponent = np.rint(np.log2(array * z / (z * z + 1e-7) + 1e-7))
+        return (
+            np.sign(array) * np.minimum(np.floor(abs(array) / 2**exponent + 0.5), 7) * 2**exponent
+        )
+
+    gamma, variance = own(weights["gamma"]), own(weights["moving_variance"])
+    beta, mean = (np.clip(np.rint(weights[n] * 8), -8, 7) / 8 for n in ("beta", "moving_mean"))
+    wanted = (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    layer = qkeras("QBatchNormalization", "q", config, weights)
+    close(one_layer(tmp_path, layer, x), np.float32(wanted))
+
+
 @pytest.mark.parametrize(
     ("function", "wanted"),
     [
