@@ -28,8 +28,18 @@ def dialect_of(layer: Layer) -> str:
         return "HGQ2"
     if layer.kind.startswith("Q") and any(name.endswith("_quantizer") for name in layer.config):
         return "QKeras"
+    return "Keras's own quantisation" if mode_of(layer) else ""
+
+
+def mode_of(layer: Layer) -> str:
+    """How Keras itself quantised a layer, such as ``int8`` or ``int4/128``; empty for not.
+
+    The policy has a mode, whatever its class is; as text it is ``int8_from_float32``.
+    """
     policy = layer.config.get("dtype")
-    kind = policy.get("class_name") if isinstance(policy, dict) else policy
-    if isinstance(kind, str) and (kind.startswith("Quantized") or "_from_" in kind):
-        return "Keras's own quantisation"
-    return ""
+    inner = policy.get("config") if isinstance(policy, dict) else None
+    mode = inner.get("mode") if isinstance(inner, dict) else None
+    if isinstance(policy, str):
+        mode, found, _ = policy.partition("_from_")
+        mode = mode if found else None
+    return mode if isinstance(mode, str) else ""

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlaconv.frontends.keras import dense
 from dlaconv.frontends.keras.activation import activated
 from dlaconv.frontends.keras.building import Handler, KerasLayer
+from dlaconv.frontends.keras.dialects.detection import mode_of
 from dlaconv.frontends.keras.dialects.emitting import integer_constant
 from dlaconv.frontends.keras.dialects.integers import Integers
 from dlaconv.frontends.keras.parameters import Variable, as_stored
@@ -19,19 +20,12 @@ from dlaconv.frontends.keras.parameters import Variable, as_stored
 
 def quantised_dense(layer: KerasLayer) -> list[ir.Value]:
     """Dense with a kernel of 8 bits."""
-    mode = _mode(layer)
+    mode = mode_of(layer.layer)
     if mode != "int8":
         layer.no_form(
             f"a Dense quantised as {mode!r}", remedy='quantise it with model.quantize("int8")'
         )
     return activated(layer, dense.product(layer, _parameters))
-
-
-def _mode(layer: KerasLayer) -> str:
-    policy = layer.given("dtype")
-    inner = policy.get("config") if isinstance(policy, dict) else None
-    name = inner.get("mode") if isinstance(inner, dict) else policy
-    return str(name).partition("_from_")[0]
 
 
 def _parameters(layer: KerasLayer, variable: Variable) -> ir.Value:

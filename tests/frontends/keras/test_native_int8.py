@@ -49,6 +49,16 @@ def test_integers_of_the_kernel_stay(tmp_path):
     ("change", "rule", "why"),
     [
         ({"policy": {**POLICY, "config": {"mode": "int4"}}}, "DLA178", "'int4'"),
+        (
+            {"policy": {"class_name": "Int4DTypePolicy", "config": {"mode": "int4/128"}}},
+            "DLA178",
+            "'int4/128'",
+        ),
+        (
+            {"policy": {"class_name": "GPTQDTypePolicy", "config": {"mode": "gptq/4/128"}}},
+            "DLA178",
+            "'gptq/4/128'",
+        ),
         ({"policy": "float8_from_float32"}, "DLA178", "'float8'"),
         ({"kernel": np.ones((6, 3), np.float32)}, "DLA108", "a kernel of float32"),
         ({"scale": np.zeros(3, np.float32)}, "DLA108", "not positive"),
@@ -61,6 +71,18 @@ def test_other_modes_are_refused(tmp_path, change, rule, why):
     [(found, message)] = findings(save(tmp_path / "m.keras", [given("x", (6,)), layer], ["d"]))
     assert found == rule
     assert why in message
+
+
+@pytest.mark.parametrize(
+    "policy", ["float32", {"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}]
+)
+def test_a_policy_without_a_mode_quantises_nothing(tmp_path, policy):
+    x = RNG.standard_normal((4, 6)).astype(np.float32)
+    kernel = RNG.standard_normal((6, 3)).astype(np.float32)
+    layer = L(
+        "Dense", "d", [], {"units": 3, "use_bias": False, "dtype": policy}, {"kernel": kernel}
+    )
+    np.testing.assert_allclose(one_layer(tmp_path, layer, x), x @ kernel, rtol=1e-5, atol=1e-5)
 
 
 def test_other_quantised_layers_are_refused(tmp_path):
