@@ -38,12 +38,13 @@ def stages(folder, model, **samples):
     imported = dlaconv.load(save(folder, model), "qonnx")
     assert not imported.diagnostics.errors, str(imported.diagnostics)
     assert list(broken_invariants(imported.model, Stage.IMPORTED)) == []
-    before = _outputs(imported.model, samples)
+    before = outputs_of(imported.model, samples)
     Pipeline([(Stage.CANONICAL, CANONICAL)]).run(imported.model, Context(Target.load()))
-    return {"imported": before, "canonical": _outputs(imported.model, samples)}
+    return {"imported": before, "canonical": outputs_of(imported.model, samples)}
 
 
-def _outputs(model, samples):
+def outputs_of(model, samples):
+    """What a network makes of samples: its outputs in order, each stacked over the samples."""
     executor = Executor(model)
     results = [executor.run(feeds) for feeds in split_samples(samples)]
     return [np.concatenate([result[name] for result in results]) for name in executor.outputs]
