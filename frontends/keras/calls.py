@@ -30,10 +30,17 @@ class TensorRef:
 
 @dataclass(frozen=True)
 class Call:
-    """What a layer is called with: tensors as `TensorRef`, all else as JSON has it."""
+    """What a layer is called with: tensors as `TensorRef`, all else as JSON has it.
+
+    Attributes:
+        arguments: by position.
+        keywords: by name.
+        new: whether it is written as Keras 3 does.
+    """
 
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
+    new: bool = False
 
 
 def references(value: Any) -> Iterator[TensorRef]:
@@ -77,6 +84,7 @@ def call_of(node: Any, name: str, layers: Container[str]) -> Call:
         return Call(
             tuple(_argument(item) for item in arguments),
             {key: _argument(item) for key, item in keywords.items()},
+            new=True,
         )
     if not isinstance(node, (list, tuple)) or not node:
         raise BadNetworkError(f"a call of {name!r} without tensors")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -227,20 +227,36 @@ class _Reader:
         self._number(network, layers)
 
     def _number(self, network: Network, layers: Mapping[str, Layer]) -> None:
-        """Finds out whether calls of a model are counted from 1: Keras counts its making, too."""
-        read = [*network.inputs, *network.outputs]
-        read += [
+        """Finds out whether calls of a model are counted from 1: its making counts, too.
+
+        Keras 2 does so everywhere; Keras 3 only in a list of outputs, and only for functional
+        models, while arguments count from 0.
+        """
+        arguments = [
             t
             for x in network.layers
             for c in x.calls
             for t in references([*c.arguments, c.keywords])
         ]
-        for tensor in read:
+        for tensor in [*network.inputs, *network.outputs, *arguments]:
             if tensor.layer not in layers:
                 raise BadNetworkError(f"there is no layer {tensor.layer!r}, which is read")
+        apart = {
+            name
+            for name, x in layers.items()
+            if x.kind in _FUNCTIONAL and x.calls and x.calls[0].new
+        }
+        outputs = [tensor for tensor in network.outputs if tensor.layer not in apart]
+        for tensor in [*network.inputs, *outputs, *arguments]:
             layer = layers[tensor.layer]
             if layer.model is not None and layer.calls and tensor.call == len(layer.calls):
                 layer.first_call = 1
+        network.outputs = [
+            replace(tensor, call=max(tensor.call - 1, 0) + layers[tensor.layer].first_call)
+            if tensor.layer in apart
+            else tensor
+            for tensor in network.outputs
+        ]
 
     def _subclassed(self, kind: str, names: tuple[str, ...], inner: Mapping[str, Any]) -> None:
         name = "/".join(names) or str(inner.get("name", ""))

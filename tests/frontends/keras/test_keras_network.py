@@ -102,6 +102,26 @@ def test_a_model_in_a_model_is_called_twice(tmp_path, generation, ending, first)
     close(found, (a - b) @ kernel @ other @ last)
 
 
+@FILES
+def test_keras_3_counts_the_calls_of_a_model_from_1_in_the_list_of_outputs_only(tmp_path, ending):
+    a, b, kernel = values(2, 3), values(2, 3), values(3, 3)
+    inner = L(
+        "Functional",
+        "tower",
+        module="keras.src.models.functional",
+        layers=[given("in", (3,)), dense("d", ["in"], kernel)],
+        outputs=["d"],
+        calls=[(["a"], {}), (["b"], {})],
+    )
+    join = L("Subtract", "s", [[T("tower", 0), T("tower", 1)]])
+    layers = [given("a", (3,)), given("b", (3,)), inner, join]
+    path = save(tmp_path / f"m{ending}", layers, [T("tower", 1), "s", T("tower", 2)])
+    first, difference, second = outputs_of(path, a=a, b=b)
+    close(first, a @ kernel)
+    close(second, b @ kernel)
+    close(difference, (a - b) @ kernel)
+
+
 def test_names_within_a_model_do_not_clash_with_those_outside(tmp_path):
     x, one, two = values(2, 3), values(3, 3), values(3, 3)
     inner = L(
