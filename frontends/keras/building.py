@@ -94,6 +94,16 @@ class KerasLayer(BuildingLayer):
         found = (self.config.get(name) for name in names)
         return next((item for item in found if item is not None), None)
 
+    def argument(self, position: int, *names: str, default: Any = None) -> Any:
+        """A parameter of an operation, wherever it is: by name, or an argument at a position."""
+        for name in names:
+            for place in (self.config, self.keywords):
+                if place.get(name) is not None:
+                    return place[name]
+        if position < len(self.arguments) and self.arguments[position] is not None:
+            return self.arguments[position]
+        return default
+
     def flag(self, name: str, default: bool) -> bool:
         """A parameter that is on or off."""
         value = self.given(name)

@@ -23,7 +23,7 @@ from dlaconv.frontends.keras.building import (
 )
 from dlaconv.frontends.keras.calls import Call, TensorRef, references, substituted
 from dlaconv.frontends.keras.dialects.detection import dialect_of
-from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, QUANTISED
+from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, QUANTISED, REGISTERED
 from dlaconv.frontends.keras.network import MOST_LAYERS, Layer, Network, network_of
 from dlaconv.frontends.keras.operations import OPERATIONS
 from dlaconv.frontends.keras.stored import StoredWeights
@@ -100,7 +100,7 @@ class _Importer:
             return OPERATIONS.get(layer.kind)
         ours = not layer.module or layer.module.partition(".")[0] in {"keras", "tf_keras"}
         ours = ours or layer.module.startswith(("tensorflow.python.keras", "tensorflow.keras"))
-        foreign = layer.registered and ">" in layer.registered
+        foreign = ">" in layer.registered and layer.registered not in REGISTERED
         return HANDLERS.get(layer.kind) if ours and not foreign else None
 
     def _unread(self, layer: Layer) -> RefusalError:

@@ -42,6 +42,7 @@ HANDLERS: dict[str, Handler] = {
     "BatchNormalization": normalisation.batch_normalisation,
     "BatchNormalizationV1": normalisation.batch_normalisation,
     "Concatenate": merging.concatenate,
+    "CustomScaleLayer": merging.scaled_sum,
     "Dense": dense.dense,
     "Dropout": arranging.same,
     "ELU": activation.elu,
@@ -60,6 +61,7 @@ HANDLERS: dict[str, Handler] = {
     "RepeatVector": arranging.repeat_vector,
     "Rescaling": normalisation.rescaling,
     "Reshape": arranging.reshape,
+    "SlicingOpLambda": operations.function_of_tensorflow,
     "Softmax": activation.softmax,
     "Subtract": merging.subtract,
     "SyncBatchNormalization": normalisation.batch_normalisation,
@@ -84,8 +86,13 @@ HANDLERS: dict[str, Handler] = {
 }
 """What reads a layer, by its class."""
 
+REGISTERED = {"Custom>CustomScaleLayer"}
+"""Layers of Keras's own models that are registered as if they were somebody's."""
+
 _STATE = "it keeps a state between steps"
 _HOST = "compute it on the host, and save the rest as a model of its own"
+_OWN = "it divides each sample by a deviation of its own, which the accelerator cannot"
+_BATCH = "train it with BatchNormalization"
 _PICTURES = "do it to the pictures on the host, and start the model behind it"
 NO_FORM = {
     "CenterCrop": ("it prepares pictures", _PICTURES),
@@ -95,17 +102,20 @@ NO_FORM = {
     "EinsumDense": ("its product is free in its axes", "use Dense or Conv2D"),
     "Embedding": ("it looks words up in a table, which the accelerator is not for", _HOST),
     "GRU": (_STATE, _HOST),
+    "GroupNormalization": (_OWN, _BATCH),
     "LSTM": (_STATE, _HOST),
+    "LayerNormalization": (_OWN, _BATCH),
     "Masking": ("it drops steps depending on the data", _HOST),
     "MultiHeadAttention": ("attention is not read from Keras", "export it with tf2onnx"),
     "RandomCrop": ("it cuts pictures at inference, too", _PICTURES),
     "Resizing": ("how it interpolates depends on what runs Keras", _PICTURES),
     "SimpleRNN": (_STATE, _HOST),
+    "UnitNormalization": (_OWN, _BATCH),
     "TimeDistributed": ("it wraps a layer once for each step", "move the steps into the batch"),
 }
 """Why a layer cannot be read, and what to do."""
 
-CODE = {"Lambda", "SlicingOpLambda", "TensorFlowOpLayer", "TFSMLayer"}
+CODE = {"Lambda", "TensorFlowOpLayer", "TFSMLayer"}
 """Layers whose meaning is code."""
 
 QUANTISED: dict[str, dict[str, Handler]] = {

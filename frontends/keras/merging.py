@@ -37,12 +37,27 @@ def divide(layer: KerasLayer) -> list[ir.Value]:
     return [_pair(layer, "Div")]
 
 
+def power(layer: KerasLayer) -> list[ir.Value]:
+    """Power of ``keras.ops``."""
+    return [_pair(layer, "Pow")]
+
+
 def average(layer: KerasLayer) -> list[ir.Value]:
     """Average."""
     given = operands(layer, 2)
     total = folded(layer, "Add", given)
     share = layer.constant("share", 1 / len(given))
     return [layer.op("Mul", [total, share], shape_of(total))]
+
+
+def scaled_sum(layer: KerasLayer) -> list[ir.Value]:
+    """CustomScaleLayer of InceptionResNetV2: ``x + scale * y``."""
+    if len(layer.inputs) != 2:
+        layer.refuse(f"{layer.layer.kind} of {len(layer.inputs)} tensors")
+    one, other = layer.inputs
+    scale = layer.constant("scale", layer.number("scale"))
+    scaled = layer.op("Mul", [other, scale], shape_of(other))
+    return [folded(layer, "Add", [one, scaled])]
 
 
 def concatenate(layer: KerasLayer) -> list[ir.Value]:
@@ -68,7 +83,7 @@ def concatenate(layer: KerasLayer) -> list[ir.Value]:
 def operands(layer: KerasLayer, least: int) -> list[Operand]:
     """What a layer joins: a list of tensors, or arguments x1, x2 that may be constants."""
     given: list[Operand] = []
-    for item in (*layer.arguments, *(layer.keywords.get(n) for n in ("x1", "x2", "y"))):
+    for item in (*layer.arguments, *(layer.keywords.get(n) for n in ("x1", "x2", "y", "bias"))):
         is_list = isinstance(item, list) and any(isinstance(x, ir.Value) for x in item)
         given += item if is_list else [] if item is None else [item]
     if len(given) < least:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.keras import activation, merging
+from dlaconv.frontends.keras import activation, merging, pooling, selecting
 from dlaconv.frontends.keras.arranging import sizes_of
 from dlaconv.frontends.keras.building import Handler, KerasLayer, Shape, shape_of
 from dlaconv.frontends.keras.windows import known
@@ -22,7 +22,7 @@ from dlaconv.frontends.keras.windows import known
 def function_of_tensorflow(layer: KerasLayer) -> list[ir.Value]:
     """TFOpLambda: a function by its name, such as ``nn.relu6``; no code of the file."""
     name = layer.given("function")
-    found = FUNCTIONS.get(name if isinstance(name, str) else "")
+    found = FUNCTIONS.get(name.removeprefix("compat.v1.") if isinstance(name, str) else "")
     if found is None:
         raise layer.refusal(
             "DLA102",
@@ -31,17 +31,6 @@ def function_of_tensorflow(layer: KerasLayer) -> list[ir.Value]:
             remedy="make it of layers of Keras",
         )
     return found(layer)
-
-
-def parameter(layer: KerasLayer, position: int, *names: str, default: Any = None) -> Any:
-    """A parameter of an operation, wherever it is: by name, or as an argument at a position."""
-    for name in names:
-        for place in (layer.config, layer.keywords):
-            if place.get(name) is not None:
-                return place[name]
-    if position < len(layer.arguments) and layer.arguments[position] is not None:
-        return layer.arguments[position]
-    return default
 
 
 def elementwise(op_type: str) -> Handler:
@@ -62,8 +51,8 @@ def square(layer: KerasLayer) -> list[ir.Value]:
 def clip(layer: KerasLayer) -> list[ir.Value]:
     """Clip between two numbers."""
     bounds = [
-        parameter(layer, 1, "x_min", "clip_value_min"),
-        parameter(layer, 2, "x_max", "clip_value_max"),
+        layer.argument(1, "x_min", "clip_value_min"),
+        layer.argument(2, "x_max", "clip_value_max"),
     ]
     if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in bounds):
         layer.refuse(f"clips between {bounds[0]!r} and {bounds[1]!r}")
@@ -72,20 +61,41 @@ def clip(layer: KerasLayer) -> list[ir.Value]:
     return [layer.op("Clip", [layer.inputs[0], *limits], shape_of(layer.inputs[0]))]
 
 
+def power(layer: KerasLayer) -> list[ir.Value]:
+    """Power: of a tensor to a constant, or of a constant to a tensor."""
+    if len(layer.inputs) == 1 and layer.argument(1, "x2", "y") == 2:
+        return square(layer)
+    return merging.power(layer)
+
+
+def cast(layer: KerasLayer) -> list[ir.Value]:
+    """Cast to floating point, all of which is computed in single precision."""
+    name = layer.argument(1, "dtype")
+    if name not in {"float16", "bfloat16", "float32", "float64"}:
+        layer.no_form(f"a Cast to {name!r}")
+    return [layer.inputs[0]]
+
+
+def flattened(layer: KerasLayer) -> list[ir.Value]:
+    """All axes but the batch as one."""
+    shape = shape_of(layer.x)
+    return [layer.reshaped(layer.x, (shape[0], math.prod(known(layer, shape[1:]))))]
+
+
 def reduction(op_type: str) -> Handler:
     """The handler of a mean, sum or maximum over axes."""
 
     def handler(layer: KerasLayer) -> list[ir.Value]:
         x = layer.inputs[0]
         shape = shape_of(x)
-        axis = parameter(layer, 1, "axis")
+        axis = layer.argument(1, "axis")
         listed = (
             [*range(len(shape))] if axis is None else axis if isinstance(axis, list) else [axis]
         )
         axes = sorted({layer.axis(item, len(shape)) for item in listed})
         if 0 in axes:
             layer.no_form("a reduction over the batch")
-        keep = bool(parameter(layer, 2, "keepdims", default=False))
+        keep = bool(layer.argument(2, "keepdims", default=False))
         left: list[int | None] = [1 if a in axes else size for a, size in enumerate(shape)]
         if not keep:
             left = [size for a, size in enumerate(shape) if a not in axes]
@@ -100,7 +110,7 @@ def reshape(layer: KerasLayer) -> list[ir.Value]:
     """Reshape, batch included."""
     x = layer.inputs[0]
     shape = shape_of(x)
-    target = parameter(layer, 1, "newshape", "shape")
+    target = layer.argument(1, "newshape", "shape")
     if not isinstance(target, list) or not target:
         layer.refuse(f"reshapes to {target!r}")
     if shape[0] is None and target[0] not in {None, -1}:
@@ -116,7 +126,7 @@ def transpose(layer: KerasLayer) -> list[ir.Value]:
     """Transpose, batch included."""
     x = layer.inputs[0]
     rank = len(shape_of(x))
-    axes = parameter(layer, 1, "axes", "perm", default=[*reversed(range(rank))])
+    axes = layer.argument(1, "axes", "perm", default=[*reversed(range(rank))])
     if not isinstance(axes, list):
         layer.refuse(f"transposes {axes!r}")
     perm = [layer.axis(axis, rank) for axis in axes]
@@ -129,17 +139,21 @@ def expand_dims(layer: KerasLayer) -> list[ir.Value]:
     """ExpandDims."""
     x = layer.inputs[0]
     shape = shape_of(x)
-    axis = layer.axis(parameter(layer, 1, "axis"), len(shape) + 1)
+    given = layer.argument(1, "axis")
+    given = given[0] if isinstance(given, list) and len(given) == 1 else given
+    axis = layer.axis(given, len(shape) + 1)
     if axis == 0:
         layer.no_form("a new axis before the batch")
     return [layer.reshaped(x, (*shape[:axis], 1, *shape[axis:]))]
 
 
 def squeeze(layer: KerasLayer) -> list[ir.Value]:
-    """Squeeze of given axes of one element."""
+    """Squeeze of given axes of one element, or of all of them."""
     x = layer.inputs[0]
     shape = shape_of(x)
-    axis = parameter(layer, 1, "axis")
+    axis = layer.argument(1, "axis")
+    if axis is None:
+        axis = [item for item, size in enumerate(shape) if size == 1 and item]
     listed = axis if isinstance(axis, list) else [axis]
     axes = {layer.axis(item, len(shape)) for item in listed}
     if any(shape[item] != 1 for item in axes):
@@ -149,12 +163,17 @@ def squeeze(layer: KerasLayer) -> list[ir.Value]:
 
 
 def _leaky(layer: KerasLayer) -> list[ir.Value]:
-    slope = parameter(layer, 1, "alpha", default=0.2)
+    slope = layer.argument(1, "alpha", default=0.2)
     return [activation.apply(layer, _object("Relu", alpha=slope), layer.inputs[0])]
 
 
+def _gelu(layer: KerasLayer) -> list[ir.Value]:
+    approximate = bool(layer.argument(1, "approximate", default=False))
+    return [activation.apply(layer, _object("Gelu", approximate=approximate), layer.inputs[0])]
+
+
 def _softmax(layer: KerasLayer) -> list[ir.Value]:
-    axis = parameter(layer, 1, "axis", default=-1)
+    axis = layer.argument(1, "axis", default=-1)
     return [activation.apply(layer, _object("Softmax", axis=axis), layer.inputs[0])]
 
 
@@ -175,38 +194,61 @@ _LARGER, _SMALLER = merging.merge("Max"), merging.merge("Min")
 OPERATIONS: dict[str, Handler] = {
     "Absolute": elementwise("Abs"),
     "Add": _ADD,
+    "Amax": reduction("ReduceMax"),
+    "Amin": reduction("ReduceMin"),
+    "AveragePool": pooling.average,
+    "Cast": cast,
     "Clip": clip,
     "Concatenate": merging.concatenate,
+    "DepthToSpace": selecting.blocks("DepthToSpace"),
     "Divide": merging.divide,
     "Elu": _named("Elu"),
+    "Erf": elementwise("Erf"),
     "Exp": elementwise("Exp"),
     "ExpandDims": expand_dims,
     "Gelu": _named("Gelu"),
+    "GetItem": selecting.item,
     "HardSigmoid": _named("HardSigmoid"),
     "HardSilu": _named("HardSilu"),
+    "HardTanh": _named("hard_tanh"),
+    "Identity": lambda layer: [layer.inputs[0]],
     "LeakyRelu": _named("LeakyRelu"),
+    "Log": elementwise("Log"),
     "LogSoftmax": _named("LogSoftmax"),
     "Max": reduction("ReduceMax"),
+    "MaxPool": pooling.maximum,
     "Maximum": _LARGER,
     "Mean": reduction("ReduceMean"),
+    "Min": reduction("ReduceMin"),
     "Minimum": _SMALLER,
+    "Mish": _named("Mish"),
+    "Moveaxis": selecting.move_axis,
     "Multiply": _MULTIPLY,
     "Negative": elementwise("Neg"),
+    "Pad": selecting.pad,
+    "Power": power,
+    "Reciprocal": elementwise("Reciprocal"),
     "Relu": _named("Relu"),
     "Relu6": _named("Relu6"),
     "Reshape": reshape,
+    "Resize": selecting.resize,
     "Selu": _named("Selu"),
     "Sigmoid": _named("Sigmoid"),
     "Silu": _named("Silu"),
     "Softmax": _named("Softmax"),
     "Softplus": _named("Softplus"),
     "Softsign": _named("Softsign"),
+    "SpaceToDepth": selecting.blocks("SpaceToDepth"),
+    "Split": selecting.split,
     "Sqrt": elementwise("Sqrt"),
     "Square": square,
     "Squeeze": squeeze,
+    "Stack": selecting.stack,
     "Subtract": merging.subtract,
     "Sum": reduction("ReduceSum"),
+    "Swapaxes": selecting.swap_axes,
     "Tanh": _named("Tanh"),
+    "Tile": selecting.tile,
     "Transpose": transpose,
     "TrueDivide": merging.divide,
 }
@@ -214,38 +256,60 @@ OPERATIONS: dict[str, Handler] = {
 FUNCTIONS: dict[str, Handler] = {
     "__operators__.add": _ADD,
     "abs": elementwise("Abs"),
+    "__operators__.getitem": selecting.item,
+    "cast": cast,
     "clip_by_value": clip,
     "concat": _concat,
     "expand_dims": expand_dims,
     "identity": lambda layer: [layer.inputs[0]],
+    "image.resize": selecting.resize,
+    "keras.backend.batch_flatten": flattened,
     "math.abs": elementwise("Abs"),
     "math.add": _ADD,
+    "math.add_n": _ADD,
     "math.divide": merging.divide,
     "math.exp": elementwise("Exp"),
+    "math.log": elementwise("Log"),
     "math.maximum": _LARGER,
     "math.minimum": _SMALLER,
     "math.multiply": _MULTIPLY,
     "math.negative": elementwise("Neg"),
+    "math.pow": power,
+    "math.reciprocal": elementwise("Reciprocal"),
     "math.reduce_max": reduction("ReduceMax"),
     "math.reduce_mean": reduction("ReduceMean"),
+    "math.reduce_min": reduction("ReduceMin"),
     "math.reduce_sum": reduction("ReduceSum"),
     "math.sigmoid": _named("Sigmoid"),
+    "math.softplus": _named("Softplus"),
     "math.sqrt": elementwise("Sqrt"),
     "math.square": square,
     "math.subtract": merging.subtract,
     "math.tanh": _named("Tanh"),
     "math.truediv": merging.divide,
+    "nn.avg_pool2d": selecting.MEAN,
+    "nn.bias_add": _ADD,
+    "nn.depth_to_space": selecting.blocks("DepthToSpace"),
     "nn.elu": _named("Elu"),
+    "nn.gelu": _gelu,
     "nn.leaky_relu": _leaky,
+    "nn.max_pool2d": selecting.MAXIMUM,
     "nn.relu": _named("Relu"),
     "nn.relu6": _named("Relu6"),
+    "nn.selu": _named("Selu"),
     "nn.sigmoid": _named("Sigmoid"),
     "nn.silu": _named("Silu"),
     "nn.softmax": _softmax,
+    "nn.space_to_depth": selecting.blocks("SpaceToDepth"),
     "nn.swish": _named("Silu"),
     "nn.tanh": _named("Tanh"),
+    "pad": selecting.pad,
     "reshape": reshape,
+    "split": selecting.split,
     "squeeze": squeeze,
+    "stack": selecting.stack,
+    "tile": selecting.tile,
     "transpose": transpose,
+    "unstack": selecting.unstack,
 }
 """Functions of TensorFlow by the name that TFOpLambda stores."""

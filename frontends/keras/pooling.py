@@ -35,7 +35,7 @@ def global_average(layer: KerasLayer) -> list[ir.Value]:
 
 def _rank(layer: KerasLayer) -> int:
     match = _RANK.search(layer.layer.kind)
-    return int(match[1]) + 2 if match is not None else 4
+    return int(match[1]) + 2 if match is not None else len(shape_of(layer.x))
 
 
 def _pool(layer: KerasLayer, op_type: str) -> list[ir.Value]:

@@ -259,3 +259,10 @@ def test_every_bad_layer_is_reported(tmp_path):
     ]
     found = findings(save(tmp_path / "m.keras", layers, ["d"]))
     assert [rule for rule, _ in found] == ["DLA179", "DLA178", "DLA180"]
+
+
+@pytest.mark.parametrize("registered", ["CustomScaleLayer", "Custom>CustomScaleLayer"])
+def test_the_scaled_sum_of_inception_resnet_is_read(tmp_path, registered):
+    x, y = values(2, 3, 4), values(2, 3, 4)
+    layer = L("CustomScaleLayer", "s", config={"scale": 0.25}, registered=registered)
+    close(one_layer(tmp_path, layer, x, y), x + 0.25 * y)
