@@ -6,6 +6,7 @@ import contextlib
 import math
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -139,8 +140,8 @@ def match_inputs(
 ) -> dict[str, np.ndarray]:
     """Finds the array of each graph input, as stacked samples.
 
-    A network with one input takes the only array of any name. An array without the batch axis is
-    one sample.
+    A network with one input takes the only array of any name; an input that no array is named
+    after takes the only one whose shape fits. An array without the batch axis is one sample.
 
     Args:
         arrays: arrays by name, as `read_npz` returns them.
@@ -193,15 +194,17 @@ def match_shapes(
     problems = Diagnostics()
     place = Location(file=file)
     alone = next(iter(known)) if len(shapes) == 1 and len(known) == 1 else None
+    fitting = _fitting(known, shapes)
     for name, shape in shapes.items():
-        key = alone or name
+        key = name if name in known else alone or fitting.get(name, name)
         if key not in known:
             problems.error(
                 "DLA432",
                 "input-missing",
                 f"there is no array {name!r} for the graph input, only {', '.join(known)}",
                 location=place,
-                help=f"the inputs are {', '.join(shapes)}",
+                help=f"name the arrays after the inputs ({', '.join(shapes)}): "
+                f"numpy.savez(file, **{{{name!r}: array, ...}})",
             )
             continue
         sizes = known[key]
@@ -219,6 +222,23 @@ def match_shapes(
     if problems.errors:
         raise UsageError(problems)
     return found
+
+
+def _fitting(
+    known: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Shape | None]
+) -> dict[str, str]:
+    """For inputs that no array is named after, the only array whose shape fits."""
+    found: dict[str, str] = {}
+    for name, shape in shapes.items():
+        keys = [
+            key
+            for key, sizes in known.items()
+            if shape is not None and key not in shapes and _fits(sizes[1:], shape[1:])
+        ]
+        if name not in known and len(keys) == 1:
+            found[name] = keys[0]
+    claims = Counter(found.values())
+    return {name: key for name, key in found.items() if claims[key] == 1}
 
 
 def not_finite(array: np.ndarray) -> bool:

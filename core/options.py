@@ -120,7 +120,8 @@ class Options:
             change no integer of a quantised network, or ``all``, approximate ones too.
         pad_outputs: pads the channels of graph outputs like those of all other maps.
         partition: True gives what the hardware cannot run to the host, in files of its own; None
-            gives it a Softmax, ArgMax or Sigmoid at the end only; False nothing.
+            gives it a Softmax, ArgMax or Sigmoid at the end, and of what rearranges inputs and
+            outputs that which the hardware cannot run; False nothing.
         allow_violations: writes the file even if it breaks a hardware rule.
         verify: compares the result with the source on sample inputs.
         verify_with: runs the source itself, too, and compares stage IMPORTED with it; the name of

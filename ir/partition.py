@@ -25,6 +25,9 @@ FED_MARK = "/fed"
 """Ends the name of a map that a part quantises again as an earlier part did."""
 ENDINGS = ("Softmax", "LogSoftmax", "ArgMax", "Sigmoid")
 """Operators that the host runs where they end a network and the source does not quantise them."""
+REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that keep every value; the host runs them at the border of a network where the
+accelerator cannot."""
 NO_WEIGHTS = "nothing is multiplied between two parts of the host, so moving maps costs more"
 
 
@@ -104,6 +107,29 @@ def endings(model: ir.Model) -> dict[str, str]:
     if not total_macs(node for node in model.graph if node not in behind):
         return {}
     return {_name(node): f"{node.op_type} at the end of a network is the host's" for node in behind}
+
+
+def borders(model: ir.Model) -> set[str]:
+    """The nodes that rearrange graph inputs, and those that rearrange what becomes graph outputs.
+
+    Nothing but such nodes and quantisers is between them and the border of the network.
+    """
+    fed = set(model.graph.inputs)
+    found: set[ir.Node] = set()
+    for node in model.graph:
+        if _rearranges(node) and node.inputs[0] in fed:
+            fed.update(node.outputs)
+            found.add(node)
+    last: set[ir.Node] = set()
+    for node in reversed(model.graph):
+        readers = [reader for value in node.outputs for reader in consumers(value)]
+        if _rearranges(node) and last.issuperset(readers):
+            last.add(node)
+    return {_name(node) for node in found | last if not _is_quantiser(node)}
+
+
+def _rearranges(node: ir.Node) -> bool:
+    return is_op(node, *REARRANGING) or _is_quantiser(node)
 
 
 def _name(node: ir.Node) -> str:

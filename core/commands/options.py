@@ -228,7 +228,8 @@ def conversion_options(
             "--partition/--no-partition",
             help="Give what the hardware has no operator for to the host: NET.head.onnx and "
             "NET.tail.onnx beside the output, more parts where the network is cut in the middle. "
-            "Unless given, only a Softmax, ArgMax or Sigmoid at the end becomes a tail.",
+            "Unless given, only a Softmax, ArgMax or Sigmoid at the end becomes a tail, and what "
+            "the hardware cannot do to turn inputs channels-first a head.",
             show_default=False,
             rich_help_panel=_HARDWARE,
         ),

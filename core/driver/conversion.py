@@ -316,6 +316,7 @@ class _Driver:
         reference: ir.Model,
         inputs: Dataset | None,
     ) -> None:
+        from dlaconv.driver.map_sources import seam_sources
         from dlaconv.ir.pixel_graphs import let_take_fed
         from dlaconv.ir.pixels import Shown
 
@@ -329,10 +330,10 @@ class _Driver:
             if whole is not None:
                 whole = whole.clone()
                 let_take_fed(whole, self.pixels)
-        made = {value.name for node in reference.graph for value in node.outputs}
         for part in parts:
-            given = {stored.name for stored in part.network.inputs} - set(samples.names)
-            known = reference if given <= made or whole is None else whole
+            given = {i.name: i.shape for i in part.network.inputs if i.name not in samples.names}
+            seams = seam_sources(given, reference)
+            known = reference if given.keys() <= seams.keys() or whole is None else whole
             observe = self.page.observer(part) if self.page is not None else None
             found = part.verify(known, samples, described, observe)
             self.context.diagnostics.extend(found.diagnostics())

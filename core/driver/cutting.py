@@ -66,7 +66,8 @@ def cut_network(
         model: the network; it is used up.
         context: target, and why rewrites did not help.
         partition: True gives the host whatever the hardware cannot run, None what ends a network
-            (see `dlaconv.ir.partition.ENDINGS`), False nothing.
+            (see `dlaconv.ir.partition.ENDINGS`) and what it cannot run of what rearranges graph
+            inputs and outputs, False nothing.
         source_macs: multiplications of the network before any rewrite.
 
     Raises:
@@ -76,11 +77,12 @@ def cut_network(
     from dlaconv.ir.partition import ACCELERATOR, Part, cut, endings
 
     host = {} if partition is False else endings(model)
-    if partition:
-        host = for_the_host(model, context.target, context.blocked) | host
+    able = _movable(model, partition)
+    if able:
+        host = _within(able, for_the_host(model, context.target, context.blocked)) | host
     for _ in range(_ROUNDS):
         parts, reasons = cut(model.clone(), host, context.gains)
-        more = _more(parts, context) if partition else {}
+        more = _within(able, _more(parts, context)) if able else {}
         if not more.keys() - reasons.keys():
             break
         host = reasons | more
@@ -98,6 +100,19 @@ def cut_network(
         source_macs,
         sum(map(macs, nodes)),
     )
+
+
+def _movable(model: ir.Model, partition: bool | None) -> set[str]:
+    """The nodes that the host may run where the hardware cannot, by their first output."""
+    from dlaconv.ir.partition import borders
+
+    if partition is None:
+        return borders(model)
+    return {node.outputs[0].name or "" for node in model.graph} if partition else set()
+
+
+def _within(able: set[str], reasons: Mapping[str, str]) -> dict[str, str]:
+    return {name: why for name, why in reasons.items() if name in able}
 
 
 class Feeds:

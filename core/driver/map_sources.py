@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
+    from dlaconv.arrays import Shape
     from dlaconv.ir.channel_layout import ChannelLayout
     from dlaconv.ir.layers import Network
 
@@ -46,6 +48,17 @@ class MapSource:
             value = value.reshape(self.shape)
         return value
 
+    def back(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The value of which `of` makes an array.
+
+        Args:
+            array: with its axes in the map's order, without the map's further channels.
+            shape: the value's shape.
+        """
+        axes = self.permutation or tuple(range(len(shape)))
+        undone = sorted(range(len(axes)), key=axes.__getitem__)
+        return array.reshape([shape[axis] for axis in axes]).transpose(undone)
+
     def shape_within(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the map without its further channels."""
         return shape if self.layout.is_dense else (shape[0], self.layout.channels, *shape[2:])
@@ -70,12 +83,67 @@ def find_source(
         own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
     if wanted in known:
         return MapSource(wanted, layout, shape=own)
-    if wanted.removesuffix(FED_MARK) in known:
-        return MapSource(wanted.removesuffix(FED_MARK), layout, shape=own)
-    stem, mark, axes = wanted.rpartition(LAYOUT_MARK)
-    if mark and stem in known and all(axis.isdecimal() for axis in axes.split("_")):
-        return MapSource(stem, layout, tuple(int(axis) for axis in axes.split("_")), own)
-    return None
+    wanted = wanted.removesuffix(FED_MARK)
+    if wanted in known:
+        return MapSource(wanted, layout, shape=own)
+    stem, permutation = _turned(wanted)
+    return MapSource(stem, layout, permutation, own) if permutation and stem in known else None
+
+
+def _turned(name: str) -> tuple[str, tuple[int, ...]]:
+    """What a map in another layout is named after, and the permutation; empty if it is in none."""
+    stem, mark, axes = name.rpartition(LAYOUT_MARK)
+    if not mark or not all(axis.isdecimal() for axis in axes.split("_")):
+        return name, ()
+    return stem, tuple(int(axis) for axis in axes.split("_"))
+
+
+def in_layout(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape | None]
+) -> dict[str, np.ndarray]:
+    """Stacked arrays, those of the source turned into the layout of the maps that take them.
+
+    An array is the source's if it has the name of its tensor, or if it is the only one that has
+    its shape and none has the map's.
+
+    Args:
+        arrays: stacked samples by name.
+        shapes: the inputs of a converted file with their shapes.
+    """
+    found = dict(arrays)
+    for name, shape in shapes.items():
+        stem, axes = _turned(name)
+        if name in found or shape is None or sorted(axes) != list(range(len(shape))) or axes[0]:
+            continue
+        own = [shape[axes.index(axis)] for axis in range(len(axes))]
+        same = [key for key, array in arrays.items() if _fits(array, own)]
+        there = [key for key, array in arrays.items() if _fits(array, shape)]
+        key = stem if stem in same else same[0] if len(same) == 1 and not there else None
+        if key is not None:
+            found[name] = np.asarray(found.pop(key)).transpose(axes)
+    return found
+
+
+def _fits(array: np.ndarray, shape: Shape) -> bool:
+    return len(array.shape) == len(shape) and all(
+        size in {None, found} for size, found in zip(shape[1:], array.shape[1:], strict=True)
+    )
+
+
+def seam_sources(inputs: Mapping[str, tuple[int, ...]], source: ir.Model) -> dict[str, MapSource]:
+    """The source's values of a part's inputs that are no graph inputs of the source.
+
+    Args:
+        inputs: the part's inputs with their shapes.
+        source: the network that was cut.
+    """
+    heads, known = {value.name for value in source.graph.inputs}, value_names(source)
+    found = {
+        name: find_source(name, {}, shape, known)
+        for name, shape in inputs.items()
+        if name not in heads
+    }
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def channel_layout(fact: Mapping[str, Any], shape: tuple[int, ...]) -> ChannelLayout:

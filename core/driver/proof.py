@@ -60,6 +60,7 @@ def verify_files(
     plugins: Plugins,
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
+    from dlaconv.driver.map_sources import seam_sources
     from dlaconv.ir.calibration.dataset import Stacked
     from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
     from dlaconv.ir.pixel_graphs import let_take_pixels
@@ -88,7 +89,10 @@ def verify_files(
         fed = open_all(inputs, input_shapes(model, shapes), images, [facts]).data
         described = str(inputs)
     else:
-        ranges = {stored.name: _range(stored, facts) for stored in network.inputs}
+        turned = {name: place.name for name, place in seam_sources(shapes, model).items()}
+        ranges = {
+            turned.get(stored.name, stored.name): _range(stored, facts) for stored in network.inputs
+        }
         for value in model.graph.inputs:  # of two quantisers the file has but one
             if value.name in pixels:
                 ranges[value.name] = (0.0, float(LARGEST))
@@ -96,7 +100,8 @@ def verify_files(
                 low, high = ranges[value.name]
                 ranges[value.name] = min(low, ends[0]), max(high, ends[1])
         for name, shape in _other_inputs(model, shapes).items():
-            shapes[name], ranges[name] = shape, (-1.0, 1.0)
+            shapes[name] = shape
+            ranges.setdefault(name, (-1.0, 1.0))
         shapes = {name: shapes[name] for name in _names_of(model.graph.inputs)}
         drawn = random_inputs_of(shapes, ranges, samples, seed)
         fed = Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})
@@ -141,10 +146,10 @@ def _require_quantised(source: ir.Model, network: Network, facts: Facts, convert
 
 def unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Why a file with inputs of these shapes cannot come from a source."""
+    from dlaconv.driver.map_sources import seam_sources
     from dlaconv.ir.graph import shape_of
 
-    made = {name for node in source.graph for name in _names_of(node.outputs)}
-    seams = set(shapes) & made  # the file is one part of a network that was cut
+    seams = seam_sources(shapes, source)  # the file is one part of a network that was cut
     for value in source.graph.inputs:
         name, wanted = value.name or "", shape_of(value)
         if name not in shapes:
@@ -153,7 +158,7 @@ def unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterat
         elif wanted is not None and wanted[1:] != shapes[name][1:]:
             shown = list(shapes[name])
             yield f"graph input {name!r} has shape {shown}, {list(wanted)} in the source"
-    for name in sorted(set(shapes) - set(_names_of(source.graph.inputs)) - seams):
+    for name in sorted(set(shapes) - set(_names_of(source.graph.inputs)) - set(seams)):
         yield f"the source has no graph input {name!r}"
 
 

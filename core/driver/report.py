@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.driver.pixels import KEY, as_words
-from dlaconv.driver.verification import fed_range
-from dlaconv.ir.graph import ints_attribute
+from dlaconv.driver.ports import fed_ports, returned_ports
 from dlaconv.ir.records import Fidelity
 
 if TYPE_CHECKING:
@@ -20,12 +18,8 @@ if TYPE_CHECKING:
     from dlaconv.driver.accelerator import AcceleratorPart
     from dlaconv.driver.cutting import CutNetwork
     from dlaconv.driver.sources import OpenSource
-    from dlaconv.ir.layers import Layer, Map, Network
     from dlaconv.ir.pipeline import Context
     from dlaconv.options import Options
-
-_IMAGE_RANK = 4
-_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -99,8 +93,8 @@ def build_report(
         "options": options.as_json(),
         "calibration": None if calibration is None else dict(calibration),
         "io": {
-            "inputs": [port for part in parts for port in _inputs(part)],
-            "outputs": [port for part in parts for port in _outputs(part)],
+            "inputs": [port for part in parts for port in fed_ports(part, network.whole)],
+            "outputs": [port for part in parts for port in returned_ports(part)],
         },
         "graph": {
             "inputs": _names(network.whole or parts[0].scaled, "inputs"),
@@ -140,22 +134,6 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _names(model: ir.Model, end: str) -> list[str]:
     return [value.name or "" for value in getattr(model.graph, end)]
-
-
-def _inputs(part: AcceleratorPart) -> list[dict[str, Any]]:
-    network = part.network
-    return [
-        _port(stored.name, stored, part.maps, _input_layout(stored, network), feed=True)
-        for stored in network.inputs
-    ]
-
-
-def _outputs(part: AcceleratorPart) -> list[dict[str, Any]]:
-    network = part.network
-    return [
-        _port(name, stored, part.maps, _output_layout(stored, network), feed=False)
-        for name, stored in network.outputs
-    ]
 
 
 def _parts(
@@ -200,60 +178,6 @@ def _rules(parts: Iterable[AcceleratorPart]) -> dict[str, Any]:
     for part in parts:
         violated.update(part.checked.violated)
     return {"passed": sorted(set.intersection(*passed) - set(violated)), "violated": dict(violated)}
-
-
-def _input_layout(stored: Map, network: Network) -> str:
-    """NHWC if the network begins by turning the map into NCHW."""
-    readers = [layer for layer in network.layers if stored in layer.inputs]
-    turned = bool(readers) and all(_permutation(layer) == _TO_NCHW for layer in readers)
-    return _layout(stored, turned=turned)
-
-
-def _output_layout(stored: Map, network: Network) -> str:
-    """NHWC if the network ends by turning the map into NHWC."""
-    makers = [layer for layer in network.layers if layer.output == stored]
-    turned = bool(makers) and _permutation(makers[-1]) == _TO_NHWC
-    return _layout(stored, turned=turned)
-
-
-def _layout(stored: Map, *, turned: bool) -> str:
-    if len(stored.shape) != _IMAGE_RANK:
-        return f"{len(stored.shape)}-D"
-    return "NHWC" if turned else "NCHW"
-
-
-def _permutation(layer: Layer) -> tuple[int, ...]:
-    return ints_attribute(layer.node, "perm") if layer.op == "Transpose" else ()
-
-
-def _port(
-    name: str, stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str, *, feed: bool
-) -> dict[str, Any]:
-    real = float(maps.get(stored.name, {}).get("real_step", stored.step))
-    dtype = "int8" if stored.qmin < 0 else "uint8"
-    low, high = fed_range(maps, stored) if feed else (stored.qmin, stored.qmax)
-    port: dict[str, Any] = {
-        "name": name,
-        "layout": layout,
-        "shape": list(stored.shape),
-        "dtype": dtype,
-        "qmin": low,
-        "qmax": high,
-        "scale": float(stored.step),
-        "real_step": real,
-    }
-    if feed:
-        port["feed"] = f"{dtype} = clip(round(x / {real:.9g}), {low}, {high})"
-        if maps.get(stored.name, {}).get("sign") is True:
-            port["feed"] = f"{dtype} = {high} if x >= 0 else {low}"
-        if (how := maps.get(stored.name, {}).get(KEY)) is not None:
-            port["feed"] = as_words(how, port)
-            port[KEY] = dict(how)
-    else:
-        port["read"] = f"real = {dtype} * {real:.9g}"
-        if (channels := maps.get(stored.name, {}).get("channels")) is not None:
-            port["channels"] = channels
-    return port
 
 
 def _summary(

@@ -122,6 +122,7 @@ def given_samples(
         UsageError: if the samples do not fit the network.
     """
     from dlaconv.arrays import match_inputs, read_npz
+    from dlaconv.driver.map_sources import in_layout
     from dlaconv.ir.execution import split_samples
 
     if isinstance(inputs, Path) and inputs.is_dir():
@@ -129,7 +130,7 @@ def given_samples(
     if isinstance(inputs, Path):
         require_no_pictures(images, inputs, folded=False)
         inputs = read_npz(inputs)
-    return split_samples(match_inputs(inputs, shapes, str(file)))
+    return split_samples(match_inputs(in_layout(inputs, shapes), shapes, str(file)))
 
 
 def open_all(

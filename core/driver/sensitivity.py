@@ -14,7 +14,7 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.chain import read_chain
-from dlaconv.driver.map_sources import find_source, value_names
+from dlaconv.driver.map_sources import MapSource, find_source, value_names
 from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
 from dlaconv.driver.sources import Source, open_source
 from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step, verify_network
@@ -148,9 +148,15 @@ class _Ranked:
 
     layer: Layer
     part: HardwareRunner
-    tensor: str
+    source: MapSource
     only: Error = field(default_factory=Error)
     all_but: Error = field(default_factory=Error)
+
+    def replaced(
+        self, stored: np.ndarray, shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[str, np.ndarray]:
+        """The source's value that real values of the map replace, and what it is then."""
+        return self.source.name, self.source.back(stored, shapes[self.source.name])
 
 
 class _Trial:
@@ -166,17 +172,17 @@ class _Trial:
                 stored = layer.output
                 fact = part.facts.get(stored.name, {})
                 source = find_source(stored.name, fact, stored.shape, known)
-                if source is not None and not source.permutation:
+                if source is not None:
                     found = self.layers if layer.op in ROUNDING else moved
-                    found[stored.name] = _Ranked(layer, part, source.name)
-        tensors = {item.tensor for item in [*self.layers.values(), *moved.values()]}
+                    found[stored.name] = _Ranked(layer, part, source)
+        tensors = {item.source.name for item in [*self.layers.values(), *moved.values()]}
         try:
             self.injector = Injector(model, tensors)
         except ValueError as error:
             raise not_computable(runner.file, error) from error
         able = set(self.injector.names)
-        self.layers = {name: item for name, item in self.layers.items() if item.tensor in able}
-        self.moved = {name: item for name, item in moved.items() if item.tensor in able}
+        self.layers = {name: item for name, item in self.layers.items() if item.source.name in able}
+        self.moved = {name: item for name, item in moved.items() if item.source.name in able}
 
     def rank(self, data: Dataset) -> tuple[Error, list[dict[str, Any]]]:
         """The error of the whole network, and a row for each layer, the worst first."""
@@ -184,15 +190,16 @@ class _Trial:
         everything = Error()
         floats: list[tuple[Arrays, Arrays, Arrays, Arrays]] = []
         for index, feeds in enumerate(data):
-            wanted, _ = self.injector.run(feeds, {})
+            wanted, values = self.injector.run(feeds, {})
+            shapes = {name: array.shape for name, array in values.items()}
             handed = self.runner.run(feeds)
             everything.add(wanted, {name: handed[name] for name in wanted})
             local, whole = stored[index]
-            given = {self.layers[name].tensor: array for name, array in whole.items()}
+            given = dict(self.layers[name].replaced(array, shapes) for name, array in whole.items())
             _, beside = self.injector.run(feeds, given)
             floats.append((feeds, wanted, handed, beside))
             for name, item in self.layers.items():
-                got, _ = self.injector.run(feeds, {item.tensor: local[name]})
+                got, _ = self.injector.run(feeds, dict([item.replaced(local[name], shapes)]))
                 item.only.add(wanted, got)
         for number, item in enumerate(self.layers.values()):
             _LOG.info("layer %d of %d", number + 1, len(self.layers))
@@ -242,10 +249,9 @@ class _Trial:
         return found
 
     def _ratios(self, part: HardwareRunner, name: str) -> np.ndarray:
-        fact, shape = part.facts.get(name, {}), part.network.maps[name].shape
-        source = find_source(name, fact, shape, {self._tensor(name)})
-        ratios = channel_ratios(fact, shape)
-        return ratios if source is None else source.layout.own_of(ratios, 1)
+        shape = part.network.maps[name].shape
+        ratios = channel_ratios(part.facts.get(name, {}), shape)
+        return self._source(name).layout.own_of(ratios, 1)
 
     def _without(
         self, item: _Ranked, samples: list[tuple[Arrays, Arrays, Arrays, Arrays]]
@@ -263,9 +269,9 @@ class _Trial:
         for feeds, _, handed, beside in samples:
             values = {**feeds, **handed}
             integers = quantise_inputs(part.network, values, part.facts, mode)
-            _, later = self.injector.run(feeds, {item.tensor: beside[item.tensor]})
-            reals = {other.layer.output.name: later[other.tensor] for other in moved}
-            reals[item.layer.output.name] = beside[item.tensor]
+            _, later = self.injector.run(feeds, {item.source.name: beside[item.source.name]})
+            reals = {other.layer.output.name: other.source.of(later) for other in moved}
+            reals[item.layer.output.name] = item.source.of(beside)
             given = {other: self._units(part, other, real) for other, real in reals.items()}
             made = simulator.run({**integers, **given})
             for output, held in part.network.outputs:
@@ -287,14 +293,12 @@ class _Trial:
 
     def _units(self, part: HardwareRunner, name: str, real: np.ndarray) -> np.ndarray:
         """Real values of a map in its units, with the channels that only the hardware has."""
-        stored, fact = part.network.maps[name], part.facts.get(name, {})
-        source = find_source(name, fact, stored.shape, {self._tensor(name)})
-        assert source is not None
-        unit = real_step(part.facts, stored)
-        return source.layout.spread(in_units(real, unit, self._ratios(part, name)))
+        unit = real_step(part.facts, part.network.maps[name])
+        units = in_units(real, unit, self._ratios(part, name))
+        return self._source(name).layout.spread(units)
 
-    def _tensor(self, name: str) -> str:
-        return (self.layers.get(name) or self.moved[name]).tensor
+    def _source(self, name: str) -> MapSource:
+        return (self.layers.get(name) or self.moved[name]).source
 
 
 def _row(name: str, item: _Ranked) -> dict[str, Any]:

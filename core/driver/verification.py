@@ -153,7 +153,7 @@ def verify_network(
 
     from dlaconv.backends.access.simulator import LocalSimulator, Simulator
     from dlaconv.driver.float_noise import before_signs, settle_signs
-    from dlaconv.driver.map_sources import find_source, moved_values, value_names
+    from dlaconv.driver.map_sources import find_source, moved_values, seam_sources, value_names
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
@@ -192,10 +192,9 @@ def verify_network(
     before = before_signs(reference, fetched)
     signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
     fetched |= set(before.values())
-    heads = {value.name for value in reference.graph.inputs}
-    seams = {stored.name for stored in network.inputs if stored.name not in heads}
     handed_on = dict(fed or {})
-    fetched |= seams - (handed_on.keys() - known)
+    seams = seam_sources({stored.name: stored.shape for stored in network.inputs}, reference)
+    fetched |= {source.name for source in seams.values()}
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
@@ -206,9 +205,9 @@ def verify_network(
         }
         unsigned = {name: source.of(real) for name, source in signed.items()}
         handed = {name: array[count - 1 : count] for name, array in handed_on.items()}
-        made = {name: real[name] if name in real else handed[name] for name in seams}
+        made = {name: source.of(real) for name, source in seams.items()}
         real.clear()
-        alone = quantise_inputs(network, {**feeds, **made}, facts, mode)
+        alone = quantise_inputs(network, {**handed, **feeds, **made}, facts, mode)
         integers = alone
         if handed:
             integers = quantise_inputs(network, {**feeds, **made, **handed}, facts, mode)

@@ -111,6 +111,28 @@ def test_the_only_array_is_the_only_input():
     assert (name, array.shape) == ("x", (2, 3, 8, 8))
 
 
+def test_an_input_that_no_array_is_named_after_takes_the_only_one_that_fits():
+    images, labels = np.zeros((4, 3, 8, 8)), np.zeros(4)
+    found = match_inputs({"x": images, "labels": labels}, {"input_1": (None, 3, 8, 8)})
+    assert found["input_1"].shape == images.shape
+    pair = {"a": (None, 3, 8, 8), "b": (None, 5)}
+    found = match_inputs({"five": np.zeros((4, 5)), "images": images}, pair)
+    assert (found["a"].shape, found["b"].shape) == (images.shape, (4, 5))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "shapes"),
+    [
+        ({"x": np.zeros((4, 5)), "y": np.ones((4, 5))}, {"input": (None, 5)}),
+        ({"x": np.zeros((4, 5)), "y": np.ones((4, 3))}, {"a": (None, 5), "b": (None, 5)}),
+        ({"x": np.zeros((4, 5)), "y": np.ones((4, 3))}, {"input": None}),
+    ],
+)
+def test_no_array_is_guessed_if_several_could_be_meant(arrays, shapes):
+    with pytest.raises(UsageError, match=r"numpy\.savez"):
+        match_inputs(arrays, shapes)
+
+
 def test_an_array_without_batch_axis_is_one_sample():
     assert match_inputs({"x": np.zeros((3, 8, 8))}, {"x": (1, 3, 8, 8)})["x"].shape == (1, 3, 8, 8)
 

@@ -74,9 +74,10 @@ def test_the_cut_of_a_distribution_is_that_of_the_search_written_out(name, bits)
 @pytest.mark.parametrize("bits", [6, 8])
 @pytest.mark.parametrize("size", [50_000, 40_000])  # 40,000 * 4 is a square
 def test_samples_gone_through_twice_give_the_threshold_of_all_values_at_once(name, bits, size):
-    pieces = [DRAW[name](size).astype(np.float32) for _ in range(4)]
+    pieces = np.stack([DRAW[name](size).astype(np.float32) for _ in range(4)])
     found = covered_cumulatively(observed(pieces).histogram, 2 ** (bits - 1) - 1)
-    assert found == pytest.approx(transcribed(np.stack(pieces), bits), rel=1e-6)
+    one_bin = np.abs(pieces).max() / np.sqrt(pieces.size)  # values on the edge of two bins decide
+    assert found == pytest.approx(transcribed(pieces, bits), abs=1.01 * one_bin)
 
 
 @pytest.mark.parametrize("name", sorted(DRAW))

@@ -1,0 +1,137 @@
+"""The io contract: which integers the accelerator takes and returns, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dlaconv.driver.pixels import KEY, as_words
+from dlaconv.driver.verification import fed_range
+from dlaconv.ir.graph import ints_attribute
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dlaconv.driver.accelerator import AcceleratorPart
+    from dlaconv.ir.layers import Layer, Map, Network
+
+_IMAGE_RANK = 4
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+def fed_ports(part: AcceleratorPart, whole: ir.Model | None) -> list[dict[str, Any]]:
+    """What the host feeds to a part, as rows of the report.
+
+    Args:
+        part: a part for the accelerator.
+        whole: the network that it was cut from, None if it is the whole network.
+    """
+    return [
+        _fed(stored, part.maps, _input_layout(stored, part.network), _rearranged(stored, whole))
+        for stored in part.network.inputs
+    ]
+
+
+def returned_ports(part: AcceleratorPart) -> list[dict[str, Any]]:
+    """What the host reads from a part, as rows of the report."""
+    return [
+        _returned(name, stored, part.maps, _output_layout(stored, part.network))
+        for name, stored in part.network.outputs
+    ]
+
+
+def _input_layout(stored: Map, network: Network) -> str:
+    """NHWC if the network begins by turning the map into NCHW."""
+    readers = [layer for layer in network.layers if stored in layer.inputs]
+    turned = bool(readers) and all(_permutation(layer) == _TO_NCHW for layer in readers)
+    return _layout(stored, turned=turned)
+
+
+def _output_layout(stored: Map, network: Network) -> str:
+    """NHWC if the network ends by turning the map into NHWC."""
+    makers = [layer for layer in network.layers if layer.output == stored]
+    turned = bool(makers) and _permutation(makers[-1]) == _TO_NHWC
+    return _layout(stored, turned=turned)
+
+
+def _layout(stored: Map, *, turned: bool) -> str:
+    if len(stored.shape) != _IMAGE_RANK:
+        return f"{len(stored.shape)}-D"
+    return "NHWC" if turned else "NCHW"
+
+
+def _permutation(layer: Layer) -> tuple[int, ...]:
+    return ints_attribute(layer.node, "perm") if layer.op == "Transpose" else ()
+
+
+def _fed(
+    stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str, real: str
+) -> dict[str, Any]:
+    low, high = fed_range(maps, stored)
+    port = _port(stored.name, stored, maps, layout, low, high)
+    fact, dtype = maps.get(stored.name, {}), port["dtype"]
+    if (how := fact.get(KEY)) is not None:
+        return port | {"feed": as_words(how, port), KEY: dict(how)}
+    if fact.get("sign") is True:
+        return port | {"feed": f"{dtype} = {high} if {real} >= 0 else {low}"}
+    step = f"{port['real_step']:.9g}"
+    return port | {"feed": f"{dtype} = clip(round({real} / {step}), {low}, {high})"}
+
+
+def _returned(
+    name: str, stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str
+) -> dict[str, Any]:
+    port = _port(name, stored, maps, layout, stored.qmin, stored.qmax)
+    port["read"] = f"real = {port['dtype']} * {port['real_step']:.9g}"
+    if (channels := maps.get(stored.name, {}).get("channels")) is not None:
+        port["channels"] = channels
+    return port
+
+
+def _port(
+    name: str,
+    stored: Map,
+    maps: Mapping[str, Mapping[str, Any]],
+    layout: str,
+    low: int,
+    high: int,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "layout": layout,
+        "shape": list(stored.shape),
+        "dtype": "int8" if stored.qmin < 0 else "uint8",
+        "qmin": low,
+        "qmax": high,
+        "scale": float(stored.step),
+        "real_step": float(maps.get(stored.name, {}).get("real_step", stored.step)),
+    }
+
+
+def _rearranged(stored: Map, whole: ir.Model | None) -> str:
+    """How the values of a part's input are made of a graph input of the network, as in numpy.
+
+    ``x`` if the input is one itself, or if more is done than to rearrange values and to round them
+    as the part does.
+    """
+    from dlaconv.ir import dialect
+    from dlaconv.ir.graph import is_op, producer, shape_of
+    from dlaconv.ir.partition import REARRANGING
+
+    if whole is None:
+        return "x"
+    made = {value.name: value for node in whole.graph for value in node.outputs}
+    value, steps, roundings = made.get(stored.name), [], 0
+    while value is not None and (node := producer(value)) is not None:
+        if dialect.is_quantize(node):
+            roundings += 1
+        elif is_op(node, "Transpose"):
+            steps.append(f".transpose{ints_attribute(node, 'perm')}")
+        elif is_op(node, *REARRANGING):
+            steps.append(f".reshape{shape_of(value)}")
+        else:
+            return "x"
+        value = node.inputs[0]
+    if value is None or not steps or roundings > 1:
+        return "x"
+    return f"{value.name}{''.join(reversed(steps))}"
