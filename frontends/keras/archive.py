@@ -27,6 +27,14 @@ _MOST_DEPTH = 160
 _ZIP = b"PK\x03\x04"
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_FOREIGN = (
+    (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    (rb"\s*<(?i:!doctype|html)", "a web page", "download the file itself"),
+    (rb"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (rb"....TFL3", "a model of TFLite", "give the model of Keras that it was made of"),
+)
+"""Beginnings of files that are given by mistake, as patterns, with what to do."""
+_WEIGHT_GROUPS = ("layers", "_layer_checkpoint_dependencies", "model_weights")
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ def _foreign(path: Path, data: memoryview, head: bytes) -> Any:
         return problems.unsafe(file, "this is a pickle, which is a program and never loaded")
     if not len(data):
         return problems.not_keras(file, "the file is empty")
+    for pattern, what, remedy in _FOREIGN:
+        if re.match(pattern, data, re.DOTALL) is not None:
+            return problems.not_keras(file, f"the file is {what}, no model of Keras", remedy)
     if path.name.endswith((".index", ".data-00000-of-00001")):
         return problems.not_keras(file, "this is a checkpoint of TensorFlow, no model")
     return problems.not_keras(
@@ -141,9 +152,10 @@ def _hdf5(path: Path, data: memoryview, weights: Path | None) -> Archive:
     held = Hdf5File(data, file)
     text = held.text("model_config")
     if text is None:
-        raise UnreadableError(problems.weights_only(file))
-    if len(text) > MOST_TEXT:
-        raise UnreadableError(too_large(file, f"a description of {len(text)} bytes"))
+        if held.texts("layer_names") is not None or any(map(held.has, _WEIGHT_GROUPS)):
+            raise UnreadableError(problems.weights_only(file))
+        why = "the file is HDF5 of something else: no model of Keras, nor weights of one"
+        raise UnreadableError(problems.not_keras(file, why))
     version = held.text("keras_version") or ""
     config = _parsed(text.encode(errors="surrogateescape"), file)
     if weights is not None:
@@ -172,6 +184,10 @@ def _weights(path: Path) -> Hdf5File:
     data = mapped(path)
     if data is None:
         raise UnreadableError(problems.unreadable(str(path), "there are no weights"))
+    if bytes(data[:4]) == _ZIP:
+        why = "the weights are in a zip archive, where a .h5 file is needed"
+        remedy = "give a .keras file alone, it has its layers in it; --weights takes .h5 files"
+        raise UnreadableError(problems.not_keras(str(path), why, remedy))
     return Hdf5File(data, str(path))
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dlaconv.errors import UnreadableError, UserError
-from dlaconv.frontends.keras import heaps, problems
+from dlaconv.frontends.keras import hdf5_bytes, problems
 from dlaconv.frontends.problems import too_large
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -72,10 +72,13 @@ class Hdf5File:
 
         self.file, self._data = file, data
         self._budget = max(_FREE, _MOST_RATIO * len(data))
+        self._text_bytes: dict[str, int] = {}
         if bytes(data[: len(SIGNATURE)]) != SIGNATURE:
             self._damaged("the file is no HDF5 file")
-        if why := heaps.fault(data):
+        if why := hdf5_bytes.fault(data):
             self._damaged(why)
+        if (wanted := hdf5_bytes.file_bytes(data)) > len(data):
+            self._damaged(f"the file is cut off: it has {len(data)} of {wanted} bytes")
         with self._guarded("the file"):
             self._root = h5py.File(_Mapped(data), "r")
 
@@ -220,8 +223,13 @@ class Hdf5File:
                 return []  # an empty list has the type of numbers
             if kind is None or len(shape) != rank:
                 self._unsafe(f"the attribute {name!r} holds {described.dtype}, no text")
-            if math.prod(shape) * (kind.length or 1) > _MOST_TEXT:
-                self._too_large(f"the attribute {name!r} is longer than {_MOST_TEXT} bytes")
+            size = math.prod(shape) * (kind.length or 1)
+            if kind.length is None and size <= _MOST_TEXT:
+                if name not in self._text_bytes:
+                    self._text_bytes[name] = hdf5_bytes.text_bytes(self._data, name)
+                size = self._text_bytes[name]
+            if size > _MOST_TEXT:
+                self._too_large(f"the attribute {name!r} has {size} bytes; at most {_MOST_TEXT}")
             value = owner.attrs[name]
             return [*value] if rank else value
 

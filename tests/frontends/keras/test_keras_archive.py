@@ -159,6 +159,10 @@ def test_files_are_recognised(archive, hdf5, tmp_path):
         (b'{"class_name":' * 100_000, "DLA407", "too deep"),
         (b'{"class_name": "F", "config": ' + b'{"a": ' * 300 + b"1" + b"}" * 301, "DLA407", "deep"),
         (b'{"a": "' + b"a" * (1 << 24) + b'"}', "DLA407", "16777"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "DLA170", "a pointer of Git LFS"),
+        (b"\n<!doctype html><title>404</title>", "DLA170", "a web page"),
+        (b"\x1f\x8b\x08", "DLA170", "gzip"),
+        (b"\x1c\0\0\0TFL3", "DLA170", "TFLite"),
     ],
 )
 def test_other_files_are_named(tmp_path, content, rule, why):
@@ -184,6 +188,21 @@ def test_weights_alone_are_no_model(tmp_path, archive):
         named(file, LAYERS, 2)
     assert findings(tmp_path / "w.h5")[0][0] == "DLA171"
     assert findings(rebuilt(archive, names=["model.weights.h5"]))[0][0] == "DLA171"
+
+
+def test_hdf5_of_something_else_is_not_taken_for_weights(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["images"] = X
+    [(rule, message)] = findings(tmp_path / "w.h5")
+    assert (rule, "something else" in message) == ("DLA170", True)
+
+
+def test_the_weights_of_a_description_are_hdf5(tmp_path, archive):
+    (tmp_path / "model.json").write_text(json.dumps(CONFIG))
+    [(rule, message)] = findings(tmp_path / "model.json", archive)
+    assert (rule, "a zip archive" in message) == ("DLA170", True)
+    [(rule, message)] = findings(tmp_path / "model.json", tmp_path / "absent.h5")
+    assert (rule, message) == ("DLA401", "there are no weights")
 
 
 def test_an_archive_must_have_its_weights(archive):
@@ -356,32 +375,3 @@ def test_arguments_of_a_call_may_be_anything(tmp_path, kind):
     config = functional(LAYERS, ["d"])
     config["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"a": {"class_name": kind}}
     right(save_keras(tmp_path / "m.keras", LAYERS, config))
-
-
-def heap_of(data):
-    """Where the free space of a file's only heap of texts begins."""
-    place = data.index(b"GCOL") + 16
-    while number := struct.unpack_from("<H", data, place)[0]:
-        assert number < 100
-        place += 16 + -(-struct.unpack_from("<Q", data, place + 8)[0] // 8) * 8
-    return place
-
-
-def test_a_heap_that_hdf5_would_walk_for_ever_is_refused(hdf5):
-    data = bytearray(hdf5.read_bytes())
-    place = heap_of(data)
-    assert struct.unpack_from("<Q", data, place + 8)[0] > 0
-    data[place + 8 : place + 16] = bytes(8)
-    hdf5.write_bytes(data)
-    [(rule, message)] = findings(hdf5)
-    assert rule == "DLA170"
-    assert "free space of 0 bytes" in message
-
-
-def test_lengths_of_another_width_are_refused(hdf5):
-    data = bytearray(hdf5.read_bytes())
-    data[14 if data[8] < 2 else 10] = 4
-    hdf5.write_bytes(data)
-    [(rule, message)] = findings(hdf5)
-    assert rule == "DLA170"
-    assert "lengths of 4 bytes" in message
