@@ -12,7 +12,8 @@ from fractions import Fraction
 
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of
 from dlaconv.frontends.caffe.precision.limits import as_float32
 from dlaconv.frontends.caffe.precision.magnitudes import (
     Blobs,

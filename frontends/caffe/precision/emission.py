@@ -20,7 +20,8 @@ from dlaconv.frontends import Calibration
 from dlaconv.frontends.caffe.network import Layer, names_of
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
 from dlaconv.frontends.caffe.precision.choosing import LARGEST, choose_maps, choose_weights
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of
 from dlaconv.frontends.caffe.precision.limits import as_float32
 from dlaconv.frontends.caffe.precision.magnitudes import Blobs
 from dlaconv.frontends.caffe.precision.modes import convert_modes, explicit

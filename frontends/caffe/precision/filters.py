@@ -8,6 +8,7 @@ import onnx_ir as ir
 from dlaconv.frontends.caffe.building import CaffeLayer, shape_of
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
 from dlaconv.frontends.caffe.precision.grids import ROUNDING, Grid
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of
 from dlaconv.ir.blocks import row_blocks, tensor_of
 from dlaconv.ir.formats import QFormat, integer_range
 from dlaconv.ir.quantisation import Quantisation
@@ -15,9 +16,6 @@ from dlaconv.ir.quantisation import Quantisation
 _BIAS_BITS = 16
 _SATURATED = 0.5 + 1e-4
 """Units that rounding alone does not take from a bias."""
-_CONVOLUTIONS = {
-    "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution",
-}  # fmt: skip
 
 
 def largest_of_filters(constant: ir.Value, outputs: int, groups: int) -> np.ndarray:
@@ -158,7 +156,7 @@ def quantised_bias(
 def accumulated_unit(layer: CaffeLayer, precision: Precision) -> float | None:
     """The unit in which CHaiDNN's hardware holds a bias; None where it has another way."""
     read, weights = precision.maps_in, precision.weights
-    if precision.mode is not Mode.DYNAMIC_FIXED or layer.layer.type not in _CONVOLUTIONS:
+    if precision.mode is not Mode.DYNAMIC_FIXED or kind_of(layer.layer) is not Kind.WEIGHTED:
         return None
     if not isinstance(read, QFormat) or not isinstance(weights, QFormat):
         return None

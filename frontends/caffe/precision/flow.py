@@ -70,6 +70,25 @@ class Chain:
         return self.scale or self.norm
 
 
+def taken_along(
+    layers: Sequence[Layer], flow: Flow | None = None
+) -> list[tuple[Layer, Layer, Layer]]:
+    """Each convolution with the BatchNorm and the Scale that CHaiDNN computes into its weights.
+
+    Args:
+        layers: the network.
+        flow: who reads what in it, if that is known.
+    """
+    flow = flow or Flow(layers)
+    found = []
+    for convolution in layers:
+        norm = flow.sole_reader(convolution) if convolution.type in CONVOLUTIONS else None
+        scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
+        if norm is not None and scale is not None and joins(scale, "Scale"):
+            found.append((convolution, norm, scale))
+    return found
+
+
 def chains(layers: Sequence[Layer], flow: Flow) -> list[Chain]:
     """The convolutions with BatchNorm and Scale behind them, and BatchNorms that stand alone.
 
@@ -79,16 +98,8 @@ def chains(layers: Sequence[Layer], flow: Flow) -> list[Chain]:
         layers: the network.
         flow: who reads what in it.
     """
-    found = []
-    taken: set[int] = set()
-    for layer in layers:
-        if layer.type not in CONVOLUTIONS or not _quantises(layer):
-            continue
-        norm = flow.sole_reader(layer)
-        scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
-        if norm is not None and scale is not None and joins(scale, "Scale"):
-            found.append(Chain(layer, norm, scale))
-            taken.add(id(norm))
+    found = [Chain(*three) for three in taken_along(layers, flow) if _quantises(three[0])]
+    taken = {id(chain.norm) for chain in found}
     for norm in layers:
         if not joins(norm, "BatchNorm") or id(norm) in taken:
             continue

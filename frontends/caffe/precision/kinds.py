@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 
 from dlaconv.frontends.caffe.network import Layer
-from dlaconv.frontends.caffe.precision.flow import CONVOLUTIONS, Flow, joins
+from dlaconv.frontends.caffe.precision.flow import CONVOLUTIONS
 
 _WEIGHTED = {*CONVOLUTIONS, "Deconvolution"}
 MOVING = {
@@ -61,15 +60,3 @@ def statistics_of(layer: Layer) -> tuple[str, ...]:
     if layer.type == "Scale" and len(layer.bottoms) == 1:
         return ("scale_gamma", "scale_beta", "scale_gamma_by_std")
     return ()
-
-
-def taken_along(layers: Sequence[Layer]) -> list[tuple[Layer, Layer, Layer]]:
-    """Each Convolution with the BatchNorm and the Scale that CHaiDNN computes into its weights."""
-    flow = Flow(layers)
-    found = []
-    for convolution in layers:
-        norm = flow.sole_reader(convolution) if convolution.type in CONVOLUTIONS else None
-        scale = flow.sole_reader(norm) if norm is not None and joins(norm, "BatchNorm") else None
-        if norm is not None and scale is not None and joins(scale, "Scale"):
-            found.append((convolution, norm, scale))
-    return found

@@ -10,7 +10,8 @@ from fractions import Fraction
 from dlaconv.diagnostics import Diagnostics, Location, listed
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import FilterThresholds, MapFormat, Mode, Precision
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of
 from dlaconv.frontends.caffe.precision.limits import MOST_FRACTION, as_float32
 from dlaconv.frontends.caffe.precision.magnitudes import (
     Blobs,

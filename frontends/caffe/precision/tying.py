@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlaconv.frontends.caffe.network import Layer
-from dlaconv.frontends.caffe.precision.kinds import MOVING, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import MOVING
 
 _COPIED = MOVING | {"LRN", "Pooling"}
 

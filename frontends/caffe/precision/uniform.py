@@ -8,7 +8,8 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics
 from dlaconv.errors import UsageError
 from dlaconv.frontends.caffe.network import Layer
 from dlaconv.frontends.caffe.precision import Mode, Precision
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, statistics_of
 from dlaconv.frontends.caffe.precision.limits import (
     SHIFT_WHY,
     bits_problem,

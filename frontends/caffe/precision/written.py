@@ -10,7 +10,8 @@ from dlaconv.frontends.caffe.message import Message
 from dlaconv.frontends.caffe.network import Layer, names_of
 from dlaconv.frontends.caffe.precision import Mode
 from dlaconv.frontends.caffe.precision.declared import LayerFormats
-from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of, taken_along
+from dlaconv.frontends.caffe.precision.flow import taken_along
+from dlaconv.frontends.caffe.precision.kinds import Kind, kind_of
 from dlaconv.frontends.caffe.schema import caffe_schema
 
 _FIELDS = ("precision_param", "quantization_param")
