@@ -7,6 +7,8 @@ nodes.
 * ``Quantize<Mode>(x, step, zero_point) <qmin, qmax>``: rounds ``x`` to the grid, keeps it real.
 * ``Dequantize(q, step)``: constant integers (weights) as real values.
 * ``Bipolar(x, step)``: ``step`` where ``x >= 0``, else ``-step``.
+* ``FixedPoint<Mode>(x, step, low, high)``: rounds each element of ``x`` to a grid of its own and
+  saturates it at ends of its own; ``FixedPoint<Mode>Wrap`` wraps it. Stage IMPORTED only.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir.blocks import BlockTensor, shape_tuple
+from dlaconv.ir.element_grids import ElementGrids
 from dlaconv.ir.quantisation import FloatArray, Quantisation
 from dlaconv.ir.rounding import Rounding
 
@@ -32,6 +35,9 @@ _CAMEL = {mode: "".join(word.title() for word in mode.value.split("-")) for mode
 _QUANTIZE = {f"Quantize{name}": mode for mode, name in _CAMEL.items()}
 _QUANTIZE_WIDE = {f"{name}Wide": mode for name, mode in _QUANTIZE.items()}
 _MODES = {**_QUANTIZE, **_QUANTIZE_WIDE}
+_SATURATE = {f"FixedPoint{name}": mode for mode, name in _CAMEL.items()}
+_WRAP = {f"{name}Wrap": mode for name, mode in _SATURATE.items()}
+_FIXED_POINT = {**_SATURATE, **_WRAP}
 _FLOAT32_INTEGER_BITS = 24
 
 
@@ -48,6 +54,16 @@ def is_dequantize(node: ir.Node | None) -> bool:
 def is_bipolar(node: ir.Node | None) -> bool:
     """True for a ``Bipolar`` node."""
     return node is not None and node.domain == DOMAIN and node.op_type == BIPOLAR
+
+
+def is_fixed_point(node: ir.Node | None) -> bool:
+    """True for a node with a grid per element, of any rounding mode."""
+    return node is not None and node.domain == DOMAIN and node.op_type in _FIXED_POINT
+
+
+def rounds(node: ir.Node | None) -> bool:
+    """True for a node that puts real values on a grid, of whatever kind."""
+    return is_quantize(node) or is_bipolar(node) or is_fixed_point(node)
 
 
 def quantize(
@@ -104,6 +120,37 @@ def bipolar(x: ir.Value, step: FloatArray, *, name: str, output: str | None = No
     return node
 
 
+def fixed_point(
+    x: ir.Value, grids: ElementGrids, *, name: str, output: str | None = None
+) -> ir.Node:
+    """A node that quantises each element of ``x`` by itself; see `quantize`."""
+    node = ir.node(
+        f"FixedPoint{_CAMEL[grids.rounding]}{'Wrap' if grids.wraps else ''}",
+        [
+            x,
+            constant(f"{name}/step", grids.step),
+            constant(f"{name}/low", grids.low),
+            constant(f"{name}/high", grids.high),
+        ],
+        domain=DOMAIN,
+        name=name,
+    )
+    _describe_output(node, x, output or f"{name}/out")
+    return node
+
+
+def element_grids_of(node: ir.Node) -> ElementGrids:
+    """Reads a node of `fixed_point` back.
+
+    Raises:
+        ValueError: if it is none, or its parameters are not constants.
+    """
+    if not is_fixed_point(node):
+        raise ValueError(f"{node.name!r} has no grid per element")
+    step, low, high = map(array_of, node.inputs[1:])
+    return ElementGrids(step, low, high, _FIXED_POINT[node.op_type], node.op_type in _WRAP)
+
+
 def quantisation_of(node: ir.Node) -> Quantisation:
     """Reads a quantise node back.
 
@@ -119,6 +166,13 @@ def quantisation_of(node: ir.Node) -> Quantisation:
         qmax=node.attributes["qmax"].as_int(),
         rounding=_MODES[node.op_type],
     )
+
+
+def ends_of(node: ir.Node) -> tuple[float, float] | None:
+    """Smallest and largest real value of what a node quantises; None if it does not."""
+    if is_quantize(node):
+        return quantisation_of(node).ends
+    return element_grids_of(node).ends if is_fixed_point(node) else None
 
 
 def rounding_of(node: ir.Node) -> Rounding:
@@ -173,6 +227,8 @@ def _function(op_type: str) -> ir.Function:
         return _Body("q", "step").dequantize()
     if op_type == BIPOLAR:
         return _Body("x", "step").bipolar()
+    if op_type in _FIXED_POINT:
+        return _Body("x", "step", "low", "high").fixed_point(op_type)
     return _Body("x", "step", "zero_point").quantize(op_type)
 
 
@@ -226,6 +282,17 @@ class _Body:
             real = self.op("Cast", real, to=int(ir.DataType.FLOAT))
         return self.finish(op_type, real, ("qmin", "qmax"))
 
+    def fixed_point(self, op_type: str) -> ir.Function:
+        x, step, low, high = self.inputs
+        real = self.op("Mul", _ROUND[_FIXED_POINT[op_type]](self, self.op("Div", x, step)), step)
+        if op_type in _SATURATE:
+            return self.finish(op_type, self.op("Max", self.op("Min", real, high), low))
+        span = self.op("Add", self.op("Sub", high, low), step)
+        above = self.op("Sub", real, low)
+        turns = self.op("Floor", self.op("Div", above, span))
+        within = self.op("Sub", above, self.op("Mul", turns, span))
+        return self.finish(op_type, self.op("Add", within, low))
+
     def plus_where(self, low: ir.Value, condition: ir.Value) -> ir.Value:
         return self.op("Add", low, self.op("CastLike", condition, low))
 
@@ -263,4 +330,4 @@ _ROUND: dict[Rounding, Callable[[_Body, ir.Value], ir.Value]] = {
 @cache
 def op_types() -> tuple[str, ...]:
     """Every operator name of the dialect."""
-    return (*_MODES, DEQUANTIZE, BIPOLAR)
+    return (*_MODES, *_FIXED_POINT, DEQUANTIZE, BIPOLAR)

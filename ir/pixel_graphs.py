@@ -103,7 +103,7 @@ def begins_with_turn(value: ir.Value) -> bool:
                 if ints_attribute(node, "perm") != TO_FIRST:
                     return False
                 found = True
-            elif is_op(node, "Identity", "Cast", *_ARITHMETIC) or dialect.is_quantize(node):
+            elif is_op(node, "Identity", "Cast", *_ARITHMETIC) or dialect.rounds(node):
                 queue.append(node.outputs[0])
             else:
                 return False

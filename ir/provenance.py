@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlaconv.diagnostics import Location
 
 _LAYER, _OP, _LINE = "dlaconv.layer", "dlaconv.op", "dlaconv.line"
+_LOSS = "dlaconv.loss"
 _FILE = "dlaconv.source_file"
 _WEIGHT_FILES = "dlaconv.weight_files"
 
@@ -56,10 +57,20 @@ def mark_all(model: ir.Model, file: str) -> None:
 
 def inherit(node: ir.Node, source: ir.Node) -> ir.Node:
     """Gives a new node the provenance of the node it replaces, and returns it."""
-    for key in (_LAYER, _OP, _LINE):
+    for key in (_LAYER, _OP, _LINE, _LOSS):
         if key in source.metadata_props:
             node.metadata_props[key] = source.metadata_props[key]
     return node
+
+
+def mark_loss(node: ir.Node, words: str) -> None:
+    """Notes on a quantise node how it differs from the source's, in words."""
+    node.metadata_props[_LOSS] = words
+
+
+def loss(node: ir.Node | None) -> str:
+    """How a quantise node differs from the source's, empty if it does not."""
+    return node.metadata_props.get(_LOSS, "") if node is not None else ""
 
 
 def location(node: ir.Node | None, model: ir.Model | None = None) -> Location:

@@ -165,6 +165,7 @@ SPEC: dict[Stage, tuple[Row, ...]] = {
     ),
     Stage.CANONICAL: (
         Row("shapes are static", _static),
+        Row("elements of a map have one grid", lambda node: not dialect.is_fixed_point(node)),
         Row("windows are explicit", _explicit_window, ("Conv", "MaxPool", "AveragePool")),
         Row("fully connected layers are Gemm with transB", _fc_form, ("Gemm",)),
         Row(

@@ -163,6 +163,10 @@ def _quantisations(value: ir.Value) -> list[Row]:
             step = dialect.step_of(node)
             low, high = -float(step.max()), float(step.max())
             bits, signed = 1, True
+        elif dialect.is_fixed_point(node):
+            grids = dialect.element_grids_of(node)
+            grid, step, (low, high) = grids.one_grid(), grids.step, grids.ends
+            bits, signed = grid.bits if grid is not None else 1, low < 0
         else:
             continue
         row = {

@@ -128,7 +128,7 @@ def _require_quantised(source: ir.Model, network: Network, facts: Facts, convert
 
     computed = [layer.output.name for layer in network.layers if layer.op in ROUNDING]
     kept = [name for name in computed if facts.get(name, {}).get("class") in _KEPT]
-    quantised = any(dialect.is_quantize(node) or dialect.is_bipolar(node) for node in source.graph)
+    quantised = any(dialect.rounds(node) for node in source.graph)
     if kept and not quantised:
         raise UsageError(
             Diagnostic(

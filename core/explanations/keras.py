@@ -87,16 +87,17 @@ KERAS = (
     Explanation(
         "DLA181",
         "unified-map",
-        "Elements of a map have different widths (HGQ2), and get one grid nonetheless.",
-        "The accelerator has one grid for a map, so some values are rounded too finely.",
+        "Elements of a map have different widths (HGQ2), and get one grid.",
+        "The accelerator has one grid for a map. It is as fine as the finest and as wide as the "
+        "widest, so some values are rounded more finely than in training, or saturate later.",
         "Train with homogeneous widths for maps, or judge the result by its accuracy.",
         Severity.WARNING,
     ),
     Explanation(
         "DLA182",
         "wrapping-map",
-        "A map that wraps where it overflows (HGQ2) is taken to saturate.",
-        "The accelerator saturates; the two differ only where the traced range is exceeded.",
+        "A map that wraps where it overflows (HGQ2) saturates on the hardware.",
+        "The two differ only where the traced range is exceeded.",
         "Nothing, if ranges were traced on representative data.",
         Severity.NOTE,
     ),

@@ -8,6 +8,7 @@ model lies in the group of the outermost one.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -58,6 +59,28 @@ class StoredWeights:
             return None
         return self._stored.stored(*self._path(layer), *inner)
 
+    def within(self, layer: Layer) -> dict[tuple[str, ...], StoredArray]:
+        """Variables of a layer and of the objects in it by their path there, for files that name.
+
+        Layers of one name in models in models are told apart by the names before.
+        """
+        own, before = tuple(layer.name.split("/")), "/".join(layer.names[:-1]).split("/")
+        best: dict[tuple[str, ...], tuple[int, tuple[str, ...] | None]] = {}
+        for item in self._listed(layer):
+            starts = range(len(item) - len(own))
+            at = next((n for n in starts if item[n : n + len(own)] == own), None)
+            if at is None:
+                continue
+            path = (*item[at + len(own) : -1], _SUFFIX.sub("", item[-1]))
+            near = _alike_at_end(item[:at], before)
+            known, other = best.get(path, (-1, None))
+            if near >= known:
+                best[path] = (near, None if near == known and other != item else item)
+        group = self._group(layer)
+        sure = {path: item for path, (_, item) in best.items() if item is not None}
+        found = {path: self._stored.stored(*group, *item) for path, item in sure.items()}
+        return {path: array for path, array in found.items() if array is not None}
+
     @property
     def counts(self) -> bool:
         """True if the file counts variables instead of naming them."""
@@ -85,17 +108,31 @@ class StoredWeights:
                 return (*path[:-1], other)
         return path
 
-    def _named(self, layer: Layer, names: Sequence[str]) -> StoredArray | None:
+    def _group(self, layer: Layer) -> tuple[str, ...]:
         assert self._base is not None
-        group = (*self._base, *layer.names[0].split("/"))
+        return (*self._base, *layer.names[0].split("/"))
+
+    def _listed(self, layer: Layer) -> list[tuple[str, ...]]:
+        """Paths of all variables in the group of a layer."""
+        group = self._group(layer)
         if group not in self._known:
             listed = self._stored.texts("weight_names", *group) or []
             self._known[group] = [tuple(item.split("/")) for item in listed]
-        found = [item for item in self._known[group] if _SUFFIX.sub("", item[-1]) in names]
+        return self._known[group]
+
+    def _named(self, layer: Layer, names: Sequence[str]) -> StoredArray | None:
+        listed = self._listed(layer)
+        found = [item for item in listed if _SUFFIX.sub("", item[-1]) in names]
         for depth in range(1, len(layer.names)):  # within a model: by more and more of its name
             tail = tuple(part for name in layer.names[-depth:] for part in name.split("/"))
             near = [item for item in found if item[-1 - len(tail) : -1] == tail]
             found = near if near or depth == 1 else found
             if len(found) == 1:
                 break
-        return self._stored.stored(*group, *found[0]) if len(found) == 1 else None
+        return self._stored.stored(*self._group(layer), *found[0]) if len(found) == 1 else None
+
+
+def _alike_at_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two paths share at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

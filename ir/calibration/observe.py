@@ -121,7 +121,7 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _rounds(model: ir.Model) -> bool:
     """True if a value is rounded somewhere, which onnxruntime's optimiser may move."""
-    return any(dialect.is_quantize(node) or dialect.is_bipolar(node) for node in model.graph)
+    return any(dialect.rounds(node) for node in model.graph)
 
 
 def _key(model: ir.Model, data: Dataset, names: Sequence[str]) -> str:

@@ -117,8 +117,8 @@ def quantised_range(value: ir.Value, moved: Sequence[ir.Node] = ()) -> tuple[flo
         if not queue:
             break
         nodes = [use.node for use in queue.pop(0).uses()]
-        if quantisers := [node for node in nodes if dialect.is_quantize(node)]:
-            ends = [dialect.quantisation_of(node).ends for node in [*quantisers, *moved]]
+        if ends := [found for node in nodes if (found := dialect.ends_of(node)) is not None]:
+            ends += [dialect.quantisation_of(node).ends for node in moved]
             return min(low for low, _ in ends), max(high for _, high in ends)
         queue.extend(output for node in nodes for output in node.outputs)
     return None

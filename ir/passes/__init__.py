@@ -18,6 +18,7 @@ from dlaconv.ir.passes.integer_weights import integer_weights
 from dlaconv.ir.passes.merge_quantise import merge_quantise
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.narrow_quantise import narrow_quantise
+from dlaconv.ir.passes.one_grid import one_grid
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.passes.pool_activated import pool_activated
 from dlaconv.ir.passes.recognise_activations import recognise_activations
@@ -28,6 +29,8 @@ from dlaconv.ir.passes.transpose_weights import transpose_weights
 from dlaconv.ir.pipeline import Pass
 
 CANONICAL: tuple[Pass, ...] = (
+    # no other pass knows of grids per element
+    one_grid,
     # shapes first: what the user asks for decides every other shape, and a computed target shape
     # becomes a constant only once the shapes it is computed from are static
     set_shapes,

@@ -35,7 +35,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
     * ``step_errors``: relative, per output channel, where weight steps were rounded to the grid, or
       a gain was not met;
     * ``bias_error``: half a unit of the bias, in units of the result;
-    * ``requantised``: true where weights were rounded here, or a sign may be another;
+    * ``requantised``: true where weights were rounded here, a sign may be another, or the source's
+      grid is another;
     * ``sign``: true for a graph input of which the host takes the sign;
     * ``gain_errors``: where a convolution sums two maps, by operand, how much its gain is off, in
       units of the result per unit of the operand.
@@ -55,6 +56,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         for use in value.uses()
         if dialect.is_quantize(use.node)
     }
+    quantisers = [node for node in model.graph if dialect.is_quantize(node)]
+    lossy = {node.outputs[0].name for node in quantisers if provenance.loss(node)}
     for source in network.inputs:
         tensor = tensors[source.name]
         facts[source.name] = {
@@ -66,6 +69,8 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
         }
         if tensor in context.signs:
             facts[source.name]["sign"] = True
+        if tensor in lossy:
+            facts[source.name]["requantised"] = True
         if (ratio := context.channel_ratios.get(tensor)) is not None:
             facts[source.name]["channel_ratios"] = _channels(ratio, source.shape)
     for layer in network.layers:
@@ -93,7 +98,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             facts[name]["step_errors"] = errors
         if layer.weights is not None and layer.weights.bias is not None:
             facts[name]["bias_error"] = _largest_multiplier(layer) / 2
-        if weight is not None and weight.fidelity in _NEW_INTEGERS:
+        if name in lossy or (weight is not None and weight.fidelity in _NEW_INTEGERS):
             facts[name]["requantised"] = True
         if record is None:  # it moves what may be off, or what the source clips
             if any("requantised" in facts[item.name] for item in layer.inputs):

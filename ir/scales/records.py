@@ -60,6 +60,9 @@ def map_record(
             f"the source quantises {reread.source}, the hardware its map, rounded to "
             f"{reread.stored}"
         )
+    if (loss := provenance.loss(variable.node)) and not variable.derived:
+        fidelity = Fidelity.REQUANTISED
+        notes.append(loss)
     note = "; ".join(filter(None, notes))
     if variable.sign and not variable.derived and fidelity is Fidelity.EXACT:
         note = "a sign, +1 or -1"

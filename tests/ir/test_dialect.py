@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaconv.ir import dialect
+from dlaconv.ir.element_grids import ElementGrids
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.graph import register_constants
 from dlaconv.ir.quantisation import Quantisation
@@ -171,6 +172,12 @@ def test_every_operator_is_a_valid_onnx_function():
         dialect.quantize(x, Quantisation.of(1.0, bits, rounding=mode), name=f"{mode}{bits}")
         for mode in Rounding
         for bits in (8, 32)
+    ]
+    ends = np.float32([1, -8, 7])
+    nodes += [
+        dialect.fixed_point(x, ElementGrids(*ends, mode, wraps), name=f"f{mode}{wraps}")
+        for mode in Rounding
+        for wraps in (False, True)
     ]
     nodes.append(dialect.bipolar(x, np.float32(1), name="b"))
     nodes.append(

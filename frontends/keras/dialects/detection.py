@@ -19,8 +19,12 @@ _CLASSES = {
 
 
 def dialect_of(layer: Layer) -> str:
-    """The library that quantises a layer; empty for none. ``.h5`` files have no modules."""
-    if found := _MODULES.get(layer.module.partition(".")[0]):
+    """The library that quantises a layer; empty for none.
+
+    ``.h5`` files have no modules, but names such as ``hgq>QAdd``.
+    """
+    package = layer.module or layer.registered.replace(">", ".")
+    if found := _MODULES.get(package.partition(".")[0]):
         return found
     if layer.kind in _CLASSES:
         return _CLASSES[layer.kind]

@@ -10,6 +10,7 @@ from dlaconv.frontends.keras.dialects.integers import Integers
 from dlaconv.frontends.keras.dialects.qkeras import MapQuantiser
 from dlaconv.frontends.keras.parameters import Variable
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.element_grids import ElementGrids
 from dlaconv.ir.quantisation import Quantisation
 
 
@@ -17,6 +18,12 @@ def quantise(layer: KerasLayer, value: ir.Value, grid: Quantisation) -> ir.Value
     """Puts a map on a grid."""
     name = layer.graph.free_name(f"{layer.name}/quantize")
     return _added(layer, dialect.quantize(value, grid, name=name))
+
+
+def fixed_point(layer: KerasLayer, value: ir.Value, grids: ElementGrids) -> ir.Value:
+    """Puts each element of a map on its grid."""
+    name = layer.graph.free_name(f"{layer.name}/quantize")
+    return _added(layer, dialect.fixed_point(value, grids, name=name))
 
 
 def sign(layer: KerasLayer, value: ir.Value) -> ir.Value:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dlaconv.frontends.keras.dialects.integers import Integers, smallest
-from dlaconv.ir.quantisation import Quantisation
+from dlaconv.ir.element_grids import ElementGrids
 from dlaconv.ir.rounding import Rounding, round_array
 
 _ROUNDINGS = {
@@ -69,22 +69,6 @@ class FixedPoint:
     k: np.ndarray
     i: np.ndarray
     f: np.ndarray
-
-
-@dataclass(frozen=True)
-class MapGrid:
-    """One grid for a map.
-
-    Attributes:
-        grid: it; None if every element is zero.
-        live: where elements are not zero; None if that is everywhere.
-        widths: smallest and largest number of bits among the elements.
-    """
-
-    grid: Quantisation | None
-    live: np.ndarray | None
-    widths: tuple[int, int]
-    unified: bool
 
 
 def kind_of(config: Any) -> Kind | None:
@@ -165,25 +149,20 @@ def constant(quantiser: FixedPoint, array: np.ndarray) -> Integers:
         raise WidthError("weights of widths that are too far apart") from None
 
 
-def map_grid(quantiser: FixedPoint) -> MapGrid:
-    """One grid for all elements of a map: as fine as the finest, as wide as the widest.
+def element_grids(quantiser: FixedPoint) -> ElementGrids:
+    """What a quantiser makes of each element of a map.
 
     Raises:
-        WidthError: if that takes more bits than are counted.
+        WidthError: if an element takes more bits than are counted.
     """
     k, i, f = np.broadcast_arrays(quantiser.k, quantiser.i, quantiser.f)
-    bits = k + i + f
-    live = bits > 0
-    widths = (int(max(bits.min(), 0)), int(max(bits.max(), 0)))
-    if not live.any():
-        return MapGrid(None, np.zeros((), bool), widths, False)
-    sign, integer, fraction = (int(width[live].max()) for width in (k, i, f))
-    size = integer + fraction
-    if not 0 <= size <= _MOST_BITS:
-        raise WidthError(f"a map of {size} bits")
-    high = 2**size - 1
-    low = -sign * (high if quantiser.kind.overflow == "SAT_SYM" else high + 1)
-    step = np.asarray(2.0**-fraction, np.float32)
-    grid = Quantisation(step, np.zeros((), np.float32), low, high, quantiser.kind.rounding)
-    unified = any(len(np.unique(width[live])) > 1 for width in (k, i, f))
-    return MapGrid(grid, None if live.all() else live, widths, unified)
+    live = k + i + f > 0
+    step = np.exp2(-np.where(live, f, 0))
+    size = np.where(live, np.exp2(np.maximum(i + f, 0)), 0)
+    if size.max(initial=0) > 2.0**_MOST_BITS:
+        raise WidthError(f"a map of {int((i + f).max())} bits")
+    high = np.where(live, size - 1, 0) * step
+    least = size - 1 if quantiser.kind.overflow == "SAT_SYM" else size
+    low = np.where(live, -k * least, 0) * step
+    step, low, high = (array.astype(np.float32) for array in (step, low + 0.0, high))
+    return ElementGrids(step, low, high, quantiser.kind.rounding, quantiser.kind.overflow == "WRAP")

@@ -1,7 +1,7 @@
 """The layers of HGQ2: quantisers at inputs, in parameters, and perhaps at outputs.
 
-A map is quantised where it is read. Widths that differ within a map become one, which is reported:
-the hardware has one grid for each map.
+A map is quantised where it is read. Widths may differ within it, and it may wrap: what that becomes
+on hardware is decided later.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import onnx_ir as ir
 from dlaconv.frontends.keras import convolution, dense, merging, pooling
 from dlaconv.frontends.keras.activation import activated
 from dlaconv.frontends.keras.building import Handler, KerasLayer, shape_of
-from dlaconv.frontends.keras.dialects import hgq
-from dlaconv.frontends.keras.dialects.emitting import integer_constant, quantise
+from dlaconv.frontends.keras.dialects import hgq, hgq_stored
+from dlaconv.frontends.keras.dialects.emitting import fixed_point, integer_constant, quantise
 from dlaconv.frontends.keras.normalisation import affine, channel_axis
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
 from dlaconv.frontends.keras.windows import known
@@ -24,31 +24,30 @@ from dlaconv.frontends.keras.windows import known
 _MOST_ELEMENTS = 1 << 24
 
 
-def quantiser_of(layer: KerasLayer, config: object, *path: str) -> hgq.FixedPoint | None:
+def quantiser_of(
+    layer: KerasLayer, config: object, role: str = "", place: tuple[int, int] | None = None
+) -> hgq.FixedPoint | None:
     """A quantiser of the layer, None for one that does nothing.
 
     Args:
         layer: the layer.
         config: its parameters as stored.
-        path: where its variables lie within the layer.
+        role: see `hgq_stored.variables`.
+        place: see there.
     """
     try:
         kind = hgq.kind_of(config)
         if kind is None:
             return None
-        if not layer.graph.stored.counts:
-            layer.no_form(
-                "a quantiser of HGQ2 in a .h5 file",
-                remedy="save the model again with model.save('model.keras')",
-            )
+        found = hgq_stored.variables(layer, role, place, kind.order)
         held = {}
-        for index, name in enumerate(kind.order):
-            stored = layer.graph.stored.at(layer.layer, *path, "quantizer", "vars", str(index))
+        for name, stored in zip(kind.order, found, strict=True):
             if stored is None:
                 raise layer.refusal(
                     "DLA176",
                     "absent-weights",
-                    f"{layer.graph.stored.file} has no {'/'.join(path)} for the layer",
+                    f"{layer.graph.stored.file} has no width {name} of the layer's quantiser"
+                    f"{f' {role}' if role else ''}",
                     remedy="give the file that was saved together with the model",
                 )
             if int(np.prod(stored.shape)) > _MOST_ELEMENTS:
@@ -60,9 +59,9 @@ def quantiser_of(layer: KerasLayer, config: object, *path: str) -> hgq.FixedPoin
 
 
 def quantised_map(layer: KerasLayer, value: ir.Value, quantiser: hgq.FixedPoint) -> ir.Value:
-    """A map on the one grid of its quantiser."""
+    """A map behind its quantiser."""
     try:
-        found = hgq.map_grid(quantiser)
+        grids = hgq.element_grids(quantiser)
     except hgq.WidthError as error:
         layer.no_form(str(error))
     shape = shape_of(value)
@@ -71,36 +70,11 @@ def quantised_map(layer: KerasLayer, value: ir.Value, quantiser: hgq.FixedPoint)
         a not in {1, b} for a, b in zip(reversed(widths), reversed(shape), strict=False)
     ):
         layer.refuse(f"widths of shape {list(widths)} for a map of {list(shape)}")
-    _report(layer, quantiser, found)
-    if found.grid is not None:
-        value = quantise(layer, value, found.grid)
-    if found.live is not None:
-        live = layer.constant("live", found.live.astype(np.float32))
-        value = layer.op("Mul", [value, live], shape)
-    return value
-
-
-def _report(layer: KerasLayer, quantiser: hgq.FixedPoint, found: hgq.MapGrid) -> None:
-    location = layer.layer.location(layer.graph.file)
-    if found.unified:
-        layer.graph.diagnostics.warning(
-            "DLA181",
-            "unified-map",
-            f"elements of a map have {found.widths[0]} to {found.widths[1]} bits; all get one "
-            "grid, as fine as the finest and as wide as the widest",
-            location=location,
-            help="train with homogeneous widths for maps, QuantizerConfig(heterogeneous_axis=())",
-            notes=("the accelerator has one grid for each map",),
-        )
-    if quantiser.kind.overflow == "WRAP":
-        layer.graph.diagnostics.note(
-            "DLA182",
-            "wrapping-map",
-            "a map that wraps where it overflows is taken to saturate",
-            location=location,
-            help="HGQ2 traces ranges so that none overflows; --calibrate compares on real data",
-            notes=("the accelerator saturates",),
-        )
+    grid = grids.one_grid()
+    alike = grids.live.all() and grids.same_step and grids.same_range
+    if grid is None or not alike or grids.wraps:
+        return fixed_point(layer, value, grids)
+    return quantise(layer, value, grid)
 
 
 def _parameters(layer: KerasLayer, variable: Variable) -> ir.Value:
@@ -127,10 +101,10 @@ def _read(layer: KerasLayer) -> KerasLayer:
         configs = configs if isinstance(configs, list) else [configs] * len(layer.inputs)
         if len(configs) != len(layer.inputs):
             layer.refuse(f"{len(configs)} quantisers for {len(layer.inputs)} tensors")
-        quantisers = [
-            quantiser_of(layer, config, "iq", "quantizers", f"quantizer_{n}" if n else "quantizer")
-            for n, config in enumerate(configs)
-        ]
+        quantisers = []
+        for count, config in enumerate(configs):
+            held = sum(quantiser is not None for quantiser in quantisers)
+            quantisers.append(quantiser_of(layer, config, "iq", (count, held)))
     values = [
         value if quantiser is None else quantised_map(layer, value, quantiser)
         for value, quantiser in zip(layer.inputs, quantisers, strict=True)

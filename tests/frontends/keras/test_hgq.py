@@ -103,23 +103,29 @@ def test_widths_are_rounded_half_to_even():
     assert (found.i, found.f) == (2, 4)
 
 
-@pytest.mark.parametrize(
-    ("overflow", "k", "low"),
-    [("SAT", 1, -32), ("SAT_SYM", 1, -31), ("SAT", 0, 0), ("WRAP", 1, -32)],
-)
-def test_a_map_of_one_width_is_one_grid(overflow, k, low):
-    found = hgq.map_grid(quantiser(np.full((1, 1), k), [[2]], [[3]], overflow=overflow))
-    assert (found.grid.qmin, found.grid.qmax, found.grid.scalar_step) == (low, 31, 0.125)
-    assert found.live is None
-    assert not found.unified
+@pytest.mark.parametrize("kind", ["kif", "kbi"])
+@pytest.mark.parametrize("rounding", ["RND", "TRN", "RND_CONV"])
+@pytest.mark.parametrize("overflow", ["SAT", "SAT_SYM", "WRAP"])
+def test_each_element_of_a_map_has_its_own_numbers(overflow, rounding, kind):
+    k = np.float32([[1, 0, 0, 1, 1, 0, 1]])
+    i = np.float32([[2, 3, -4, -1, 1, 2, 0]])
+    f = np.float32([[3, 1, 2, 5, -1, -3, 0]])
+    found = hgq.element_grids(quantiser(k, i, f, kind, rounding, overflow))
+    x = np.concatenate([values(60, 7) * 6, np.arange(-168, 168).reshape(48, 7) / 16])
+    wanted = [
+        [
+            one(item, *widths, rounding, overflow)
+            for item, widths in zip(row, zip(k[0], i[0], f[0], strict=True), strict=True)
+        ]
+        for row in x
+    ]
+    np.testing.assert_array_equal(found.on_grid(x.astype(np.float32)), wanted)
 
 
-def test_a_map_of_several_widths_gets_the_finest_and_widest():
-    k, i, f = np.float32([[1, 0, 0]]), np.float32([[2, 3, -4]]), np.float32([[3, 1, 2]])
-    found = hgq.map_grid(quantiser(k, i, f))
-    assert (found.grid.qmin, found.grid.qmax, found.grid.scalar_step) == (-64, 63, 0.125)
-    np.testing.assert_array_equal(found.live, [[True, True, False]])
-    assert (found.unified, found.widths) == (True, (0, 6))
+@pytest.mark.parametrize("rounding", ["S_RND", "S_RND_CONV", "rnd"])
+def test_stochastic_rounding_is_plain_at_inference(rounding):
+    plain = hgq.kind_of(config(rounding=rounding.upper().removeprefix("S_"))).rounding
+    assert hgq.kind_of(config(rounding=rounding)).rounding is plain
 
 
 @pytest.mark.parametrize(
@@ -245,36 +251,67 @@ def test_factor_and_offset_of_a_batch_norm_are_quantised(tmp_path):
     )
 
 
-def test_maps_of_several_widths_and_maps_that_wrap_are_reported(tmp_path):
-    x = values(2, 3) * 3
-    weights = stored("quantizer_", [[1, 1, 0]], [[2, 2, -4]], [[3, 1, 2]])
+def own_quantizer(k, i, f, overflow="SAT", rounding="RND"):
+    """A Quantizer, whose variables lie in the layer itself."""
+    weights = stored("quantizer_", k, i, f, overflow=overflow)
     weights = {name.removeprefix("quantizer_/"): array for name, array in weights.items()}
-    own = layer("Quantizer", {"config": config()}, weights)
-    path = save(tmp_path / "m.keras", [given("x", (3,)), own], ["q"])
-    [found] = outputs_of(path, x=x)
-    wanted = quantised(x, 1, 2, 3) * [1, 1, 0]
+    given_config = {"config": config(rounding=rounding, overflow=overflow)}
+    return layer("Quantizer", given_config, weights, ["x0"])
+
+
+def dialect_ops(path):
+    return [node.op_type for node in load(path).model.graph if node.domain]
+
+
+@pytest.mark.parametrize("overflow", ["SAT", "SAT_SYM", "WRAP"])
+def test_a_map_of_several_widths_is_imported_as_it_is(tmp_path, overflow):
+    k, i, f = [[1, 1, 0]], [[2, 1, -4]], [[3, 1, 2]]
+    x = values(20, 3) * 6
+    found = one_layer(tmp_path, own_quantizer(k, i, f, overflow), x)
+    widths = list(zip(*k, *i, *f, strict=True))
+    wanted = [
+        [one(v, *w, overflow=overflow) for v, w in zip(row, widths, strict=True)] for row in x
+    ]
     np.testing.assert_array_equal(found, np.float32(wanted))
-    assert [item.rule for item in load(path).diagnostics] == ["DLA181"]
-    weights = stored("quantizer_", [[1]], [[2]], [[3]], overflow="WRAP")
-    weights = {name.removeprefix("quantizer_/"): array for name, array in weights.items()}
-    own = layer("Quantizer", {"config": config(overflow="WRAP")}, weights)
-    path = save(tmp_path / "m.keras", [given("x", (3,)), own], ["q"])
-    assert [item.rule for item in load(path).diagnostics] == ["DLA182"]
+    assert not list(load(tmp_path / "model.keras").diagnostics)
+    end = "Wrap" if overflow == "WRAP" else ""
+    assert dialect_ops(tmp_path / "model.keras") == [f"FixedPointHalfUp{end}"]
+
+
+def test_a_map_of_one_width_that_wraps_wraps_when_imported(tmp_path):
+    x = values(20, 3) * 9
+    found = one_layer(tmp_path, own_quantizer([[1]], [[2]], [[3]], "WRAP", "TRN"), x)
+    np.testing.assert_array_equal(found, quantised(x, 1, 2, 3, overflow="WRAP", rounding="TRN"))
+    assert abs(x).max() > 8
+    assert abs(found).max() <= 4
+
+
+def test_a_map_of_one_width_is_one_grid(tmp_path):
+    one_layer(tmp_path, own_quantizer([[1, 1]], [[2, 2]], [[3, 3]]), values(2, 2))
+    assert dialect_ops(tmp_path / "model.keras") == ["QuantizeHalfUp"]
+
+
+def test_a_map_without_any_bit_is_zero(tmp_path):
+    found = one_layer(tmp_path, own_quantizer([[1]], [[-4]], [[2]]), values(2, 2) * 100)
+    assert not found.any()
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
     inputs = [given("x", (3,))]
     own = layer("QDense", {"units": 2, "iq_conf": config(), "kq_conf": config()}, {})
     assert [r for r, _ in findings(save(tmp_path / "a.keras", [*inputs, own], ["q"]))] == ["DLA176"]
-    [(rule, message)] = findings(save(tmp_path / "a.h5", [*inputs, own], ["q"]))
-    assert (rule, ".h5" in message) == ("DLA178", True)
-    own = layer("QEinsumDense", {"iq_conf": config()}, {})
-    [(rule, message)] = findings(save(tmp_path / "b.keras", [*inputs, own], ["q"]))
-    assert (rule, "QEinsumDense of HGQ2" in message) == ("DLA180", True)
+    for kind in ("QEinsumDense", "QDenseT", "QSoftmax"):
+        own = layer(kind, {"iq_conf": config()}, {})
+        [(rule, message)] = findings(save(tmp_path / "b.keras", [*inputs, own], ["q"]))
+        assert (rule, f"{kind} of HGQ2" in message) == ("DLA180", True)
     weights = stored("iq", np.ones((1, 7)), np.ones((1, 7)), np.ones((1, 7)))
     own = layer("QDense", {"units": 2, "iq_conf": config(), "kq_conf": config()}, weights)
     [(rule, message)] = findings(save(tmp_path / "c.keras", [*inputs, own], ["q"]))
     assert (rule, "widths of shape [1, 7]" in message) == ("DLA108", True)
+    weights = stored("iq", [[1]], [[20]], [[20]])
+    own = layer("QDense", {"units": 2, "iq_conf": config(), "kq_conf": config()}, weights)
+    [(rule, message)] = findings(save(tmp_path / "d.keras", [*inputs, own], ["q"]))
+    assert (rule, "a map of 40 bits" in message) == ("DLA178", True)
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
