@@ -1,6 +1,5 @@
 """Layers of QKeras: what is quantised, in which order, and where the parameters lie."""
 
-import h5py
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from tests.frontends.keras.files import (
     given,
     load,
     one_layer,
-    outputs_of,
     save,
 )
 
@@ -107,113 +105,33 @@ def test_dense_and_depthwise_kernels(tmp_path):
     close(one_layer(tmp_path, layer, x), wanted)
 
 
-@FILES
-@pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("scale", [True, False])
-def test_a_batch_norm_is_folded_before_the_kernel_is_quantised(tmp_path, ending, use_bias, scale):
-    x, kernel, bias = values(2, 5, 5, 3), values(3, 3, 3, 4), values(4)
-    gamma, beta, mean = 1 + values(4), values(4), values(4)
-    variance = 0.5 + abs(values(4))
-    config = {
-        "filters": 4,
-        "kernel_size": [3, 3],
-        "use_bias": use_bias,
-        "scale": scale,
-        "epsilon": 1e-3,
-        "kernel_quantizer": FIXED,
-        "bias_quantizer": WIDE,
-    }
-    own = {"kernel": kernel} | ({"bias": bias} if use_bias else {})
-    inner = ({"gamma": gamma} if scale else {}) | {
-        "beta": beta,
-        "moving_mean": mean,
-        "moving_variance": variance,
-    }
-    layer = qkeras("QConv2DBatchnorm", "q", config, own | inner, ["x"])
-    path = save(tmp_path / f"m{ending}", [given("x", (5, 5, 3)), layer], ["q"])
-    if ending == ".keras":
-        nested(path, own, inner)
-    factor = (gamma if scale else 1) / np.sqrt(variance + np.float32(1e-3))
-    folded = fixed(kernel * factor)
-    offset = fixed(((bias if use_bias else 0) - mean) * factor + beta, 16, 4)
-    wanted = reference.convolution(x, folded, (1, 1), (1, 1), "valid") + offset
-    [found] = outputs_of(path, x=x)
-    close(found, wanted)
-
-
-def nested(path, own, inner):
-    """Puts the variables of the BatchNormalization into an object of their own, as Keras does."""
-    import io
-    import zipfile
-
-    held = io.BytesIO()
-    with h5py.File(held, "w") as file:
-        for index, array in enumerate(own.values()):
-            file.create_dataset(f"layers/q_conv2d_batchnorm/vars/{index}", data=array)
-        for index, array in enumerate(inner.values()):
-            file.create_dataset(f"layers/q_conv2d_batchnorm/batchnorm/vars/{index}", data=array)
-    with zipfile.ZipFile(path) as archive:
-        config = archive.read("config.json")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", config)
-        archive.writestr("model.weights.h5", held.getvalue())
-
-
-def test_a_quantised_batch_norm_has_powers_of_two(tmp_path):
-    x = values(2, 3, 3, 4)
-    po2 = {"class_name": "quantized_po2", "config": {"bits": 5}}
-    relu = {
-        "class_name": "quantized_relu_po2",
-        "config": {"bits": 6, "quadratic_approximation": True},
-    }
-    config = {
-        "beta_quantizer": po2,
-        "gamma_quantizer": po2,
-        "mean_quantizer": None,
-        "variance_quantizer": relu,
-        "epsilon": 1e-3,
-    }
-    weights = {
-        "gamma": np.float32([1.4, 1.5, -0.7, 3.0]),
-        "beta": np.float32([0.3, -0.3, 0.1, 0.0]),
-        "moving_mean": values(4),
-        "moving_variance": np.float32([0.3, 1.0, 2.1, 5.0]),
-    }
-    gamma = np.float32([1, 2, -0.5, 4])
-    beta = np.float32([0.25, -0.25, 0.125, 2.0**-8])
-    variance = np.float32([0.25, 1, 4, 4])
-    wanted = (x - weights["moving_mean"]) / np.sqrt(variance + 1e-3) * gamma + beta
-    layer = qkeras("QBatchNormalization", "q", config, weights)
-    close(one_layer(tmp_path, layer, x), wanted)
-
-
-def test_gamma_and_variance_have_powers_of_two_of_their_own(tmp_path):
-    """Both count as trained, so no alpha is ``auto_po2``; on a vector, for each element."""
-    x = values(2, 3, 3, 4)
+@pytest.mark.parametrize("kind", ["QConv2D", "QDepthwiseConv2D", "QDense"])
+def test_no_alpha_is_a_power_of_two_for_kernels_and_one_for_biases(tmp_path, kind):
+    """google/qkeras#60: kernels get a scale by channel, depthwise ones one for all."""
     plain = {"class_name": "quantized_bits", "config": {"bits": 4, "integer": 0, "alpha": None}}
-    names = {"gamma", "beta", "mean", "variance"}
-    config = {f"{name}_quantizer": plain for name in names} | {"epsilon": 1e-3}
-    weights = {
-        "gamma": np.float32([1.4, 100.0, -0.07, 3.0]),
-        "beta": np.float32([0.3, -0.3, 0.1, 9.0]),
-        "moving_mean": np.float32([0.06, 0.07, -2.0, 0.5]),
-        "moving_variance": np.float32([0.3, 60.0, 2.1, 5.0]),
-    }
-
-    def own(array):
-        exponent = np.full(4, np.rint(np.log2(abs(array).max() * 2 / 14)))
-        for _ in range(5):
-            z = np.sign(array) * np.minimum(np.floor(abs(array) / 2**exponent + 0.5), 7)
-            exponent = np.rint(np.log2(array * z / (z * z + 1e-7) + 1e-7))
-        return (
-            np.sign(array) * np.minimum(np.floor(abs(array) / 2**exponent + 0.5), 7) * 2**exponent
-        )
-
-    gamma, variance = own(weights["gamma"]), own(weights["moving_variance"])
-    beta, mean = (np.clip(np.rint(weights[n] * 8), -8, 7) / 8 for n in ("beta", "moving_mean"))
-    wanted = (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
-    layer = qkeras("QBatchNormalization", "q", config, weights)
-    close(one_layer(tmp_path, layer, x), np.float32(wanted))
+    name = "depthwise" if kind == "QDepthwiseConv2D" else "kernel"
+    shape = {"QConv2D": (3, 3, 3, 3), "QDepthwiseConv2D": (3, 3, 3, 1), "QDense": (48, 3)}[kind]
+    config = {"filters": 3, "units": 3, "kernel_size": [3, 3]}
+    config |= {f"{name}_quantizer": plain, "bias_quantizer": plain}
+    kernel, bias = values(*shape) * 2, np.float32([0.3, -2.0, 0.07])
+    weights = {"depthwise_kernel" if name == "depthwise" else "kernel": kernel, "bias": bias}
+    x = values(2, 48) if kind == "QDense" else values(2, 5, 5, 3)
+    axes = tuple(range(kernel.ndim - 1))
+    scale = 2.0 ** np.rint(np.log2(abs(kernel).max(axes, keepdims=True) * 2 / 14))
+    for _ in range(6):
+        z = np.sign(kernel) * np.minimum(np.floor(abs(kernel) / scale + 0.5), 7)
+        rounded = scale * z
+        found = (kernel * z).mean(axes, keepdims=True) / (z * z).mean(axes, keepdims=True)
+        scale = 2.0 ** np.rint(np.log2(found))
+    sums = {
+        "QConv2D": lambda: reference.convolution(x, rounded, (1, 1), (1, 1), "valid"),
+        "QDepthwiseConv2D": lambda: reference.depthwise(x, rounded, (1, 1), (1, 1), "valid"),
+        "QDense": lambda: x @ rounded,
+    }[kind]()
+    wanted = sums + np.clip(np.rint(bias * 8), -8, 7) / 8
+    np.testing.assert_allclose(
+        one_layer(tmp_path, qkeras(kind, "q", config, weights), x), wanted, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,17 @@ def test_one_range_may_be_for_all_weights():
         tfmot.weights(x, np.float32([-1, -1]), np.float32([1, 1]), -1)
 
 
+def test_ties_go_up_below_zero_too(tmp_path):
+    """``floor(x / step + 0.5)``: half to even would take every second one down."""
+    ties = (np.arange(-8, 8, dtype=np.float32) + np.float32(0.5)) / 128
+    wanted = np.floor(ties * 128 + 0.5) / 128
+    most = np.float32(127 / 128)
+    found = tfmot.weights(ties.reshape(4, 4), -most, most, -1)
+    np.testing.assert_array_equal(found.reals.reshape(-1), wanted)
+    grid = tfmot.map_grid(-1.0, 127 / 128)
+    np.testing.assert_array_equal(grid.reals(grid.integers(ties)), wanted)
+
+
 def test_the_input_is_quantised(tmp_path):
     x = values(4, 6)
     quantizer = {"class_name": "AllValuesQuantizer", "config": {"num_bits": 8, "per_axis": False}}
@@ -131,6 +142,21 @@ def test_a_convolution_quantises_weights_and_activation(tmp_path, activation, af
     assert found.shape == inner.shape
     assert abs(found - fake(inner, -2.0, 5.0)).max() <= 7 / 255 + 1e-5  # one unit, at a tie
     assert (abs(found - fake(inner, -2.0, 5.0)) > 1e-5).mean() < 0.01
+
+
+def test_channels_of_a_transposed_kernel_are_on_another_axis(tmp_path):
+    x, kernel = values(2, 4, 4, 3), values(2, 2, 5, 3) * np.float32([[1], [3], [9], [27], [81]])
+    most = abs(kernel).max((0, 1, 3))
+    nothing = aware({"class_name": "NoOpActivation", "config": {}})
+    config = {"filters": 5, "kernel_size": [2, 2], "strides": [2, 2], "use_bias": False}
+    scheme = "Default8BitConvTransposeQuantizeConfig"
+    layer = wrapper("Conv2DTranspose", "c", config | {"activation": nothing}, ["kernel"])
+    layer.config["quantize_config"]["class_name"] = scheme
+    layer.weights = {"kernel": kernel, "kernel_min": -most, "kernel_max": most}
+    rounded = [fake(kernel[:, :, c], -most[c], most[c], narrow=True) for c in range(5)]
+    wanted = reference.transposed(x, np.stack(rounded, 2), (2, 2), (1, 1), [(8, 0), (8, 0)])
+    found = one_layer(tmp_path, layer, x, ending=".h5", generation=2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_a_convolution_before_a_batch_norm_gives_real_values(tmp_path):
