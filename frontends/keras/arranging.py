@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.keras.building import KerasLayer, Shape, shape_of
-from dlaconv.frontends.keras.windows import known
+from dlaconv.frontends.keras.windows import known, map_shape, space
 
-_RANK = re.compile(r"([123])D")
 _MOST = 1 << 16
 
 
@@ -133,10 +131,8 @@ def _interpolated(layer: KerasLayer, factors: tuple[int, ...]) -> ir.Value:
 
 def _spatial(layer: KerasLayer) -> tuple[Shape, list[int]]:
     """The shape of the map, and its axes without batch and channels."""
-    match = _RANK.search(layer.layer.kind)
-    rank = int(match[1]) + 2 if match is not None else 4
-    shape = layer.require_rank(rank)
-    return shape, [*range(1, rank - 1)] if layer.channels_last else [*range(2, rank)]
+    shape = map_shape(layer)
+    return shape, space(layer, len(shape))
 
 
 def _ends(layer: KerasLayer, name: str, axes: int) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +10,7 @@ import onnx_ir as ir
 from dlaconv.frontends.keras.activation import activated
 from dlaconv.frontends.keras.building import KerasLayer, Shape, shape_of
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
-from dlaconv.frontends.keras.windows import axes_of, known, padding_of, pads
-
-_RANK = re.compile(r"([123])D")
+from dlaconv.frontends.keras.windows import axes_of, known, map_shape, padding_of, pads, space
 
 
 def convolution(layer: KerasLayer) -> list[ir.Value]:
@@ -139,12 +136,9 @@ def _output_padding(layer: KerasLayer, value: object, axes: int) -> list[int | N
 
 def _map(layer: KerasLayer) -> tuple[int, list[int]]:
     """Channels and sizes of the map that the layer reads."""
-    match = _RANK.search(layer.layer.kind)
-    rank = int(match[1]) + 2 if match is not None else 4
-    shape = layer.require_rank(rank)
-    last = layer.channels_last
-    [channels] = known(layer, shape[-1:] if last else shape[1:2])
-    return channels, known(layer, shape[1:-1] if last else shape[2:])
+    shape = map_shape(layer)
+    [channels] = known(layer, shape[-1:] if layer.channels_last else shape[1:2])
+    return channels, known(layer, tuple(shape[axis] for axis in space(layer, len(shape))))
 
 
 def _depthwise_kernel(

@@ -21,7 +21,7 @@ def merge(op_type: str) -> Callable[[KerasLayer], list[ir.Value]]:
     """The handler of Add, Multiply, Maximum and Minimum."""
 
     def handler(layer: KerasLayer) -> list[ir.Value]:
-        return [folded(layer, op_type, operands(layer, 2))]
+        return [folded(layer, op_type, operands(layer))]
 
     handler.__doc__ = f"{op_type} of all tensors."
     return handler
@@ -44,7 +44,7 @@ def power(layer: KerasLayer) -> list[ir.Value]:
 
 def average(layer: KerasLayer) -> list[ir.Value]:
     """Average."""
-    given = operands(layer, 2)
+    given = operands(layer)
     total = folded(layer, "Add", given)
     share = layer.constant("share", 1 / len(given))
     return [layer.op("Mul", [total, share], shape_of(total))]
@@ -80,13 +80,13 @@ def concatenate(layer: KerasLayer) -> list[ir.Value]:
     return [layer.op("Concat", values, result, {"axis": at})]
 
 
-def operands(layer: KerasLayer, least: int) -> list[Operand]:
-    """What a layer joins: a list of tensors, or arguments x1, x2 that may be constants."""
+def operands(layer: KerasLayer) -> list[Operand]:
+    """What a layer joins: two tensors or more in a list, or arguments x1, x2, even constants."""
     given: list[Operand] = []
     for item in (*layer.arguments, *(layer.keywords.get(n) for n in ("x1", "x2", "y", "bias"))):
         is_list = isinstance(item, list) and any(isinstance(x, ir.Value) for x in item)
         given += item if is_list else [] if item is None else [item]
-    if len(given) < least:
+    if len(given) < 2:
         layer.refuse(f"{layer.layer.kind} of {len(given)} tensors")
     if not layer.layer.is_operation and layer.layer.kind != "TFOpLambda":
         ranks = {len(shape_of(item)) for item in given if isinstance(item, ir.Value)}
@@ -109,7 +109,7 @@ def folded(layer: KerasLayer, op_type: str, given: Sequence[Operand]) -> ir.Valu
 
 
 def _pair(layer: KerasLayer, op_type: str) -> ir.Value:
-    given = operands(layer, 2)
+    given = operands(layer)
     if len(given) != 2:
         layer.refuse(f"{layer.layer.kind} of {len(given)} tensors")
     return folded(layer, op_type, given)

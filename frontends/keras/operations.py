@@ -7,14 +7,12 @@ call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.keras import activation, merging, pooling, selecting
-from dlaconv.frontends.keras.arranging import sizes_of
+from dlaconv.frontends.keras import activation, arranging, merging, pooling, selecting
 from dlaconv.frontends.keras.building import Handler, KerasLayer, Shape, shape_of
 from dlaconv.frontends.keras.windows import known
 
@@ -119,7 +117,7 @@ def reshape(layer: KerasLayer) -> list[ir.Value]:
     if not all(type(size) is int for size in rest):
         layer.refuse(f"reshapes to {target!r}")
     count = math.prod(known(layer, shape[1:]))
-    return [layer.reshaped(x, (shape[0], *sizes_of(layer, rest, count)))]
+    return [layer.reshaped(x, (shape[0], *arranging.sizes_of(layer, rest, count)))]
 
 
 def transpose(layer: KerasLayer) -> list[ir.Value]:
@@ -177,16 +175,8 @@ def _softmax(layer: KerasLayer) -> list[ir.Value]:
     return [activation.apply(layer, _object("Softmax", axis=axis), layer.inputs[0])]
 
 
-def _concat(layer: KerasLayer) -> list[ir.Value]:
-    return merging.concatenate(layer)
-
-
 def _object(name: str, **config: Any) -> dict[str, Any]:
     return {"class_name": name, "config": config}
-
-
-def _named(name: str) -> Callable[[KerasLayer], list[ir.Value]]:
-    return activation.simple(name)
 
 
 _ADD, _MULTIPLY = merging.merge("Add"), merging.merge("Mul")
@@ -202,42 +192,42 @@ OPERATIONS: dict[str, Handler] = {
     "Concatenate": merging.concatenate,
     "DepthToSpace": selecting.blocks("DepthToSpace"),
     "Divide": merging.divide,
-    "Elu": _named("Elu"),
+    "Elu": activation.simple("Elu"),
     "Erf": elementwise("Erf"),
     "Exp": elementwise("Exp"),
     "ExpandDims": expand_dims,
-    "Gelu": _named("Gelu"),
+    "Gelu": activation.simple("Gelu"),
     "GetItem": selecting.item,
-    "HardSigmoid": _named("HardSigmoid"),
-    "HardSilu": _named("HardSilu"),
-    "HardTanh": _named("hard_tanh"),
-    "Identity": lambda layer: [layer.inputs[0]],
-    "LeakyRelu": _named("LeakyRelu"),
+    "HardSigmoid": activation.simple("HardSigmoid"),
+    "HardSilu": activation.simple("HardSilu"),
+    "HardTanh": activation.simple("hard_tanh"),
+    "Identity": arranging.same,
+    "LeakyRelu": activation.simple("LeakyRelu"),
     "Log": elementwise("Log"),
-    "LogSoftmax": _named("LogSoftmax"),
+    "LogSoftmax": activation.simple("LogSoftmax"),
     "Max": reduction("ReduceMax"),
     "MaxPool": pooling.maximum,
     "Maximum": _LARGER,
     "Mean": reduction("ReduceMean"),
     "Min": reduction("ReduceMin"),
     "Minimum": _SMALLER,
-    "Mish": _named("Mish"),
+    "Mish": activation.simple("Mish"),
     "Moveaxis": selecting.move_axis,
     "Multiply": _MULTIPLY,
     "Negative": elementwise("Neg"),
     "Pad": selecting.pad,
     "Power": power,
     "Reciprocal": elementwise("Reciprocal"),
-    "Relu": _named("Relu"),
-    "Relu6": _named("Relu6"),
+    "Relu": activation.simple("Relu"),
+    "Relu6": activation.simple("Relu6"),
     "Reshape": reshape,
     "Resize": selecting.resize,
-    "Selu": _named("Selu"),
-    "Sigmoid": _named("Sigmoid"),
-    "Silu": _named("Silu"),
-    "Softmax": _named("Softmax"),
-    "Softplus": _named("Softplus"),
-    "Softsign": _named("Softsign"),
+    "Selu": activation.simple("Selu"),
+    "Sigmoid": activation.simple("Sigmoid"),
+    "Silu": activation.simple("Silu"),
+    "Softmax": activation.simple("Softmax"),
+    "Softplus": activation.simple("Softplus"),
+    "Softsign": activation.simple("Softsign"),
     "SpaceToDepth": selecting.blocks("SpaceToDepth"),
     "Split": selecting.split,
     "Sqrt": elementwise("Sqrt"),
@@ -247,7 +237,7 @@ OPERATIONS: dict[str, Handler] = {
     "Subtract": merging.subtract,
     "Sum": reduction("ReduceSum"),
     "Swapaxes": selecting.swap_axes,
-    "Tanh": _named("Tanh"),
+    "Tanh": activation.simple("Tanh"),
     "Tile": selecting.tile,
     "Transpose": transpose,
     "TrueDivide": merging.divide,
@@ -255,13 +245,13 @@ OPERATIONS: dict[str, Handler] = {
 """Operations of ``keras.ops`` by their class."""
 FUNCTIONS: dict[str, Handler] = {
     "__operators__.add": _ADD,
-    "abs": elementwise("Abs"),
     "__operators__.getitem": selecting.item,
+    "abs": elementwise("Abs"),
     "cast": cast,
     "clip_by_value": clip,
-    "concat": _concat,
+    "concat": merging.concatenate,
     "expand_dims": expand_dims,
-    "identity": lambda layer: [layer.inputs[0]],
+    "identity": arranging.same,
     "image.resize": selecting.resize,
     "keras.backend.batch_flatten": flattened,
     "math.abs": elementwise("Abs"),
@@ -280,29 +270,29 @@ FUNCTIONS: dict[str, Handler] = {
     "math.reduce_mean": reduction("ReduceMean"),
     "math.reduce_min": reduction("ReduceMin"),
     "math.reduce_sum": reduction("ReduceSum"),
-    "math.sigmoid": _named("Sigmoid"),
-    "math.softplus": _named("Softplus"),
+    "math.sigmoid": activation.simple("Sigmoid"),
+    "math.softplus": activation.simple("Softplus"),
     "math.sqrt": elementwise("Sqrt"),
     "math.square": square,
     "math.subtract": merging.subtract,
-    "math.tanh": _named("Tanh"),
+    "math.tanh": activation.simple("Tanh"),
     "math.truediv": merging.divide,
     "nn.avg_pool2d": selecting.MEAN,
     "nn.bias_add": _ADD,
     "nn.depth_to_space": selecting.blocks("DepthToSpace"),
-    "nn.elu": _named("Elu"),
+    "nn.elu": activation.simple("Elu"),
     "nn.gelu": _gelu,
     "nn.leaky_relu": _leaky,
     "nn.max_pool2d": selecting.MAXIMUM,
-    "nn.relu": _named("Relu"),
-    "nn.relu6": _named("Relu6"),
-    "nn.selu": _named("Selu"),
-    "nn.sigmoid": _named("Sigmoid"),
-    "nn.silu": _named("Silu"),
+    "nn.relu": activation.simple("Relu"),
+    "nn.relu6": activation.simple("Relu6"),
+    "nn.selu": activation.simple("Selu"),
+    "nn.sigmoid": activation.simple("Sigmoid"),
+    "nn.silu": activation.simple("Silu"),
     "nn.softmax": _softmax,
     "nn.space_to_depth": selecting.blocks("SpaceToDepth"),
-    "nn.swish": _named("Silu"),
-    "nn.tanh": _named("Tanh"),
+    "nn.swish": activation.simple("Silu"),
+    "nn.tanh": activation.simple("Tanh"),
     "pad": selecting.pad,
     "reshape": reshape,
     "split": selecting.split,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.frontends.keras.building import KerasLayer, shape_of
-from dlaconv.frontends.keras.windows import axes_of, pads
-
-_RANK = re.compile(r"([123])D")
+from dlaconv.frontends.keras.windows import axes_of, map_shape, pads, space
 
 
 def maximum(layer: KerasLayer) -> list[ir.Value]:
@@ -33,13 +29,8 @@ def global_average(layer: KerasLayer) -> list[ir.Value]:
     return _global(layer, "ReduceMean")
 
 
-def _rank(layer: KerasLayer) -> int:
-    match = _RANK.search(layer.layer.kind)
-    return int(match[1]) + 2 if match is not None else len(shape_of(layer.x))
-
-
 def _pool(layer: KerasLayer, op_type: str) -> list[ir.Value]:
-    layer.require_rank(_rank(layer))
+    map_shape(layer)
     x = layer.channels_first(layer.x)
     shape = shape_of(x)
     axes = len(shape) - 2
@@ -53,9 +44,8 @@ def _pool(layer: KerasLayer, op_type: str) -> list[ir.Value]:
 
 
 def _global(layer: KerasLayer, op_type: str) -> list[ir.Value]:
-    shape = layer.require_rank(_rank(layer))
-    rank, keep = len(shape), layer.flag("keepdims", False)
-    axes = [*range(1, rank - 1)] if layer.channels_last else [*range(2, rank)]
+    shape, keep = map_shape(layer), layer.flag("keepdims", False)
+    axes = space(layer, len(shape))
     left = [1 if axis in axes else size for axis, size in enumerate(shape)]
     if not keep:
         left = [size for axis, size in enumerate(shape) if axis not in axes]

@@ -7,9 +7,12 @@ the end only.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from dlaconv.frontends.keras.building import KerasLayer
+from dlaconv.frontends.keras.building import KerasLayer, Shape
+
+_DIMENSIONS = re.compile(r"([123])D")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ def axes_of(
             layer.refuse(f"a window of {extent} on {size} elements")
         found.append(Axis((size + begin - extent) // s + 1, begin, 0))
     return found
+
+
+def map_shape(layer: KerasLayer) -> Shape:
+    """The shape of the map that a layer such as Conv2D reads; operations have no digit."""
+    match = _DIMENSIONS.search(layer.layer.kind)
+    return layer.require_rank(*([int(match[1]) + 2] if match is not None else [3, 4, 5]))
+
+
+def space(layer: KerasLayer, rank: int) -> list[int]:
+    """The axes of a map without those of batch and channels."""
+    return [*range(1, rank - 1)] if layer.channels_last else [*range(2, rank)]
 
 
 def padding_of(layer: KerasLayer, *allowed: str) -> str:

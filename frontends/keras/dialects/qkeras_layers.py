@@ -21,7 +21,7 @@ from dlaconv.frontends.keras.dialects.integers import Integers
 from dlaconv.frontends.keras.dialects.qkeras_spec import Spec, SpecError, spec_of
 from dlaconv.frontends.keras.normalisation import channel_axis, normalised
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
-from dlaconv.frontends.keras.windows import known
+from dlaconv.frontends.keras.windows import known, space
 
 _QUANTISERS = {
     "kernel": "kernel_quantizer",
@@ -182,7 +182,7 @@ def average(layer: KerasLayer) -> list[ir.Value]:
 def global_average(layer: KerasLayer) -> list[ir.Value]:
     """QGlobalAveragePooling2D."""
     shape = shape_of(layer.x)
-    sides = known(layer, shape[1:-1] if layer.channels_last else shape[2:])
+    sides = known(layer, tuple(shape[axis] for axis in space(layer, len(shape))))
     [value] = pooling.global_average(layer)
     return activated(layer, _averaged(layer, value, int(np.prod(sides))))
 
