@@ -15,6 +15,7 @@ from dlaconv.ir.passes.global_pooling import global_pooling
 from dlaconv.ir.passes.hoist_quantise import hoist_quantise
 from dlaconv.ir.passes.infer_shapes import infer_shapes
 from dlaconv.ir.passes.integer_weights import integer_weights
+from dlaconv.ir.passes.masked_columns import masked_columns
 from dlaconv.ir.passes.merge_quantise import merge_quantise
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.narrow_quantise import narrow_quantise
@@ -48,6 +49,8 @@ CANONICAL: tuple[Pass, ...] = (
     # before channels_first, which permutes weights of the one form behind the one shape operator
     fully_connected,
     one_shape_op,
+    # before channels_first, which cannot permute the columns of a layer through a multiplication
+    masked_columns,
     # before everything that counts axes as [N, C, H, W]: windows, means over space, biases per
     # channel of channels-last networks
     channels_first,

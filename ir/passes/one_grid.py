@@ -20,7 +20,8 @@ def one_grid(model: ir.Model, context: Context) -> None:
 
     Elements of coarser grids are rounded too finely then, and those of narrower ones saturate
     later. What wraps saturates instead; of values that do not wrap, other ends change nothing.
-    Elements that are always zero are multiplied by zero, which is exact. Losses are reported.
+    Elements that are always zero are multiplied by zero, which is exact, between two quantisers:
+    wherever that is done, it reads and makes a map with a grid. Losses are reported.
     """
     for node in list(model.graph):
         if dialect.is_fixed_point(node):
@@ -36,13 +37,20 @@ def _replace(node: ir.Node, grids: ElementGrids, model: ir.Model, context: Conte
         x = nodes[0].outputs[0]
     if not grids.live.all():
         live = _narrowed(grids.live.astype(np.float32))
-        nodes.append(ir.node("Mul", [x, dialect.constant(f"{name}/live", live)], name=f"{name}/0"))
+        mask = ir.node("Mul", [x, dialect.constant(f"{name}/live", live)], name=f"{name}/mask")
+        nodes.append(mask)
+        if grid is not None:
+            masked = mask.outputs[0]
+            masked.name, masked.dtype = f"{name}/masked", ir.DataType.FLOAT
+            masked.shape = node.outputs[0].shape
+            nodes.append(dialect.quantize(masked, grid, name=f"{name}/again"))
     for made in nodes:
         provenance.inherit(made, node)
     kept = grids.same_step and (grids.same_range or grids.wraps)
     if grid is not None and not kept:
         words = _words(grids, grid, context.target)
-        provenance.mark_loss(nodes[0], words)
+        for made in nodes:
+            provenance.mark_loss(made, words)
         context.diagnostics.add(_unified(node, words, model))
     if grids.wraps:
         context.diagnostics.add(_wrapping(node, grids, model))

@@ -134,3 +134,35 @@ def test_a_source_with_widths_per_element_is_shown(heterogeneous):
     rows = [row for layer in layers for row in layer["maps"] if row["smallest_step"] == 2**-4]
     [row] = [row for row in rows if row["largest_step"] == 0.5]
     assert (row["bits"], row["signed"], row["low"]) == (8, True, -8)
+
+
+def pruned(mask, path="iq"):
+    """Widths of 8 bits, and none where the mask is zero."""
+    full = np.broadcast_to(mask, (1, *SHAPE))
+    return stored(path, np.ones_like(full), np.where(full, 3, -9), np.where(full, 4, -9))
+
+
+@pytest.mark.parametrize("reader", ["first", "second"])
+@pytest.mark.parametrize(
+    ("mask", "sides"),
+    [
+        (np.arange(16) % 4 > 0, {"accelerator"}),
+        (np.random.default_rng(5).random(SHAPE) > 0.1, {"accelerator", "host"}),
+    ],
+    ids=["channels", "elements"],
+)
+def test_elements_without_bits_stay_zero(tmp_path, mask, sides, reader):
+    """Channels by zeros in the weights that read them, elements by the host; without any data."""
+    widths = [whole("iq", 1, 2, 5), pruned(mask.astype(int))]
+    first, second = widths if reader == "second" else widths[::-1]
+    layers = [conv("a", "x", first), conv("b", "a", second, out=whole("oq", 1, 4, 3))]
+    path = save(tmp_path / "net.keras", [given("x", SHAPE), *layers], ["b"])
+    asked = dlaconv.Options(partition=True, rounding="half-up")
+    done = dlaconv.convert(path, tmp_path / "net.dla.onnx", options=asked)
+    assert {part["side"] for part in done.report["parts"]} == sides
+    assert not {"DLA181", "DLA901"} & {item.rule for item in done.diagnostics}
+    maps = [row for row in done.report["tensors"] if row["kind"] == "map"]
+    assert {row["class"] for row in maps} == {"exact"}
+    x = values(4, *SHAPE)
+    [wanted] = outputs_of(path, x=x)
+    np.testing.assert_array_equal(on_hardware(tmp_path, x), wanted)

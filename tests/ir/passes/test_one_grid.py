@@ -90,7 +90,10 @@ def test_what_wraps_everywhere_alike_saturates():
 def test_elements_that_are_zero_stay_zero_and_nothing_is_lost():
     live = per_element(1, 0, 1, 1, 1, 1, 0, 1)
     model, what = applied(SAME, -live, 0.75 * live)
-    assert ops(model) == ["QuantizeFloor", "Mul", "Relu"]
+    assert ops(model) == ["QuantizeFloor", "Mul", "QuantizeFloor", "Relu"]
+    first, _, last, _ = model.graph
+    assert dialect.quantisation_of(first).same_grid(dialect.quantisation_of(last))
+    assert last.outputs[0].name == "map"
     assert rules(what) == []
     x = np.random.default_rng(1).normal(size=SHAPE).astype(F)
     before = model_with(SAME, -live, 0.75 * live)
