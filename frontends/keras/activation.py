@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.frontends.keras.building import KerasLayer, shape_of
+from dlaconv.frontends.keras.building import Handler, KerasLayer, number_of, shape_of
 from dlaconv.frontends.keras.dialects import qkeras
 from dlaconv.frontends.keras.dialects.detection import dialect_of
 from dlaconv.frontends.keras.dialects.emitting import quantised_map
@@ -73,18 +73,8 @@ def _named(layer: KerasLayer, function: Any) -> tuple[str | None, Parameters]:
         if name == "function" and isinstance(config, str):  # as Keras 2 and 3 write functions
             return config, {}
         if isinstance(name, str) and isinstance(config, Mapping):
-            return _OBJECTS.get(name, name), {**config, "": name}
+            return _OBJECTS.get(name, name), config
     return layer.refuse(f"activation {str(function)[:60]}")
-
-
-def relu(layer: KerasLayer) -> list[ir.Value]:
-    """ReLU: with a largest value, a slope below the threshold, and a threshold."""
-    return [_relu(layer, layer.x, layer.config)]
-
-
-def leaky_relu(layer: KerasLayer) -> list[ir.Value]:
-    """LeakyReLU; the slope was called ``alpha`` in Keras 2."""
-    return [_leaky(layer, layer.x, _slope(layer, layer.config, 0.3))]
 
 
 def prelu(layer: KerasLayer) -> list[ir.Value]:
@@ -104,21 +94,11 @@ def thresholded_relu(layer: KerasLayer) -> list[ir.Value]:
     return [layer.op("ThresholdedRelu", [layer.x], shape_of(layer.x), {"alpha": theta})]
 
 
-def elu(layer: KerasLayer) -> list[ir.Value]:
-    """ELU."""
-    return [_elu(layer, layer.x, layer.config)]
-
-
-def softmax(layer: KerasLayer) -> list[ir.Value]:
-    """Softmax over one axis."""
-    return [_softmax(layer, layer.x, layer.config)]
-
-
-def simple(name: str) -> Callable[[KerasLayer], list[ir.Value]]:
-    """The handler of a function of one tensor, such as an operation of ``keras.ops``."""
+def simple(name: str) -> Handler:
+    """The handler of a function of one tensor that is a layer or an operation, with parameters."""
 
     def handler(layer: KerasLayer) -> list[ir.Value]:
-        return [apply(layer, {"class_name": name, "config": layer.config}, layer.inputs[0])]
+        return [apply(layer, {"class_name": name, "config": layer.config}, layer.x)]
 
     handler.__doc__ = f"{name}."
     return handler
@@ -169,13 +149,13 @@ def _hard_tanh(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Val
     return _clip(layer, x, -1.0, 1.0)
 
 
-def _leaky_function(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
-    default = 0.3 if parameters.get("") == "LeakyReLU" else 0.2
-    return _leaky(layer, x, _slope(layer, parameters, default))
+def _leaky_with(default: float) -> _Function:
+    """LeakyRelu by default of a slope, which was called ``alpha`` in Keras 2."""
 
+    def function(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.Value:
+        return _leaky(layer, x, _number(layer, parameters, default, "negative_slope", "alpha"))
 
-def _slope(layer: KerasLayer, parameters: Parameters, default: float) -> float:
-    return _number(layer, parameters, default, "negative_slope", "alpha")
+    return function
 
 
 def _leaky(layer: KerasLayer, x: ir.Value, slope: float) -> ir.Value:
@@ -228,11 +208,9 @@ def _log_softmax(layer: KerasLayer, x: ir.Value, parameters: Parameters) -> ir.V
 
 def _over_axis(layer: KerasLayer, x: ir.Value, parameters: Parameters, op_type: str) -> ir.Value:
     axis = parameters.get("axis")
-    axis = -1 if axis is None else axis
-    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if isinstance(axis, list):
+    if isinstance(axis, list) and len(axis) != 1:
         layer.no_form(f"a {layer.layer.kind} over several axes, {axis}")
-    number = layer.axis(axis, len(shape_of(x)))
+    number = layer.axis(-1 if axis is None else axis, len(shape_of(x)))
     return layer.op(op_type, [x], shape_of(x), {"axis": number})
 
 
@@ -242,18 +220,15 @@ def _clip(layer: KerasLayer, x: ir.Value, least: float, most: float) -> ir.Value
 
 
 def _number(layer: KerasLayer, parameters: Parameters, default: float, *names: str) -> float:
-    if parameters is layer.config:
-        return layer.number(*names, default=default)
-    for name in names:
-        value = parameters.get(name)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return float(value)
-        if value is not None:
-            layer.refuse(f"{name} is {str(value)[:60]}, no number")
-    return default
+    value = next((parameters[n] for n in names if parameters.get(n) is not None), default)
+    found = number_of(value)
+    if found is None:
+        layer.refuse(f"{names[0]} is {str(value)[:60]}, no number")
+    return found
 
 
 _FUNCTIONS: dict[str, _Function] = {
+    "LeakyReLU": _leaky_with(0.3),
     "elu": _elu,
     "exponential": _unary("Exp"),
     "gelu": _gelu,
@@ -261,7 +236,7 @@ _FUNCTIONS: dict[str, _Function] = {
     "hard_silu": _unary("HardSwish"),
     "hard_swish": _unary("HardSwish"),
     "hard_tanh": _hard_tanh,
-    "leaky_relu": _leaky_function,
+    "leaky_relu": _leaky_with(0.2),
     "log_softmax": _log_softmax,
     "mish": _unary("Mish"),
     "relu": _relu,
@@ -281,7 +256,6 @@ _OBJECTS = {
     "Gelu": "gelu",
     "HardSigmoid": "hard_sigmoid",
     "HardSilu": "hard_silu",
-    "LeakyReLU": "leaky_relu",
     "LeakyRelu": "leaky_relu",
     "LogSoftmax": "log_softmax",
     "Mish": "mish",

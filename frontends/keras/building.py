@@ -139,19 +139,10 @@ class KerasLayer(BuildingLayer):
     def number(self, *names: str, default: float | None = None) -> float:
         """A parameter that is a number; as an array it must have one element."""
         value = self.given(*names)
-        value = default if value is None else value
-        while isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, Mapping):  # an array, as Keras 2 writes it
-            inner = value.get("config")
-            value = value.get("value", inner.get("value") if isinstance(inner, Mapping) else None)
-        if (
-            not isinstance(value, (int, float))
-            or isinstance(value, bool)
-            or not math.isfinite(value)
-        ):
-            self.refuse(f"{names[0]} is {value!r}, no number")
-        return float(value)
+        found = number_of(default if value is None else value)
+        if found is None:
+            self.refuse(f"{names[0]} is {str(value)[:60]}, no number")
+        return found
 
     def numbers(self, name: str, default: float) -> np.ndarray:
         """A parameter that is a number or nested lists of them, as float64."""
@@ -165,7 +156,9 @@ class KerasLayer(BuildingLayer):
         return found
 
     def axis(self, number: Any, rank: int, name: str = "axis") -> int:
-        """An axis, counted from the end if negative."""
+        """An axis, counted from the end if negative; Keras 2 writes some as a list of one."""
+        if isinstance(number, list) and len(number) == 1:
+            number = number[0]
         if type(number) is not int or not -rank <= number < rank:
             self.refuse(f"{name} {number!r} of {rank} dimensions")
         return int(number) % rank
@@ -294,6 +287,17 @@ class KerasLayer(BuildingLayer):
         return self.op(
             "Reshape", [value, self.constant("shape", np.asarray(target, np.int64))], shape
         )
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also of an array of one element as Keras 2 and 3 write it; None for no number."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping):
+        inner = value.get("config")
+        value = value.get("value", inner.get("value") if isinstance(inner, Mapping) else None)
+    right = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if right and math.isfinite(value) else None
 
 
 Handler = Callable[[KerasLayer], "list[ir.Value]"]

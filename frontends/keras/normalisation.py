@@ -54,13 +54,11 @@ def normalised(layer: KerasLayer, parameters: list[ir.Value], axis: int) -> ir.V
 
 
 def channel_axis(layer: KerasLayer, rank: int) -> int:
-    """The one axis that a BatchNormalization keeps; Keras 2 writes it as a list."""
+    """The one axis that a BatchNormalization keeps."""
     axis: Any = layer.given("axis")
     axis = -1 if axis is None else axis
-    if isinstance(axis, list):
-        if len(axis) != 1:
-            layer.no_form(f"a BatchNormalization over axes {axis}")
-        axis = axis[0]
+    if isinstance(axis, list) and len(axis) != 1:
+        layer.no_form(f"a BatchNormalization over axes {axis}")
     found = layer.axis(axis, rank)
     if found == 0:
         layer.refuse("a BatchNormalization of the batch")

@@ -137,9 +137,7 @@ def expand_dims(layer: KerasLayer) -> list[ir.Value]:
     """ExpandDims."""
     x = layer.inputs[0]
     shape = shape_of(x)
-    given = layer.argument(1, "axis")
-    given = given[0] if isinstance(given, list) and len(given) == 1 else given
-    axis = layer.axis(given, len(shape) + 1)
+    axis = layer.axis(layer.argument(1, "axis"), len(shape) + 1)
     if axis == 0:
         layer.no_form("a new axis before the batch")
     return [layer.reshaped(x, (*shape[:axis], 1, *shape[axis:]))]

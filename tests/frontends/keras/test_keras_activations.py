@@ -202,3 +202,13 @@ def test_what_is_no_activation_is_refused(tmp_path, layer, rule, why):
     [(found, message)] = findings(save(tmp_path / "m.keras", [given("x", (65,)), layer], ["a"]))
     assert found == rule
     assert why in message
+
+
+def test_a_softmax_with_a_mask_is_refused(tmp_path):
+    layers = [
+        given("x", (4,)),
+        given("m", (4,)),
+        L("Softmax", "s", calls=[(["x"], {"mask": T("m")})]),
+    ]
+    [(rule, message)] = findings(save(tmp_path / "m.keras", layers, ["s"]))
+    assert (rule, "reads one tensor, not 2" in message) == ("DLA108", True)

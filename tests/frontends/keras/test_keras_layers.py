@@ -147,6 +147,9 @@ def test_an_operation_concatenates_along_its_own_axis(tmp_path):
     layers = [given("x", (3, 4)), L("Concatenate", "o", [["x", "x"]], config, module=module)]
     [found] = outputs_of(save(tmp_path / "m.keras", layers, ["o"]), x=x)
     close(found, np.concatenate([x, x], 1))
+    layers[1].config = {}  # which is the batch, other than a layer's last axis
+    [(rule, message)] = findings(save(tmp_path / "m.keras", layers, ["o"]))
+    assert (rule, "along axis 0" in message) == ("DLA108", True)
 
 
 def test_flatten_keeps_the_order_of_channels_last_maps(tmp_path):
