@@ -15,6 +15,7 @@ from dlaconv.frontends.building import (
     BuildingGraph,
     BuildingLayer,
     Dim,
+    RefusalError,
     sizes_of,
 )
 from dlaconv.frontends.keras.network import Layer
@@ -25,6 +26,7 @@ from dlaconv.ir.passes.channels_first import layout_name
 Shape = tuple[Dim, ...]
 """A shape as Keras has it; only the batch, axis 0, may be open."""
 shape_of = sizes_of
+_TOGETHER = "give the file that was saved together with the model"
 
 
 @dataclass
@@ -187,19 +189,14 @@ class KerasLayer(BuildingLayer):
         """
         stored = self.graph.stored.find(self.layer, position, *names, inner=inner)
         if stored is None:
-            raise self.refusal(
-                "DLA176",
-                "absent-weights",
-                f"{self.graph.stored.file} has no {names[0]} for the layer",
-                remedy="give the file that was saved together with the model",
-            )
+            raise self.absent(names[0])
         if stored.shape != shape:
             raise self.refusal(
                 "DLA177",
                 "keras-weight-shape",
                 f"{names[0]} has shape {list(stored.shape)} in the file, {list(shape)} by the "
                 "layer's parameters",
-                remedy="give the file that was saved together with the model",
+                remedy=_TOGETHER,
             )
         array = stored.read()
         return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
@@ -219,14 +216,31 @@ class KerasLayer(BuildingLayer):
             names: see `variable`.
             change: gives it the layout that the graph needs.
         """
-        key = (self.layer, names[0])
-        if key not in self.graph.shared:
+
+        def made() -> ir.Value:
             array = self.variable(position, shape, *names)
             if array.dtype != np.float32:
                 self.refuse(f"{names[0]} is stored as {array.dtype}")
             array = change(array) if change is not None else array
-            self.graph.shared[key] = self.graph.constant(f"{self.name}/{names[0]}", array)
+            return self.graph.constant(f"{self.name}/{names[0]}", array)
+
+        return self.shared(names[0], made)
+
+    def shared(self, what: str, make: Callable[[], ir.Value]) -> ir.Value:
+        """A value that the first call of the layer makes, and all others read as well."""
+        key = (self.layer, what)
+        if key not in self.graph.shared:
+            self.graph.shared[key] = make()
         return self.graph.shared[key]
+
+    def absent(self, what: str) -> RefusalError:
+        """An error to be raised: the file has no such variable of the layer."""
+        return self.refusal(
+            "DLA176",
+            "absent-weights",
+            f"{self.graph.stored.file} has no {what} for the layer",
+            remedy=_TOGETHER,
+        )
 
     def op(
         self,

@@ -50,8 +50,8 @@ def quantised_map(layer: KerasLayer, value: ir.Value, quantiser: MapQuantiser) -
 
 def integer_constant(layer: KerasLayer, variable: Variable, integers: Integers) -> ir.Value:
     """Quantised weights in the layout of the graph; all calls of the layer share them."""
-    key = (layer.layer, variable.names[0])
-    if key not in layer.graph.shared:
+
+    def made() -> ir.Value:
         try:
             moved = integers.moved(variable.change)
         except OverflowError:
@@ -59,9 +59,9 @@ def integer_constant(layer: KerasLayer, variable: Variable, integers: Integers) 
         stem = f"{layer.name}/{variable.names[0]}"
         held = layer.graph.constant(f"{stem}/integers", moved.values)
         name = layer.graph.free_name(f"{stem}/dequantize")
-        node = dialect.dequantize(held, moved.step, name=name, output=f"{name}/out")
-        layer.graph.shared[key] = _added(layer, node)
-    return layer.graph.shared[key]
+        return _added(layer, dialect.dequantize(held, moved.step, name=name, output=f"{name}/out"))
+
+    return layer.shared(variable.names[0], made)
 
 
 def _added(layer: KerasLayer, node: ir.Node) -> ir.Value:

@@ -74,16 +74,9 @@ def _on_grid(layer: KerasLayer, variable: Variable, array: np.ndarray | None) ->
             return as_stored(layer, variable)
         array = layer.variable(variable.position, variable.shape, *variable.names)
     if spec is None:
-        return _constant(layer, variable, array)
+        moved = variable.change(array)
+        return layer.shared(role, lambda: layer.graph.constant(f"{layer.name}/{role}", moved))
     return integer_constant(layer, variable, integers_of(layer, spec, array))
-
-
-def _constant(layer: KerasLayer, variable: Variable, array: np.ndarray) -> ir.Value:
-    key = (layer.layer, variable.names[0])
-    if key not in layer.graph.shared:
-        stem = f"{layer.name}/{variable.names[0]}"
-        layer.graph.shared[key] = layer.graph.constant(stem, variable.change(array))
-    return layer.graph.shared[key]
 
 
 def _linear(build: Callable[[KerasLayer, Parameters], ir.Value]) -> Handler:

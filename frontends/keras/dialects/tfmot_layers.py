@@ -85,7 +85,7 @@ def quantize_wrapper(layer: KerasLayer) -> list[ir.Value]:
     if _range(layer, "output") is not None:
         value = _quantised(layer, value, "output")
     elif config["config"].get("quantize_output"):
-        raise _absent(layer, "output_min")
+        raise layer.absent("output_min")
     return [value]
 
 
@@ -135,7 +135,7 @@ def _parameters(wrapper: KerasLayer, axis: int) -> Parameters:
             return as_stored(inner, replace(variable, position=variable.position - before))
         found = _range(wrapper, role)
         if found is None:
-            raise _absent(wrapper, f"{role}_min")
+            raise wrapper.absent(f"{role}_min")
         array = wrapper.variable(named.index(role), variable.shape, *variable.names)
         try:
             integers = tfmot.weights(array, *found, axis)
@@ -151,7 +151,7 @@ def _quantised(
 ) -> ir.Value:
     found = _range(layer, name)
     if found is None:
-        raise _absent(layer, f"{name}_min")
+        raise layer.absent(f"{name}_min")
     low, high = found
     if low.size != 1 or high.size != 1:
         layer.no_form(f"a map with {low.size} ranges")
@@ -197,15 +197,6 @@ def _numbered(layer: KerasLayer) -> dict[str, int]:
     elif left:
         layer.refuse(f"{len(held)} variables in the wrapper, {left} of them of no known use")
     return {name: steps[0] + 1 + 2 * n for n, name in enumerate([*names, *output])}
-
-
-def _absent(layer: KerasLayer, name: str) -> Exception:
-    return layer.refusal(
-        "DLA176",
-        "absent-weights",
-        f"{layer.graph.stored.file} has no {name} for the layer",
-        remedy="give the file that was saved together with the model",
-    )
 
 
 HANDLERS: dict[str, Handler] = {
