@@ -92,8 +92,6 @@ class _Importer:
         added = self._added.get(layer.registered) or self._added.get(layer.kind)
         if added is not None:
             return added
-        if layer.kind in CODE:
-            return None
         if library := dialect_of(layer):
             return QUANTISED.get(library, {}).get(layer.kind)
         if layer.is_operation:

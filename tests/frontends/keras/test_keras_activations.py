@@ -1,11 +1,22 @@
 """Activations: the same name means other functions in other places and versions."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from tests.frontends.keras.files import L, T, findings, given, one_layer, outputs_of, save
+from tests.frontends.keras.files import (
+    L,
+    T,
+    findings,
+    functional,
+    given,
+    one_layer,
+    outputs_of,
+    save,
+    save_h5,
+)
 
 X = np.linspace(-8, 8, 65, dtype=np.float32).reshape(1, 65)
 
@@ -64,6 +75,30 @@ def test_a_function_by_its_name(tmp_path, name, wanted, generation):
 def test_hard_sigmoid_is_another_function_since_keras_3(tmp_path, generation, wanted, ending):
     layer = L("Activation", "a", config={"activation": "hard_sigmoid"})
     close(one_layer(tmp_path, layer, X, generation=generation, ending=ending), wanted)
+
+
+@pytest.mark.parametrize(
+    ("generation", "wanted"), [(2, np.clip(0.2 * X + 0.5, 0, 1)), (3, np.clip(X / 6 + 0.5, 0, 1))]
+)
+def test_a_description_without_a_version_is_told_by_its_shapes(tmp_path, generation, wanted):
+    """``to_json`` of Keras 2 before 2.3 notes no version; its inputs have a batch_input_shape."""
+    layers = [given("x", (65,)), L("Activation", "a", ["x"], {"activation": "hard_sigmoid"})]
+    save_h5(tmp_path / "w.h5", layers, functional(layers, ["a"]))
+    described = functional(layers, ["a"], generation=generation)
+    (tmp_path / "m.json").write_text(json.dumps(described))
+    [found] = outputs_of(tmp_path / "m.json", tmp_path / "w.h5", x=X)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_softmax_is_over_channels_by_default(tmp_path, name):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    wanted = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    wanted = np.log(wanted) if name == "log_softmax" else wanted
+    found = one_layer(tmp_path, L("Activation", "a", config={"activation": name}), x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    found = one_layer(tmp_path, L("Softmax", "a", config={"axis": 1}), x)
+    np.testing.assert_allclose(found, np.exp(x) / np.exp(x).sum(1, keepdims=True), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
