@@ -101,6 +101,7 @@ class Context:
         gains: names of layers of ours that only scale: their weights are zeros and one gain.
         centres: of graph inputs that take pixels, by name of the map, what the source calls zero;
             arrays that broadcast against the map.
+        uncentred: real biases of layers whose own make up for what weights do at such a centre.
         channel_ratios: what the values of maps were multiplied by, per channel, by name; arrays of
             the map's rank.
         layouts: where the source's channels lie in maps that have more, by name.
@@ -144,6 +145,7 @@ class Context:
     sums: set[str] = field(default_factory=set)
     gains: set[str] = field(default_factory=set)
     centres: dict[str, np.ndarray] = field(default_factory=dict)
+    uncentred: dict[str, np.ndarray] = field(default_factory=dict)
     channel_ratios: dict[str, np.ndarray] = field(default_factory=dict)
     layouts: dict[str, ChannelLayout] = field(default_factory=dict)
     originals: dict[str, str] = field(default_factory=dict)

@@ -143,6 +143,9 @@ class _Applier:
             if steps is None and self.context.centres:
                 centred = centred_bias(node, values, bias, scaled, scaling, self.context)
                 scaled = choose(values, steps, centred, scaling, target, self.grid)
+                if centred is not bias:
+                    real = np.zeros(len(values)) if bias is None else bias
+                    self.context.uncentred[node.name or ""] = real
         self._replace_constants(node, scaled, scaling)
         if ours:
             return

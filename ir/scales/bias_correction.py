@@ -50,7 +50,7 @@ def correct_biases(
 
 def _correct(node: ir.Node, weights: np.ndarray, seen: ChannelValues, context: Context) -> bool:
     stored = node.inputs[0]
-    quantiser, result, holder = _quantiser(stored), _result(node), producer(node.inputs[1])
+    quantiser, result, holder = quantiser_of(stored), result_of(node), producer(node.inputs[1])
     assert stored is not None
     assert holder is not None
     quantisation = dialect.quantisation_of(quantiser)
@@ -63,10 +63,13 @@ def _correct(node: ir.Node, weights: np.ndarray, seen: ChannelValues, context: C
     means = [part.mean(axis=1, dtype=np.float64) for part in (seen.values, rounded)]
     shift = (_mean_result(weights, means[0]) - _mean_result(real, means[1])) * gammas[1]
     units = steps.reshape(-1) * step
-    return _add(node, np.rint(shift / units), units, context)
+    old = _bias(node, len(shift))
+    if (own := context.uncentred.get(node.name or "")) is not None:  # all of it is in the means
+        return _set(node, old, own * gammas[1] / units + shift / units, units, context)
+    return _set(node, old, old + shift / units, units, context)
 
 
-def _quantiser(value: ir.Value | None) -> ir.Node:
+def quantiser_of(value: ir.Value | None) -> ir.Node:
     """The quantiser whose step a stored map has."""
     node = producer(value)
     while not dialect.is_quantize(node):
@@ -76,7 +79,7 @@ def _quantiser(value: ir.Value | None) -> ir.Node:
     return node
 
 
-def _result(node: ir.Node) -> ir.Value:
+def result_of(node: ir.Node) -> ir.Value:
     """The stored result of a layer, behind its activation."""
     while not dialect.is_quantize(node):
         node = consumers(node.outputs[0])[0]
@@ -92,13 +95,20 @@ def _mean_result(weights: np.ndarray, means: np.ndarray) -> np.ndarray:
     return result
 
 
-def _add(node: ir.Node, shift: np.ndarray, units: np.ndarray, context: Context) -> bool:
-    """Adds integers to the bias of a SCALED layer; it gets one if it has none."""
+def _bias(node: ir.Node, channels: int) -> np.ndarray:
+    """The integers of the bias of a SCALED layer, zeros if it has none."""
     holder = producer(node.inputs[2]) if len(node.inputs) > 2 else None
-    old = np.zeros(len(shift)) if holder is None else dialect.array_of(holder.inputs[0])
-    fresh = np.clip(old + shift, *context.target.bias_range).astype(np.int32)
-    if not fresh.any() or (fresh == old).all():
+    return np.zeros(channels) if holder is None else dialect.array_of(holder.inputs[0])
+
+
+def _set(
+    node: ir.Node, old: np.ndarray, wanted: np.ndarray, units: np.ndarray, context: Context
+) -> bool:
+    """Gives a SCALED layer another bias, in its units; False if it is the old one."""
+    fresh = np.clip(np.rint(wanted), *context.target.bias_range).astype(np.int32)
+    if (fresh == old).all():
         return False
+    holder = producer(node.inputs[2]) if len(node.inputs) > 2 else None
     bias = dialect.dequantize(
         dialect.constant(f"{node.name}/B_int", fresh),
         units.astype(np.float32),

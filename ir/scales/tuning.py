@@ -1,14 +1,15 @@
 """What is tried on whole networks that the source leaves in floating point.
 
-Equalisation (`dlaconv.ir.scales.equalise`) and bias correction
-(`dlaconv.ir.scales.bias_correction`) help most networks and harm some. So each is applied to a
+Equalisation (`dlaconv.ir.scales.equalise`), bias correction
+(`dlaconv.ir.scales.bias_correction`) and weights that are rounded for the results' sake
+(`dlaconv.ir.scales.weight_rounding`) help most networks and harm some. So each is applied to a
 copy, which is scaled to the end, weights and biases included; it stays if the outputs of the copy
 are nearer to the source's on calibration data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.calibration.channels import ChannelValues, channel_values
 from dlaconv.ir.calibration.dataset import Dataset
 from dlaconv.ir.calibration.effort import multiplications
+from dlaconv.ir.calibration.moments import covariances
 from dlaconv.ir.execution import Arrays, Executor
 from dlaconv.ir.graph import is_op
 from dlaconv.ir.pipeline import Context, Rewrite
@@ -25,6 +27,7 @@ from dlaconv.ir.scales.bias_correction import correct_biases
 from dlaconv.ir.scales.equalise import equalise
 from dlaconv.ir.scales.policy import policy_of
 from dlaconv.ir.scales.trial import OutputError, without_derived
+from dlaconv.ir.scales.weight_rounding import can_be_rounded, round_by_results
 
 _WORK = {0: 0.0, 1: 1e10, 2: 2e11}
 """Multiplications of one run over the samples, by level."""
@@ -67,6 +70,14 @@ class Attempt:
         other.context.rewrites.append(Rewrite("bias_correction", "", detail))
         return other if changed else None
 
+    def rounded(self, mapped: ir.Model, seen: Iterable[tuple[str, np.ndarray]]) -> Attempt | None:
+        """The same with weights that are rounded for the results' sake, None if none are."""
+        other = Attempt(self.model.clone(), self.context.branch(), self.gammas)
+        changed = round_by_results(other.model, mapped, other.context, seen)
+        detail = f"weights of {changed} layers are rounded such that their errors cancel"
+        other.context.rewrites.append(Rewrite("weight_rounding", "", detail))
+        return other if changed else None
+
 
 Scale = Callable[[ir.Model, Context], Attempt]
 
@@ -91,20 +102,79 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     kept = list(data.part(1, 2))
     reference = Executor(source, samples=len(kept))
     error = OutputError(list(reference.run_each(kept, dict)))
-    best: Attempt | None = None
-    least = np.inf
+    best = _Best(error, kept)
     for mapped, branch in _variants(model, context, seen):
-        fed = {layer: _values(name, seen, context, branch) for layer, name in inputs.items()}
-        attempt = scale(mapped.clone(), branch)
-        for candidate in (attempt, attempt.corrected(mapped, fed)):
-            if candidate is None:
-                continue
-            found = error.of(candidate.outputs(kept))
-            if best is None or found < least * _GAIN:
-                best, least = candidate, found
-    assert best is not None
-    model.graph = best.model.graph
-    context.merge(best.context)
+        ratios = {layer: _ratios(name, seen, context, branch) for layer, name in inputs.items()}
+        tried = _Way(mapped, scale(mapped.clone(), branch), ratios)
+        best.offer(tried, tried.attempt)
+        best.offer(tried, tried.attempt.corrected(mapped, tried.read(inputs, seen)))
+    way = best.way
+    assert way is not None
+    free = {node.name for node in way.mapped.graph if can_be_rounded(node, way.attempt.context)}
+    layers = [node for node in source.graph if node.name in inputs.keys() & free]
+    means = {layer: seen[name].values.mean(axis=1) for layer, name in inputs.items()}
+    together = covariances(source, data.part(0, 2), layers, means)
+    rounded = way.attempt.rounded(way.mapped, way.varying(together))
+    if rounded is not None:
+        best.offer(way, rounded.corrected(way.mapped, way.read(inputs, seen)))
+    assert best.attempt is not None
+    model.graph = best.attempt.model.graph
+    context.merge(best.attempt.context)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A variant of the network, scaled.
+
+    Attributes:
+        mapped: the variant.
+        attempt: what it became.
+        ratios: what the input of each layer was multiplied by, ``[C]``, by name of the layer; None
+            for those that were not.
+    """
+
+    mapped: ir.Model
+    attempt: Attempt
+    ratios: Mapping[str, np.ndarray | None]
+
+    def read(
+        self, inputs: Mapping[str, str], seen: Mapping[str, ChannelValues]
+    ) -> dict[str, ChannelValues]:
+        """What each layer reads, from what the values of the network were."""
+        return {
+            layer: seen[name] if (ratio := self.ratios[layer]) is None else seen[name].times(ratio)
+            for layer, name in inputs.items()
+        }
+
+    def varying(
+        self, covariances: Iterable[tuple[str, np.ndarray]]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """How what each layer reads varies together, from how the network's values did."""
+        for layer, found in covariances:
+            if (ratio := self.ratios[layer]) is not None:
+                groups, size = found.shape[:2]
+                factors = np.repeat(ratio, groups * size // len(ratio)).reshape(groups, size)
+                found *= factors[:, :, None]
+                found *= factors[:, None, :]
+            yield layer, found
+
+
+class _Best:
+    """The attempt whose outputs are nearest to the source's."""
+
+    def __init__(self, error: OutputError, samples: Sequence[Arrays]) -> None:
+        self._error, self._samples = error, samples
+        self._least = np.inf
+        self.way: _Way | None = None
+        self.attempt: Attempt | None = None
+
+    def offer(self, way: _Way, attempt: Attempt | None) -> None:
+        """Takes an attempt if it is better than the best one, and not by chance."""
+        if attempt is None:
+            return
+        found = self._error.of(attempt.outputs(self._samples))
+        if self.attempt is None or found < self._least * _GAIN:
+            self.way, self.attempt, self._least = way, attempt, found
 
 
 def _variants(
@@ -123,14 +193,15 @@ def _variants(
             yield variant, branch
 
 
-def _values(
+def _ratios(
     name: str, seen: Mapping[str, ChannelValues], context: Context, branch: Context
-) -> ChannelValues:
-    """The values of a map in a variant of the network, which may have multiplied its channels."""
+) -> np.ndarray | None:
+    """What the channels of a map were multiplied by in a variant of the network, ``[C]``."""
     ratio = branch.channel_ratios.get(name)
     if ratio is None or name in context.channel_ratios:
-        return seen[name]
-    return seen[name].times(np.broadcast_to(ratio.reshape(-1), len(seen[name].largest)))
+        return None
+    found: np.ndarray = np.broadcast_to(ratio.reshape(-1), len(seen[name].largest))
+    return found
 
 
 def _affordable(model: ir.Model, context: Context) -> Dataset | None:

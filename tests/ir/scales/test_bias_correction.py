@@ -18,7 +18,7 @@ from dlaconv.ir.target import Target
 from tests.ir.scales.graphs import Net
 
 
-def scaled(build, io="pin"):
+def scaled(build, io="pin", centre=None):
     """A float network at stages MAPPED and SCALED without any search, and its data."""
     net = Net(5)
     net.data = 1 + net.data / 10  # means far from zero, and alike everywhere
@@ -27,6 +27,9 @@ def scaled(build, io="pin"):
     context = Context(Target.load(), calibration=data, optimise=0, io=io, ranges="minmax")
     Pipeline([(Stage.MAPPED, MAPS)]).run(net.model, context)
     mapped = net.model.clone()
+    if centre is not None:
+        first = next(node for node in mapped.graph if dialect.is_quantize(node))
+        context.centres[first.outputs[0].name] = np.full((1, 16, 1, 1), centre)
     Pipeline([(Stage.SCALED, SCALED)]).run(net.model, context)
     source = without_derived(mapped, context)
     inputs = {n.name: n.inputs[0].name for n in source.graph if is_op(n, "Conv")}
@@ -68,6 +71,21 @@ def test_the_mean_of_every_channel_is_that_of_the_source(group, io):
     source = without_derived(mapped, context)
     before = mean_error(model, context, source, data)
     assert correct_biases(model, mapped, context, seen) == 1
+    assert mean_error(model, context, source, data) < before / 10
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bias_that_makes_up_for_weights_at_a_centre_does_so_once(bias):
+    def build(net):
+        value = net.float_conv(net.x)
+        if not bias:
+            value.producer().resize_inputs(2)
+        return value
+
+    model, mapped, context, seen, data = scaled(build, centre=-30.0)
+    source = without_derived(mapped, context)
+    before = mean_error(model, context, source, data)
+    correct_biases(model, mapped, context, seen)
     assert mean_error(model, context, source, data) < before / 10
 
 
