@@ -15,7 +15,7 @@ from dlaconv.driver.calibrating import Calibrating
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
 from dlaconv.driver.further import further_files, require_further
-from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator
+from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator, unfolded
 from dlaconv.driver.qconfig import overrides_for, require_overridden
 from dlaconv.driver.reading import load_target
 from dlaconv.driver.result import Conversion
@@ -218,7 +218,9 @@ class _Driver:
         self.calibration = self.calibrating.samples(self.imported.model, self.pixels)
         if self.calibration is None:
             return None
-        self.imported.diagnostics.extend(self.calibration.diagnostics)
+        found = [*self.calibration.diagnostics]
+        found += unfolded(self.calibration.data, self.options, self.imported.model)
+        self.imported.diagnostics.extend(found)
         return self.calibration.data
 
     def _compare_with_reference(self) -> None:

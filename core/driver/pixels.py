@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dlaconv.diagnostics import Diagnostic, Diagnostics
+from dlaconv.diagnostics import Diagnostic, Diagnostics, Severity
 from dlaconv.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dlaconv.ir.pixels import Pixels
     from dlaconv.options import Options
 
+_LOOKED_AT = 8
+"""Samples that tell whether they are pixels."""
+_PICTURE_RANK = 4
 _WHOLE = 1e-4
 """Of a pixel: what lies nearer to a whole number is one."""
 KEY = "pixels"
@@ -83,6 +86,48 @@ def folded_pixels(options: Options, model: ir.Model) -> dict[str, Pixels]:
         border, further = _border(found, channels, known=how.says_values, quantised=quantised)
         found = replace(found, border=border, further=further)
     return {name: found}
+
+
+def unfolded(samples: Dataset, options: Options, model: ir.Model) -> Iterator[Diagnostic]:
+    """Tells of graph inputs that take pixels as they are, and would lose a bit of them.
+
+    Args:
+        samples: what the source is fed with.
+        options: whether preprocessing is folded, and whether maps have a sign.
+        model: the network as its source has it.
+    """
+    from dlaconv.driver.reading import load_target
+    from dlaconv.ir.calibration.samples import quantised_range
+    from dlaconv.ir.pixels import LARGEST
+
+    target = load_target(options.target, unsigned_maps=options.unsigned_maps)
+    if options.fold_preprocess or not target.signed_maps:
+        return
+    read = [value for value in model.graph.inputs if value.uses()]
+    pictures = {
+        value.name: list[float]()
+        for value in read
+        if len(value.shape or ()) == _PICTURE_RANK and quantised_range(value) is None
+    }
+    for feeds in samples.first(_LOOKED_AT):
+        for name in [*pictures]:
+            array = feeds[name or ""]
+            if (array != array.round()).any() or array.min() < 0 or array.max() > LARGEST:
+                del pictures[name]
+            else:
+                pictures[name].append(float(array.max()))
+    for name, largest in pictures.items():
+        if max(largest, default=0.0) > target.map_range[1]:
+            yield Diagnostic(
+                "DLA345",
+                "unfolded-pixels",
+                f"the samples of graph input {name!r} are pixels of 0..{max(largest):.0f}; a map "
+                f"with a sign holds {target.map_range[1]}, so the lowest bit is lost",
+                Severity.WARNING,
+                help="--fold-preprocess --preset raw lets the network take pixels minus 128, with "
+                "--border-channel where its first layer pads; feed the same pixels",
+                notes=("maps of the hardware have 8 bits with a sign",),
+            )
 
 
 def _border(how: Pixels, channels: int, *, known: bool, quantised: bool) -> tuple[int, int]:

@@ -121,4 +121,13 @@ CALIBRATION = (
         "Nothing has to be done; a narrower pattern avoids the note.",
         Severity.NOTE,
     ),
+    Explanation(
+        "DLA345",
+        "unfolded-pixels",
+        "The calibration data are pixels of 0..255, and no preprocessing is folded.",
+        "Maps with a sign hold 0..127 above zero, so a unit is two pixels.",
+        "Fold it: --fold-preprocess --preset raw, with --border-channel where the first layer pads; "
+        "the network takes pixels minus 128 then, all 8 bits of them.",
+        Severity.WARNING,
+    ),
 )

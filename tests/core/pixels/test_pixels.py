@@ -252,3 +252,18 @@ def test_a_first_layer_on_the_host_takes_no_pixels_of_the_accelerator(tmp_path, 
     with pytest.raises(ConversionError) as error:
         convert(source, data, partition=True, legalise="off")
     assert rules(error) == ["DLA337"]
+
+
+def test_pixels_that_are_not_folded_lose_a_bit_and_the_user_hears_it(net, data, tmp_path):
+    def found(**options):
+        done = dlaconv.convert(net, tmp_path / "o.dla.onnx", options=Options(**options))
+        return [item for item in done.diagnostics if item.rule == "DLA345"]
+
+    [told] = found(calibrate=data)
+    assert "'x' are pixels of 0..25" in told.message
+    raw = Preprocessing(preset="raw")
+    assert not found(calibrate=data, fold_preprocess=True, images=raw)
+    assert not found(calibrate=data, unsigned_maps=True)
+    for values in (bytes_of(24) / 255, bytes_of(24) // 2, bytes_of(24) - 128.0):
+        np.savez(data, x=values)
+        assert not found(calibrate=data)
