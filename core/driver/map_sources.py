@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
     from dlaconv.arrays import Shape
     from dlaconv.ir.channel_layout import ChannelLayout
-    from dlaconv.ir.layers import Network
+    from dlaconv.ir.layers import Layer, Network
 
 LAYOUT_MARK = "/layout_"
 """Between a source tensor's name and the permutation of its axes, in the name of a map."""
 FED_MARK = "/fed"
 """Ends the name of a quantised graph input where the source returns it, too."""
+DERIVED_MARK = "/derived/out"
+"""Ends the name of a quantised graph input that the source does not quantise."""
+_ERRORS = ("source_step", "rounding", "bias_error", "requantised")
+"""Facts that say how far a map may be off."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,13 @@ def find_source(
     own = None
     if "tensor" in fact:  # whose values may be in another shape
         own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
-    if wanted in known:
-        return MapSource(wanted, layout, shape=own)
-    wanted = wanted.removesuffix(FED_MARK)
-    if wanted in known:
-        return MapSource(wanted, layout, shape=own)
-    stem, permutation = _turned(wanted)
-    return MapSource(stem, layout, permutation, own) if permutation and stem in known else None
+    for candidate in (wanted, wanted.removesuffix(FED_MARK), wanted.removesuffix(DERIVED_MARK)):
+        if candidate in known:
+            return MapSource(candidate, layout, shape=own)
+        stem, permutation = _turned(candidate)
+        if permutation and stem in known:
+            return MapSource(stem, layout, permutation, own)
+    return None
 
 
 def _turned(name: str) -> tuple[str, tuple[int, ...]]:
@@ -194,3 +198,31 @@ def moved_values(network: Network, known: Mapping[str, np.ndarray]) -> dict[str,
         if len(given) == len(parts):
             found[layer.output.name] = moves[layer.op](layer, *given)
     return found
+
+
+def with_moved_errors(
+    fact: Mapping[str, Any],
+    layer: Layer | None,
+    matched: Collection[str],
+    before: Mapping[str, Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    """Facts of a map, with the errors of maps that its layer moves and the source does not have.
+
+    Such a map is not given, but computed from what was given before it.
+
+    Args:
+        fact: what is known of the map.
+        layer: what makes it, None for a graph input.
+        matched: maps that the source has a value for.
+        before: facts of the maps before.
+    """
+    from dlaconv.ir.layers import MOVING
+
+    if layer is None or layer.op not in MOVING:
+        return fact
+    moved = [before[item.name] for item in layer.inputs if item.name not in matched]
+    found = {key: item[key] for item in moved for key in _ERRORS if key in item}
+    largest = max((max(map(abs, item.get("step_errors", [0]))) for item in moved), default=0)
+    if largest:
+        found["step_errors"] = [largest] * layer.output.shape[1]
+    return {**found, **fact}

@@ -115,7 +115,7 @@ class Verification:
             "inputs": self.inputs,
             "rounding": self.rounding,
             "outputs": {
-                name: by_name[name].accumulated.as_json()
+                name: by_name[name].output_json()
                 for name in self.outputs
                 if name in by_name
             },
@@ -153,7 +153,13 @@ def verify_network(
 
     from dlaconv.backends.access.simulator import LocalSimulator, Simulator
     from dlaconv.driver.float_noise import before_signs, settle_signs
-    from dlaconv.driver.map_sources import find_source, moved_values, seam_sources, value_names
+    from dlaconv.driver.map_sources import (
+        find_source,
+        moved_values,
+        seam_sources,
+        value_names,
+        with_moved_errors,
+    )
     from dlaconv.ir.compare import Comparison, MapRow, in_units, summed_errors
     from dlaconv.ir.rounding import Rounding
 
@@ -162,8 +168,11 @@ def verify_network(
     rows: dict[str, MapRow] = {}
     sources: dict[str, MapSource] = {}
     ratios: dict[str, np.ndarray] = {}
+    makers = {layer.output.name: layer for layer in network.layers}
+    errors_of: dict[str, Mapping[str, Any]] = {}
     for name, stored in network.maps.items():
-        fact = facts.get(name, {})
+        fact = with_moved_errors(facts.get(name, {}), makers.get(name), rows, errors_of)
+        errors_of[name] = fact
         source = find_source(name, fact, stored.shape, known)
         if source is None or "real_step" not in fact:
             continue

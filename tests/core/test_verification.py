@@ -5,6 +5,7 @@ import pytest
 
 import dlaconv
 from dlaconv.driver.float_noise import settle_signs
+from dlaconv.driver.map_sources import with_moved_errors
 from dlaconv.driver.verification import Verification, gain_error
 from dlaconv.ir.compare import Comparison, MapRow
 from dlaconv.ir.layers import Map
@@ -99,6 +100,43 @@ def test_an_input_quantised_twice_is_tried_where_the_finer_one_clips(tmp_path):
     found = dlaconv.verify(source, target, samples=2)
     assert {row.about.name for row in found.rows if not row.explained} == {"q1"}
     assert {row.about.fidelity for row in found.rows if not row.explained} == {"clipped"}
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5])
+def test_layers_behind_an_input_that_the_source_does_not_quantise_are_given_its_values(
+    tmp_path, after
+):
+    """Its rounding is the format's, and no error of the layer that reads it."""
+    net = Source(0)
+    read = net.op("LeakyRelu", ["x"], "a", alpha=after) if after else "x"
+    net.quant(net.conv(read, "c1", net.weights("w1", 2.0**-6, 8)), "y", 2.0**-3)
+    data = tmp_path / "x.npz"
+    np.savez(data, x=net.random.normal(size=(8, CHANNELS, 10, 10)).astype(np.float32))
+    source, target = net.save(tmp_path, "y"), tmp_path / "net.dla.onnx"
+    found = dlaconv.convert(source, target, options=Options(calibrate=data)).report["verification"]
+    assert found["passed"]
+    assert found["maps"][0]["name"] == "x"
+    assert dlaconv.verify(source, target, inputs=data).passed
+
+
+def test_a_moved_map_is_as_far_off_as_what_is_moved_if_the_source_does_not_have_it():
+    moved, matched = Map("moved", 0, (1, 2, 4, 4)), Map("matched", 0, (1, 2, 4, 4))
+    facts = {
+        "moved": {"source_step": 2.0, "rounding": "floor", "step_errors": [0.0, -0.25]},
+        "matched": {"source_step": 4.0, "bias_error": 1.0},
+    }
+    pool = SimpleNamespace(op="MaxPool", inputs=(moved,), output=Map("p", 0, (1, 2, 2, 2)))
+    own = {"real_step": 1.0}
+    found = with_moved_errors(own, pool, ["matched"], facts)
+    errors = {"source_step": 2.0, "rounding": "floor", "step_errors": [0.25, 0.25]}
+    assert found == own | errors
+    assert with_moved_errors(own, pool, ["matched", "moved"], facts) == own
+    pool.op = "AveragePool"
+    assert with_moved_errors(own, pool, [], facts) == own
+    join = SimpleNamespace(op="Concat", inputs=(moved, matched), output=Map("j", 0, (1, 4, 4, 4)))
+    assert with_moved_errors(own, join, ["matched"], facts) == own | errors | {
+        "step_errors": [0.25] * 4
+    }
 
 
 def averaged(net, step):
