@@ -42,6 +42,14 @@ _CONFIGS = {
     "Default8BitQuantizeConfig",
     "NoOpQuantizeConfig",
 }
+_BEFORE, _BEHIND = "pre_activation", "post_activation"
+_PLACES = {
+    "gelu": (_BEFORE, _BEHIND),
+    "sigmoid": (_BEFORE,),
+    "softmax": (_BEFORE,),
+    "tanh": (_BEFORE,),
+}
+"""Where maps are quantised around an activation; behind all others."""
 _MOST_VARIABLES = 64
 _TRANSPOSED = "Default8BitConvTransposeQuantizeConfig"
 
@@ -106,11 +114,11 @@ def _inner(layer: KerasLayer) -> Layer:
 def _activated(layer: KerasLayer, inner: KerasLayer, value: ir.Value) -> ir.Value:
     """A value after the activation of the layer in the wrapper."""
     function = _function(inner.given("activation"))
-    if _range(layer, "pre_activation") is not None:
-        value = _quantised(layer, value, "pre_activation")
+    if _range(layer, _BEFORE) is not None:
+        value = _quantised(layer, value, _BEFORE)
     value = apply(inner, function, value)
-    if _range(layer, "post_activation") is not None:
-        value = _quantised(layer, value, "post_activation")
+    if _range(layer, _BEHIND) is not None:
+        value = _quantised(layer, value, _BEHIND)
     return value
 
 
@@ -191,11 +199,12 @@ def _numbered(layer: KerasLayer) -> dict[str, int]:
     if len(steps) != 1:
         layer.refuse(f"{len(steps)} step counters among the variables of the wrapper")
     left = len(held) - steps[0] - 1 - 2 * (len(names) + len(output))
-    if left == 2:
+    if left:
         function = _function(_inner(layer).config.get("activation"))
-        names.append("pre_activation" if function == "softmax" else "post_activation")
-    elif left:
-        layer.refuse(f"{len(held)} variables in the wrapper, {left} of them of no known use")
+        places = _PLACES.get(function if isinstance(function, str) else "", (_BEHIND,))
+        if left != 2 * len(places):
+            layer.refuse(f"{len(held)} variables in the wrapper, {left} of them of no known use")
+        names += places
     return {name: steps[0] + 1 + 2 * n for n, name in enumerate([*names, *output])}
 
 

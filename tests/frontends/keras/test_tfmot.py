@@ -1,5 +1,7 @@
 """Fake quantisation as tfmot has it, and its wrappers."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -313,14 +315,32 @@ def test_layers_without_quantised_weights_keep_their_variables_inside(tmp_path):
     close(one_layer(tmp_path, layer, x, generation=2), fake(np.maximum(x, 0), -1.0, 2.0))
 
 
-def test_a_softmax_is_quantised_before_it_runs(tmp_path):
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        ("softmax", lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("tanh", np.tanh),
+    ],
+)
+def test_what_has_a_range_of_its_own_is_quantised_before_it_runs(tmp_path, function, wanted):
     x, kernel = values(4, 6), values(6, 2)
-    config = {"units": 2, "use_bias": False, "activation": aware("softmax")}
+    config = {"units": 2, "use_bias": False, "activation": aware(function)}
     layer = wrapper("Dense", "e", config, ["kernel"])
-    numbered(layer, [kernel], [kernel], [(-2.0, 2.0), (-4.0, 4.0)])
-    inner = fake(x @ fake(kernel, -2.0, 2.0, narrow=True), -4.0, 4.0)
-    wanted = np.exp(inner) / np.exp(inner).sum(-1, keepdims=True)
-    close(one_layer(tmp_path, layer, x, generation=2), wanted)
+    numbered(layer, [kernel], [kernel], [(-2.0, 2.0), (-4.0, 4.2)])
+    inner = fake(x @ fake(kernel, -2.0, 2.0, narrow=True), -4.0, 4.2)
+    close(one_layer(tmp_path, layer, x, generation=2), wanted(inner))
+
+
+def test_a_gelu_is_quantised_on_both_sides(tmp_path):
+    x, kernel = values(4, 6), values(6, 2)
+    config = {"units": 2, "use_bias": False, "activation": aware("gelu")}
+    layer = wrapper("Dense", "e", config, ["kernel"])
+    numbered(layer, [kernel], [kernel], [(-2.0, 2.0), (-4.0, 4.2), (-1.0, 2.1)])
+    inner = fake(x @ fake(kernel, -2.0, 2.0, narrow=True), -4.0, 4.2)
+    erf = np.vectorize(math.erf)
+    outer = fake(inner / 2 * (1 + erf(inner / np.sqrt(2))), -1.0, 2.1)
+    close(one_layer(tmp_path, layer, x, generation=2), outer)
 
 
 def test_the_input_has_its_range_first(tmp_path):
