@@ -1,8 +1,8 @@
 """Reads and converts Keras models, beside Keras and tf2onnx: ``python -m benchmarks.keras``.
 
 Whole processes in turn. To read: `dlaconv.load`, beside ``keras.models.load_model``. To convert:
-``dlaconv from-keras``, which quantises for the accelerator, writes, reads back and checks its rules,
-beside loading and ``tf2onnx.convert.from_keras``, which writes ONNX in floating point.
+``dlaconv from-keras``, which quantises for the accelerator, writes, reads back and checks all
+rules, beside loading and ``tf2onnx.convert.from_keras``, which writes ONNX in floating point.
 """
 
 from __future__ import annotations

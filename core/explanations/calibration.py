@@ -126,8 +126,8 @@ CALIBRATION = (
         "unfolded-pixels",
         "The calibration data are pixels of 0..255, and no preprocessing is folded.",
         "Maps with a sign hold 0..127 above zero, so a unit is two pixels.",
-        "Fold it: --fold-preprocess --preset raw, with --border-channel where the first layer pads; "
-        "the network takes pixels minus 128 then, all 8 bits of them.",
+        "Fold it: --fold-preprocess --preset raw, with --border-channel where the first layer "
+        "pads; the network takes pixels minus 128 then, all 8 bits of them.",
         Severity.WARNING,
     ),
 )
