@@ -23,7 +23,15 @@ from dlaconv.frontends.keras.building import (
 )
 from dlaconv.frontends.keras.calls import Call, TensorRef, references, substituted
 from dlaconv.frontends.keras.dialects.detection import dialect_of
-from dlaconv.frontends.keras.layers import CODE, HANDLERS, NO_FORM, QUANTISED, REGISTERED
+from dlaconv.frontends.keras.layers import (
+    AMONG,
+    CODE,
+    HANDLERS,
+    NO_FORM,
+    QUANTISED,
+    REGISTERED,
+    REMEDIES,
+)
 from dlaconv.frontends.keras.network import MOST_LAYERS, Layer, Network, network_of
 from dlaconv.frontends.keras.operations import OPERATIONS
 from dlaconv.frontends.keras.stored import StoredWeights
@@ -65,6 +73,7 @@ class _Importer:
 
     def __init__(self, graph: KerasGraph, layers: Mapping[str, Handler]) -> None:
         self._graph, self._added = graph, layers
+        self._own = HANDLERS
         self._calls = 0
 
     def run(self, network: Network) -> None:
@@ -82,6 +91,8 @@ class _Importer:
 
     def _scan(self, network: Network) -> None:
         """Reports what is not read at all, wherever it is, before anything is built."""
+        for library in {dialect_of(layer) for layer in network.all_layers()} & AMONG.keys():
+            self._own = self._own | AMONG[library]
         for layer in network.all_layers():
             if len(self._graph.diagnostics) > _MOST_FINDINGS:
                 return
@@ -99,7 +110,7 @@ class _Importer:
         ours = not layer.module or layer.module.partition(".")[0] in {"keras", "tf_keras"}
         ours = ours or layer.module.startswith(("tensorflow.python.keras", "tensorflow.keras"))
         foreign = ">" in layer.registered and layer.registered not in REGISTERED
-        return HANDLERS.get(layer.kind) if ours and not foreign else None
+        return self._own.get(layer.kind) if ours and not foreign else None
 
     def _unread(self, layer: Layer) -> RefusalError:
         building = KerasLayer(layer, self._graph, (), {}, [])
@@ -117,7 +128,7 @@ class _Importer:
                 "DLA180",
                 "unread-quantisation",
                 f"{kind} of {library} is not read",
-                remedy="give the network in floating point, and --calibrate",
+                remedy=REMEDIES.get(library, "give the network in floating point, and --calibrate"),
                 notes=("without its quantisers the network would not be the one that was trained",),
             )
         if kind in NO_FORM:

@@ -15,6 +15,7 @@ from dlaconv.frontends.keras import (
 from dlaconv.frontends.keras.building import Handler
 from dlaconv.frontends.keras.dialects import (
     hgq_layers,
+    hgq_proxy,
     native_layers,
     qkeras_layers,
     tfmot_layers,
@@ -119,9 +120,16 @@ CODE = {"Lambda", "TensorFlowOpLayer", "TFSMLayer"}
 """Layers whose meaning is code."""
 
 QUANTISED: dict[str, dict[str, Handler]] = {
+    "HGQ": hgq_proxy.HANDLERS,
     "HGQ2": hgq_layers.HANDLERS,
     "Keras's own quantisation": native_layers.HANDLERS,
     "QKeras": qkeras_layers.HANDLERS,
     "tfmot": tfmot_layers.HANDLERS,
 }
 """What reads the layers of a library that quantises, by the library and the class."""
+
+AMONG: dict[str, dict[str, Handler]] = {"HGQ": hgq_proxy.LINEAR}
+"""What reads Keras's own layers in a network that a library has quantised, by it and the class."""
+
+REMEDIES = {"HGQ": "give what HGQ.to_proxy_model makes of the network, without tables"}
+"""What to do about a layer of a library that is not read, where there is something better."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlaconv.frontends.keras.network import Layer
 
 _MODULES = {
+    "HGQ": "HGQ",
     "qkeras": "QKeras",
     "hgq": "HGQ2",
     "tensorflow_model_optimization": "tfmot",

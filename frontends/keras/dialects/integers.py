@@ -89,6 +89,25 @@ def smallest(values: np.ndarray, exponents: np.ndarray) -> Integers:
     return Integers(np.rint(values * np.exp2(shift)), np.exp2(least).astype(np.float32))
 
 
+def dyadic(reals: np.ndarray, bits: int) -> Integers:
+    """Values that were rounded to multiples of powers of two, as integers: see `smallest`.
+
+    Args:
+        reals: float32.
+        bits: that the integers may take, sign included.
+
+    Raises:
+        OverflowError: if they take more, or there are values that are not finite.
+    """
+    if not np.isfinite(reals).all():
+        raise OverflowError
+    fractions, exponents = np.frexp(reals.astype(np.float64))
+    found = smallest(np.rint(np.ldexp(fractions, 24)), exponents - 24.0)
+    if np.abs(found.values).max(initial=0) >= 2 ** (bits - 1):
+        raise OverflowError
+    return found
+
+
 def _narrowed(array: np.ndarray) -> np.ndarray:
     """An array without the axes along which it does not change."""
     for axis in range(array.ndim):
