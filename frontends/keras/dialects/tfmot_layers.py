@@ -34,8 +34,9 @@ _LINEAR: dict[str, Callable[[KerasLayer, Parameters], ir.Value]] = {
     "Dense": dense.product,
     "DepthwiseConv2D": convolution.depthwise_convolved,
 }
+_ACTIVATION = "Default8BitActivationQuantizeConfig"
 _CONFIGS = {
-    "Default8BitActivationQuantizeConfig",
+    _ACTIVATION,
     "Default8BitConvQuantizeConfig",
     "Default8BitConvTransposeQuantizeConfig",
     "Default8BitOutputQuantizeConfig",
@@ -50,6 +51,8 @@ _PLACES = {
     "tanh": (_BEFORE,),
 }
 """Where maps are quantised around an activation; behind all others."""
+_NEVER = ("linear", "sigmoid", "softmax", "tanh")
+"""What an Activation may be without its output being quantised."""
 _MOST_VARIABLES = 64
 _TRANSPOSED = "Default8BitConvTransposeQuantizeConfig"
 
@@ -92,7 +95,7 @@ def quantize_wrapper(layer: KerasLayer) -> list[ir.Value]:
         layer.no_form(f"a wrapper around {inner.layer.kind}")
     if _range(layer, "output") is not None:
         value = _quantised(layer, value, "output")
-    elif config["config"].get("quantize_output"):
+    elif _has_output(layer):
         raise layer.absent("output_min")
     return [value]
 
@@ -183,6 +186,14 @@ def _range(layer: KerasLayer, name: str) -> tuple[np.ndarray, np.ndarray] | None
     return None if low is None or high is None else (low, high)
 
 
+def _has_output(layer: KerasLayer) -> bool:
+    """True if a wrapper quantises the output of its layer; around an Activation, not of any."""
+    config = layer.given("quantize_config")
+    if config["class_name"] == _ACTIVATION and _inner(layer).config.get("activation") in _NEVER:
+        return False
+    return bool(config["config"].get("quantize_output"))
+
+
 def _numbered(layer: KerasLayer) -> dict[str, int]:
     """Where the ranges of a wrapper begin in a file that counts."""
     if layer.layer.kind == "QuantizeLayer":
@@ -195,7 +206,7 @@ def _numbered(layer: KerasLayer) -> dict[str, int]:
     steps = [n for n, item in enumerate(held) if item.dtype.kind == "i" and not item.shape]
     inner = layer.given("quantize_config")["config"]
     names = list(inner.get("weight_attrs") or [])
-    output = ["output"] if inner.get("quantize_output") else []
+    output = ["output"] if _has_output(layer) else []
     if len(steps) != 1:
         layer.refuse(f"{len(steps)} step counters among the variables of the wrapper")
     left = len(held) - steps[0] - 1 - 2 * (len(names) + len(output))

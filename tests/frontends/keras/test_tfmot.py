@@ -332,6 +332,31 @@ def test_what_has_a_range_of_its_own_is_quantised_before_it_runs(tmp_path, funct
     close(one_layer(tmp_path, layer, x, generation=2), wanted(inner))
 
 
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        ("relu", lambda x: fake(np.maximum(x, 0), -1.0, 2.1)),
+        ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("linear", lambda x: x),
+    ],
+)
+def test_an_activation_alone_says_whether_its_output_is_quantised(
+    tmp_path, ending, function, wanted
+):
+    x = values(4, 6)
+    scheme = "Default8BitActivationQuantizeConfig"
+    layer = wrapper("Activation", "a", {"activation": function}, output=True, quantize=scheme)
+    ends = [(-1.0, 2.1)] if function == "relu" else []
+    if ending == ".keras":
+        numbered(layer, [], [], ends)
+    else:
+        held = {"output_min": np.float32(-1.0), "output_max": np.float32(2.1)}
+        layer.weights = held if ends else {}
+    close(one_layer(tmp_path, layer, x, ending=ending, generation=2), wanted(x))
+
+
 def test_a_gelu_is_quantised_on_both_sides(tmp_path):
     x, kernel = values(4, 6), values(6, 2)
     config = {"units": 2, "use_bias": False, "activation": aware("gelu")}
