@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.arrays import Shape
+    from dlaconv.driver.verification import Facts
     from dlaconv.ir.channel_layout import ChannelLayout
     from dlaconv.ir.layers import Layer, Network
 
@@ -85,7 +86,7 @@ def find_source(
     own = None
     if "tensor" in fact:  # whose values may be in another shape
         own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
-    for candidate in (wanted, wanted.removesuffix(FED_MARK), wanted.removesuffix(DERIVED_MARK)):
+    for candidate in (wanted, wanted.removesuffix(FED_MARK)):
         if candidate in known:
             return MapSource(candidate, layout, shape=own)
         stem, permutation = _turned(candidate)
@@ -148,6 +149,27 @@ def seam_sources(inputs: Mapping[str, tuple[int, ...]], source: ir.Model) -> dic
         if name not in heads
     }
     return {name: place for name, place in found.items() if place is not None}
+
+
+def unquantised_inputs(network: Network, facts: Facts, known: set[str]) -> dict[str, MapSource]:
+    """The source's values of graph inputs that it does not quantise.
+
+    They are no maps of the source. Layers that read them are judged by what they make of these
+    values, since how the hardware rounds them is none of their errors.
+
+    Args:
+        network: the hardware's layers.
+        facts: what is known of its maps.
+        known: names of the source's values.
+    """
+    found = {}
+    for stored in network.inputs:
+        fact = facts.get(stored.name, {})
+        tensor = str(fact.get("tensor", ""))
+        if tensor.endswith(DERIVED_MARK) and "real_step" in fact:
+            own = {**fact, "tensor": tensor.removesuffix(DERIVED_MARK)}
+            found[stored.name] = find_source(stored.name, own, stored.shape, known)
+    return {name: source for name, source in found.items() if source is not None}
 
 
 def channel_layout(fact: Mapping[str, Any], shape: tuple[int, ...]) -> ChannelLayout:

@@ -157,6 +157,7 @@ def verify_network(
         find_source,
         moved_values,
         seam_sources,
+        unquantised_inputs,
         value_names,
         with_moved_errors,
     )
@@ -195,9 +196,10 @@ def verify_network(
         rows[name] = MapRow(about)
         ratios[name] = source.layout.own_of(channel_ratios(fact, stored.shape), 1)
         sources[name] = source
+    raw = unquantised_inputs(network, facts, known)
     local = LocalSimulator(network, rounding=mode, activation_order=order)
     accumulated: Simulator | None = None
-    fetched = {source.name for source in sources.values()}
+    fetched = {source.name for source in (*sources.values(), *raw.values())}
     before = before_signs(reference, fetched)
     signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
     fetched |= set(before.values())
@@ -207,10 +209,14 @@ def verify_network(
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):
         count += 1
-        _require_comparable(network, facts, sources, real)
+        _require_comparable(network, facts, {**sources, **raw}, real)
         wanted = {
             name: in_units(sources[name].of(real), row.about.real_step, ratios[name])
             for name, row in rows.items()
+        }
+        units = {
+            name: in_units(source.of(real), facts[name]["real_step"])
+            for name, source in raw.items()
         }
         unsigned = {name: source.of(real) for name, source in signed.items()}
         handed = {name: array[count - 1 : count] for name, array in handed_on.items()}
@@ -228,7 +234,8 @@ def verify_network(
             optimise=False,  # takes longer than it saves on a few samples
         )
         got = accumulated.run(integers)
-        spread = {name: sources[name].layout.spread(units) for name, units in wanted.items()}
+        spread = {name: sources[name].layout.spread(array) for name, array in wanted.items()}
+        spread |= {name: raw[name].layout.spread(array) for name, array in units.items()}
         given = alone | spread | moved_values(network, spread)
         near = got if _equal(given, integers | got) else got | local.run(given)
         for name, row in rows.items():
