@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlaconv import tables
+from dlaconv.summary import argmax_rows
 from dlaconv.tables import pairs
 
 Json = Mapping[str, Any]
@@ -68,6 +69,7 @@ def comparison_text(document: Json) -> str:
             ]
         )
     ends = [(f"output {name!r}", _quality(item)) for name, item in document["outputs"].items()]
+    ends += argmax_rows(document["argmax"])
     count = document["samples"]
     ends.append(
         ("compared on", f"{count} sample{'' if count == 1 else 's'} of {document['inputs']}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaconv import __version__, tables
-from dlaconv.diagnostics import Diagnostic
+from dlaconv.diagnostics import Diagnostic, listed
 from dlaconv.tables import pairs
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dlaconv.backends.access.rules import CheckResult
 
 Json = Mapping[str, Any]
+_TIES = 10
+"""Samples that are named."""
 
 
 def table(rows: Sequence[Json]) -> str:
@@ -53,6 +55,7 @@ def _summary_rows(report: Json, *, verbose: bool) -> list[tuple[str, str]]:
     ]
     if (verification := report["verification"]) is not None:
         rows += [(f"QSNR of {n!r}", _quality(r)) for n, r in verification["outputs"].items()]
+        rows += argmax_rows(verification["argmax"])
         rows.append(("compared on", _comparison(verification)))
     if (run := report["reference"]) is not None:
         said = f"{run['samples']} samples, outputs differ by at most {run['largest']:.2g}"
@@ -174,6 +177,7 @@ def verification_summary(document: Json) -> str:
     parts: list[str] = [tables.table([*headings, "QSNR", "cosine"], rows)]
     ends = [("compared on", _comparison(document))]
     ends += [(f"QSNR of {n!r}", _quality(row)) for n, row in document["outputs"].items()]
+    ends += argmax_rows(document["argmax"])
     if document["inputs"].startswith("random") and any(
         r["class"] == "derived" for r in document["maps"]
     ):
@@ -185,6 +189,22 @@ def verification_summary(document: Json) -> str:
     if document["unmatched"]:
         ends.append(("not compared", ", ".join(document["unmatched"])))
     return "\n\n".join([*parts, pairs(ends)])
+
+
+def argmax_rows(found: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """On which samples outputs keep their largest value, and where that was nearly a tie."""
+    rows = []
+    for name, item in found.items():
+        ties, changed = set(item["near_ties"]), [row["sample"] for row in item["changed"]]
+        text = f"kept on {item['kept']} of {item['samples']} samples"
+        if clear := [str(sample) for sample in changed if sample not in ties]:
+            text += f", changed on {listed(clear)}"
+        if ties:
+            near = listed([str(sample) for sample in item["near_ties"]], _TIES)
+            both = len(ties.intersection(changed))
+            text += f"; {len(ties)} near ties, {both} of them changed: {near}"
+        rows.append((f"argmax of {name!r}", text))
+    return rows
 
 
 def strip_summary(document: Json) -> str:

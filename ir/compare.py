@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dlaconv.ir.argmax import Argmax
+
 _NOISE = 1e-4
 """Units by which float32 arithmetic of a source puts its values beside their grid."""
 _HALF = 0.5 + _NOISE
@@ -239,6 +241,7 @@ class MapRow:
         about: the map.
         accumulated: the network run from its inputs.
         local: its layer fed with the source's values.
+        argmax: which value is the largest, where the map has one for each channel.
         predicted: expected share of locally differing integers from rounding the weight steps:
             mean of |q_c| times the relative error of channel c's multiplier (for a sum of maps,
             mean of what its gains are off).
@@ -247,6 +250,7 @@ class MapRow:
     about: Comparison
     accumulated: Difference = field(default_factory=Difference)
     local: Difference = field(default_factory=Difference)
+    argmax: Argmax = field(default_factory=Argmax)
     _predicted: float | None = None
 
     def add(self, wanted: np.ndarray, accumulated: np.ndarray, local: np.ndarray) -> None:
@@ -254,6 +258,7 @@ class MapRow:
         about = self.about
         self.accumulated.add(wanted, accumulated, about)
         self.local.add(wanted, local, about)
+        self.argmax.add(wanted, accumulated)
         errors = about.channel_error
         if errors is not None and wanted.ndim > 1 and wanted.shape[1] == errors.size:
             self.predict(sum(_weighted(values, errors) for values in wanted))
@@ -289,3 +294,11 @@ class MapRow:
             "local": self.local.as_json(),
             "predicted_share": None if predicted is None else round(predicted, 6),
         }
+
+
+def argmax_json(rows: Sequence[MapRow], outputs: Sequence[str]) -> dict[str, Any]:
+    """Which values of outputs are the largest, by name, where they have one for each channel."""
+    found = {row.about.name: row.argmax for row in rows}
+    return {
+        name: found[name].as_json() for name in outputs if name in found and found[name].samples
+    }

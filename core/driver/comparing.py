@@ -20,6 +20,7 @@ from dlaconv.driver.sources import Source, as_converted
 from dlaconv.driver.verification import verify_network
 from dlaconv.errors import UsageError
 from dlaconv.ir.channel_errors import ChannelErrors, decibels
+from dlaconv.ir.compare import argmax_json
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,6 +47,7 @@ class Compared:
         samples: number of samples.
         outputs: errors of the graph outputs by name, as JSON values.
         layers: one row for each map that the source has too, in execution order.
+        argmax: which values of the accelerator's outputs are the largest, as JSON values.
         unmatched: maps that the source has no value for.
         least_db: what every output has to reach, None for nothing.
         diagnostics: what there is to say of the samples.
@@ -58,6 +60,7 @@ class Compared:
     samples: int
     outputs: dict[str, dict[str, Any]]
     layers: list[dict[str, Any]]
+    argmax: dict[str, dict[str, Any]]
     unmatched: list[str]
     least_db: float | None = None
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
@@ -86,6 +89,7 @@ class Compared:
             "passed": self.passed,
             "outputs": self.outputs,
             "layers": self.layers,
+            "argmax": self.argmax,
             "unmatched": self.unmatched,
         }
 
@@ -127,6 +131,7 @@ def compare_files(
     if runner is not None:
         handed, outputs = _run_chain(runner, model, samples)
     layers: list[dict[str, Any]] = []
+    argmax: dict[str, dict[str, Any]] = {}
     unmatched: list[str] = []
     for file, (network, facts) in networks.items():
         errors = _Errors()
@@ -142,6 +147,7 @@ def compare_files(
         rows = _rows(file, found, errors)
         layers += rows
         unmatched += found.unmatched
+        argmax |= argmax_json(found.rows, found.outputs)
         if chain is None:
             made = {row["name"]: row["accumulated"] for row in rows}
             outputs = {
@@ -158,6 +164,7 @@ def compare_files(
         len(samples),
         outputs,
         layers,
+        argmax,
         unmatched,
         least_db,
         opened.diagnostics,

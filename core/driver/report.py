@@ -165,6 +165,7 @@ def _compared(parts: Iterable[AcceleratorPart], source_options: list[str]) -> di
     return found[0] | {
         "passed": all(item["passed"] for item in found),
         "outputs": {name: row for item in found for name, row in item["outputs"].items()},
+        "argmax": {name: row for item in found for name, row in item["argmax"].items()},
         "maps": [row for item in found for row in item["maps"]],
         "unmatched": [name for item in found for name in item["unmatched"]],
         "source_options": source_options,

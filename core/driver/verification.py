@@ -108,6 +108,8 @@ class Verification:
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; see ``schemas/verify.schema.json``."""
+        from dlaconv.ir.compare import argmax_json
+
         by_name = {row.about.name: row for row in self.rows}
         return {
             "passed": self.passed,
@@ -115,10 +117,11 @@ class Verification:
             "inputs": self.inputs,
             "rounding": self.rounding,
             "outputs": {
-                name: by_name[name].output_json()
+                name: by_name[name].accumulated.as_json()
                 for name in self.outputs
                 if name in by_name
             },
+            "argmax": argmax_json(self.rows, self.outputs),
             "maps": [row.as_json() for row in self.rows],
             "unmatched": list(self.unmatched),
             "source_options": self.source_options,

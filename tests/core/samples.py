@@ -25,12 +25,24 @@ _DIFFERENCE = {
 }
 _EXACT = {**_DIFFERENCE, "differing": 0, "largest": 0.0, "qsnr_db": None, "cosine": 1.0}
 
+ARGMAX = {
+    "samples": 64,
+    "kept": 61,
+    "near_ties": [3, 20, 49],
+    "changed": [
+        {"sample": 20, "source": 7, "hardware": 9, "apart": 0.18},
+        {"sample": 24, "source": 6, "hardware": 2, "apart": 2.12},
+        {"sample": 49, "source": 0, "hardware": 3, "apart": 0.3},
+    ],
+}
+
 VERIFICATION = {
     "passed": True,
     "samples": 4,
     "inputs": "random inputs",
     "rounding": "half-even",
     "outputs": {"logits": _DIFFERENCE},
+    "argmax": {"logits": ARGMAX},
     "maps": [
         {
             "name": "logits",
@@ -294,6 +306,7 @@ COMPARE = {
             "worst_channels": [{"channel": 3, "qsnr_db": 20.1, "max_error": 0.25, "share": 0.4}],
         }
     ],
+    "argmax": {"logits": ARGMAX},
     "unmatched": ["relu_2"],
 }
 

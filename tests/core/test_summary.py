@@ -1,6 +1,7 @@
 import pytest
 
 from dlaconv import summary
+from dlaconv.analysis_text import comparison_text
 from tests.core import samples
 
 
@@ -33,6 +34,17 @@ def test_details_appear_only_when_asked_for():
 def test_a_failed_comparison_is_hard_to_overlook():
     failed = samples.report(verification={**samples.VERIFICATION, "passed": False})
     assert "FAILED" in (summary.summary(failed))
+
+
+def test_samples_that_change_their_class_are_named_and_near_ties_apart():
+    for shown in (
+        summary.summary(samples.REPORT),
+        summary.verification_summary(samples.VERIFICATION),
+        comparison_text(samples.COMPARE),
+    ):
+        text = " ".join(shown.split())
+        assert "argmax of 'logits' kept on 61 of 64 samples, changed on 24" in text
+        assert "; 3 near ties, 2 of them changed: 3, 20, 49" in text
 
 
 def test_a_conversion_without_comparison_has_no_line_about_it():
