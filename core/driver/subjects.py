@@ -9,8 +9,13 @@ from dlaconv.driver.reading import read_access_model
 from dlaconv.errors import UnreadableError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dlaconv.driver.sources import Source
     from dlaconv.ir.target import Target
+
+_BEGINNING = 1 << 10
+"""Bytes of a report in which it names the version."""
 
 
 class Kind(enum.StrEnum):
@@ -25,8 +30,8 @@ def kind_of(given: Source, target: Target) -> Kind:
     """Tells what files are, from their content.
 
     A converted file is one in which some operator carries an attribute of the compiler; a report
-    ends in ``.json``. What is of several files, or of a format or options that the user names, is
-    a source.
+    ends in ``.json`` and begins with the version that wrote it. What is of several files, or of a
+    format or options that the user names, is a source.
 
     Args:
         given: the files.
@@ -38,7 +43,7 @@ def kind_of(given: Source, target: Target) -> Kind:
     if given.frontend is not None or given.options is not None or len(given.files) > 1:
         return Kind.SOURCE
     if path.suffix == ".json":
-        return Kind.CHAIN
+        return Kind.CHAIN if _is_report(path) else Kind.SOURCE
     try:
         model = read_access_model(path, target)
     except UnreadableError:  # the frontend of the format says it better
@@ -46,3 +51,12 @@ def kind_of(given: Source, target: Target) -> Kind:
     names = private_attributes(target) | FIELD_ATTRIBUTES
     marked = any(names & node.attributes.keys() for node in model.graph)
     return Kind.CONVERTED if marked else Kind.SOURCE
+
+
+def _is_report(path: Path) -> bool:
+    """True unless the file can be read, and begins otherwise than a report."""
+    try:
+        with path.open("rb") as file:
+            return b'"dlaconv"' in file.read(_BEGINNING)
+    except OSError:
+        return True

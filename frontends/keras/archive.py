@@ -171,7 +171,8 @@ def _json(path: Path, data: memoryview, weights: Path | None) -> Archive:
             problems.not_keras(
                 file,
                 "the file says what the layers are, but has no weights",
-                "give them: --weights model.weights.h5",
+                "give them: --weights model.weights.h5; commands of all formats take "
+                "--source-option weights=model.weights.h5",
             )
         )
     version = config.get("keras_version")

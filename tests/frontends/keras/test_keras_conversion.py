@@ -154,3 +154,16 @@ def test_integers_of_qkeras_are_kept(tmp_path):
     assert found.passed
     assert {row.about.fidelity for row in found.rows} <= {"exact", "rescaled"}
     assert not any(row.accumulated.differing for row in found.rows)
+
+
+def test_a_description_is_a_source_for_all_commands_and_no_report(model, tmp_path, capsys):
+    import zipfile
+
+    with zipfile.ZipFile(model) as archive:
+        archive.extractall(tmp_path / "folder")
+    description, weights = (tmp_path / "folder" / n for n in ("alone.json", "model.weights.h5"))
+    (tmp_path / "folder" / "config.json").rename(description)
+    moved = weights.rename(tmp_path / "weights.h5")
+    assert code_of(["show", description]) == 3
+    assert "--source-option weights=" in " ".join(capsys.readouterr().err.split())
+    assert code_of(["show", description, "--source-option", f"weights={moved}"]) == 0
