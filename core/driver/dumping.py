@@ -65,7 +65,7 @@ def dump_file(
     from dlaconv.driver.samples import given_samples
     from dlaconv.npz_writer import npz_writer
 
-    kind, path = kind_of(given, load_target(hardware.target)), given.path
+    kind, path = kind_of(given, load_target(hardware.target), plugins), given.path
     runner: HardwareRunner | ChainRunner | ModelRunner
     names: dict[str, str] = {}
     if kind is Kind.CHAIN:

@@ -55,7 +55,7 @@ def show_file(
 ) -> Shown:
     """Looks at a file; see `dlaconv.show`."""
     description = load_target(target)
-    kind, path = kind_of(given, description), given.path
+    kind, path = kind_of(given, description, plugins), given.path
     if kind is Kind.CHAIN:
         parts = [
             _source(Source((link.file,), "onnx"), description, plugins, "host")

@@ -9,13 +9,9 @@ from dlaconv.driver.reading import read_access_model
 from dlaconv.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dlaconv.driver.sources import Source
     from dlaconv.ir.target import Target
-
-_BEGINNING = 1 << 10
-"""Bytes of a report in which it names the version."""
+    from dlaconv.plugins import Plugins
 
 
 class Kind(enum.StrEnum):
@@ -26,16 +22,17 @@ class Kind(enum.StrEnum):
     CHAIN = "chain"
 
 
-def kind_of(given: Source, target: Target) -> Kind:
+def kind_of(given: Source, target: Target, plugins: Plugins) -> Kind:
     """Tells what files are, from their content.
 
     A converted file is one in which some operator carries an attribute of the compiler; a report
-    ends in ``.json`` and begins with the version that wrote it. What is of several files, or of a
-    format or options that the user names, is a source.
+    ends in ``.json`` and is of no format. What is of several files, or of a format or options that
+    the user names, is a source.
 
     Args:
         given: the files.
         target: the description with the compiler's attributes.
+        plugins: know the formats.
     """
     from dlaconv.backends.access.standard_form import FIELD_ATTRIBUTES, private_attributes
 
@@ -43,7 +40,7 @@ def kind_of(given: Source, target: Target) -> Kind:
     if given.frontend is not None or given.options is not None or len(given.files) > 1:
         return Kind.SOURCE
     if path.suffix == ".json":
-        return Kind.CHAIN if _is_report(path) else Kind.SOURCE
+        return Kind.SOURCE if plugins.recognise(given.files) else Kind.CHAIN
     try:
         model = read_access_model(path, target)
     except UnreadableError:  # the frontend of the format says it better
@@ -51,12 +48,3 @@ def kind_of(given: Source, target: Target) -> Kind:
     names = private_attributes(target) | FIELD_ATTRIBUTES
     marked = any(names & node.attributes.keys() for node in model.graph)
     return Kind.CONVERTED if marked else Kind.SOURCE
-
-
-def _is_report(path: Path) -> bool:
-    """True unless the file can be read, and begins otherwise than a report."""
-    try:
-        with path.open("rb") as file:
-            return b'"dlaconv"' in file.read(_BEGINNING)
-    except OSError:
-        return True
