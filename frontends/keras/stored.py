@@ -126,6 +126,8 @@ class StoredWeights:
         for depth in range(1, len(layer.names)):  # within a model: by more and more of its name
             tail = tuple(part for name in layer.names[-depth:] for part in name.split("/"))
             near = [item for item in found if item[-1 - len(tail) : -1] == tail]
+            if depth == 1 and not near:  # of a layer that was built before the model was
+                near = [item for item in found if len(item) == 1]
             found = near if near or depth == 1 else found
             if len(found) == 1:
                 break

@@ -122,6 +122,31 @@ def test_keras_3_counts_the_calls_of_a_model_from_1_in_the_list_of_outputs_only(
     close(difference, (a - b) @ kernel)
 
 
+def test_a_variable_within_a_model_may_be_stored_without_the_name_of_its_layer(tmp_path):
+    """Keras 2 does so for what was made outside of the layer's call, as Normalization's is."""
+    x, mean, kernel = values(2, 3), values(3), values(3, 2)
+    weights = {"mean": mean, "variance": np.float32([1, 4, 9]), "count": np.int64(3)}
+    inner = L(
+        "Functional",
+        "tower",
+        ["x"],
+        layers=[
+            given("in", (3,)),
+            L("Normalization", "n", ["in"], {"axis": [-1]}, weights),
+            dense("d", ["n"], kernel),
+        ],
+        outputs=["d"],
+    )
+    path = save(tmp_path / "m.h5", [given("x", (3,)), inner], [T("tower", 1)], 2)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/tower"]
+        for name in weights:
+            group.move(f"n/{name}:0", f"{name}:0")
+        listed = [name.decode().removeprefix("n/") for name in group.attrs["weight_names"]]
+        group.attrs["weight_names"] = [name.encode() for name in listed]
+    close(outputs_of(path, x=x)[0], (x - mean) / np.float32([1, 2, 3]) @ kernel)
+
+
 def test_names_within_a_model_do_not_clash_with_those_outside(tmp_path):
     x, one, two = values(2, 3), values(3, 3), values(3, 3)
     inner = L(
