@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,29 +24,49 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
     [channels] = known(layer, (shape[axis],))
     if layer.flag("renorm", False):
         layer.no_form("a BatchNormalization with renorm, which has further variables")
-    scale, offset = layer.flag("scale", True), layer.flag("center", True)
-    size, at = (channels,), int(scale) + int(offset)
-    parameters = [
-        layer.weight(0, size, "gamma")
-        if scale
-        else layer.constant("gamma", np.ones(channels, np.float32)),
-        layer.weight(int(scale), size, "beta")
-        if offset
-        else layer.constant("beta", np.zeros(channels, np.float32)),
-        layer.weight(at, size, "moving_mean"),
-        layer.weight(at + 1, size, "moving_variance"),
-    ]
-    return [normalised(layer, parameters, axis)]
+    return [normalised(layer, statistics(layer, channels), axis)]
 
 
-def normalised(layer: KerasLayer, parameters: list[ir.Value], axis: int) -> ir.Value:
+def statistics(
+    layer: KerasLayer, channels: int, *, inner: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """The variables of a BatchNormalization, float32, without those that it leaves out.
+
+    Args:
+        layer: the layer.
+        channels: how many values each has.
+        inner: the object within the layer that has them.
+
+    Returns:
+        ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance`` in the order of the file.
+    """
+    left_out = {"gamma": not layer.flag("scale", True), "beta": not layer.flag("center", True)}
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    kept = [name for name in names if not left_out.get(name)]
+    found = {
+        name: layer.variable(at, (channels,), name, f"bn_{name}", inner=inner)
+        for at, name in enumerate(kept)
+    }
+    for name, array in found.items():
+        if array.dtype != np.float32:
+            layer.refuse(f"{name} is stored as {array.dtype}")
+    return found
+
+
+def normalised(layer: KerasLayer, found: Mapping[str, np.ndarray], axis: int) -> ir.Value:
     """A BatchNormalization of what the layer reads.
 
     Args:
         layer: the layer; says epsilon.
-        parameters: gamma, beta, mean and variance.
+        found: see `statistics`.
         axis: the axis of the channels.
     """
+    mean = found["moving_mean"]
+    whole = {"gamma": np.ones_like(mean), "beta": np.zeros_like(mean), **found}
+    parameters = [
+        layer.shared(name, partial(layer.graph.constant, f"{layer.name}/{name}", array))
+        for name, array in whole.items()
+    ]
     rank = len(shape_of(layer.x))
     first = [0, axis, *(other for other in range(1, rank) if other != axis)]
     x = layer.transposed(layer.x, first)

@@ -17,7 +17,7 @@ from dlaconv.frontends.keras.activation import activated
 from dlaconv.frontends.keras.building import Handler, KerasLayer, shape_of
 from dlaconv.frontends.keras.dialects import hgq, hgq_stored
 from dlaconv.frontends.keras.dialects.emitting import fixed_point, integer_constant, quantise
-from dlaconv.frontends.keras.normalisation import affine, channel_axis
+from dlaconv.frontends.keras.normalisation import affine, channel_axis, statistics
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
 from dlaconv.frontends.keras.windows import known
 
@@ -144,16 +144,13 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
     read = _read(layer)
     shape = shape_of(layer.x)
     axis = channel_axis(layer, len(shape))
-    size = tuple(known(layer, (shape[axis],)))
-    has_gamma, has_beta = layer.flag("scale", True), layer.flag("center", True)
-    at = int(has_gamma) + int(has_beta)
-    mean = layer.variable(at, size, "moving_mean")
-    variance = layer.variable(at + 1, size, "moving_variance")
+    found = statistics(layer, *known(layer, (shape[axis],)))
     epsilon = np.float32(layer.number("epsilon", default=1e-3))
-    gamma = layer.variable(0, size, "bn_gamma") if has_gamma else np.ones(size, np.float32)
-    beta = layer.variable(int(has_gamma), size, "bn_beta") if has_beta else np.zeros_like(mean)
-    factor: np.ndarray = gamma / np.sqrt(variance + epsilon)
-    parts: dict[str, np.ndarray] = {"kq": factor, "bq": beta - mean * factor}
+    factor: np.ndarray = found.get("gamma", np.float32(1)) / np.sqrt(
+        found["moving_variance"] + epsilon
+    )
+    offset: np.ndarray = found.get("beta", np.float32(0)) - found["moving_mean"] * factor
+    parts = {"kq": factor, "bq": offset}
     for name, array in parts.items():
         quantiser = quantiser_of(layer, layer.given(f"{name}_conf"), name)
         if quantiser is not None:

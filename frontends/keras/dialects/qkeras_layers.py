@@ -19,7 +19,7 @@ from dlaconv.frontends.keras.dialects import qkeras
 from dlaconv.frontends.keras.dialects.emitting import integer_constant
 from dlaconv.frontends.keras.dialects.integers import Integers
 from dlaconv.frontends.keras.dialects.qkeras_spec import Spec, SpecError, spec_of
-from dlaconv.frontends.keras.normalisation import channel_axis, normalised
+from dlaconv.frontends.keras.normalisation import channel_axis, normalised, statistics
 from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
 from dlaconv.frontends.keras.windows import known, space
 
@@ -120,19 +120,12 @@ def _folded(build: Callable[[KerasLayer, Parameters], ir.Value], kernel: int) ->
 
 def _batch_norm(layer: KerasLayer, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Factor and offset by channel that a BatchNormalization in the layer folds to, float32."""
-    size, inner = (outputs,), ("batchnorm",)
-    has_gamma, has_beta = layer.flag("scale", True), layer.flag("center", True)
-    at = int(has_gamma) + int(has_beta)
-    mean = layer.variable(at, size, "moving_mean", inner=inner)
-    variance = layer.variable(at + 1, size, "moving_variance", inner=inner)
+    found = statistics(layer, outputs, inner=("batchnorm",))
     epsilon = np.float32(layer.number("epsilon", default=1e-3))
-    factor = np.float32(1) / np.sqrt(variance + epsilon)
-    if has_gamma:
-        factor = factor * layer.variable(0, size, "gamma", inner=inner)
-    bias = layer.variable(1, size, "bias") if layer.flag("use_bias", True) else np.zeros(size)
-    offset = factor * (bias.astype(np.float32) - mean)
-    if has_beta:
-        offset = offset + layer.variable(int(has_gamma), size, "beta", inner=inner)
+    factor = np.float32(1) / np.sqrt(found["moving_variance"] + epsilon)
+    factor = factor * found.get("gamma", np.float32(1))
+    bias = layer.variable(1, (outputs,), "bias") if layer.flag("use_bias", True) else np.float32(0)
+    offset = factor * (bias - found["moving_mean"]) + found.get("beta", np.float32(0))
     return factor, offset.astype(np.float32)
 
 
@@ -142,25 +135,13 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
         layer.no_form("a QBatchNormalization with an inverse_quantizer")
     shape = shape_of(layer.x)
     axis = channel_axis(layer, len(shape))
-    size = tuple(known(layer, (shape[axis],)))
-    has_gamma, has_beta = layer.flag("scale", True), layer.flag("center", True)
-    at = int(has_gamma) + int(has_beta)
-
-    def value(name: str, position: int, quantiser: str) -> np.ndarray:
-        array = layer.variable(position, size, name)
+    found = statistics(layer, *known(layer, (shape[axis],)))
+    for name, array in found.items():
+        quantiser = f"{name.removeprefix('moving_')}_quantizer"
         spec = quantiser_of(layer, quantiser, trained=name in {"gamma", "moving_variance"})
-        return array if spec is None else integers_of(layer, spec, array).reals
-
-    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
-    parameters = [
-        value("gamma", 0, "gamma_quantizer") if has_gamma else ones,
-        value("beta", int(has_gamma), "beta_quantizer") if has_beta else zeros,
-        value("moving_mean", at, "mean_quantizer"),
-        value("moving_variance", at + 1, "variance_quantizer"),
-    ]
-    names = ("gamma", "beta", "mean", "variance")
-    held = [layer.constant(n, array) for n, array in zip(names, parameters, strict=True)]
-    return [normalised(layer, held, axis)]
+        if spec is not None:
+            found[name] = integers_of(layer, spec, array).reals
+    return [normalised(layer, found, axis)]
 
 
 def average(layer: KerasLayer) -> list[ir.Value]:

@@ -53,6 +53,14 @@ def test_a_batch_norm_adds_a_thousandth_by_default(tmp_path):
     close(found, x / np.sqrt(np.float32(1.1e-3)))
 
 
+def test_a_batch_norm_of_integers_is_refused(tmp_path):
+    held = dict.fromkeys(("gamma", "beta", "moving_mean"), np.ones(3, np.float32))
+    held["moving_variance"] = np.ones(3, np.int32)
+    layers = [given("x", (3,)), L("BatchNormalization", "b", ["x"], weights=held)]
+    [finding] = findings(save(tmp_path / "m.keras", layers, ["b"]))
+    assert finding == ("DLA108", "moving_variance is stored as int32")
+
+
 def test_a_rescaling_may_differ_by_channel(tmp_path):
     x = values(2, 3, 3, 2)
     layer = L("Rescaling", "r", config={"scale": 2.0, "offset": -1.0})
