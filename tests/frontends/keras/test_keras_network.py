@@ -143,7 +143,7 @@ def test_a_variable_within_a_model_may_be_stored_without_the_name_of_its_layer(t
         group = file["model_weights/tower"]
         for name in weights:
             group.move(f"n/{name}:0", f"{name}:0")
-        listed = [name.decode().removeprefix("n/") for name in group.attrs["weight_names"]]
+        listed = [name.removeprefix("n/") for name in group.attrs["weight_names"].astype(str)]
         group.attrs["weight_names"] = [name.encode() for name in listed]
     close(outputs_of(path, x=x)[0], (x - mean) / np.float32([1, 2, 3]) @ kernel)
 
