@@ -192,6 +192,25 @@ def test_a_flattened_map_keeps_its_rows_through_layers_without_weights(tmp_path)
     assert set(found.classes().values()) == {"exact"}
 
 
+def test_a_map_of_one_pixel_is_flattened_as_it_is(tmp_path):
+    kernel, last = values(3, 3, 16, 16), values(16, 16)
+    path = chain(
+        tmp_path,
+        conv("c", kernel),
+        L("GlobalAveragePooling2D", "g", config={"keepdims": True}),
+        L("Flatten", "f"),
+        dense("d", last),
+    )
+    inner = reference.convolution(X, kernel, (1, 1), (1, 1), "same").mean((1, 2))
+    assert_computes(path, inner @ last)
+    _, nodes, kinds = converted(path, calibrate=True)
+    assert "Transpose" not in kinds
+    held = dict(constants(path.parent / "net.dla.onnx"))[nodes[-1].input[1]]
+    assert held.shape == (16, 16)
+    order = np.corrcoef(held, last.T)[:16, 16:]  # rounded, not moved
+    assert (order.argmax(1) == np.arange(16)).all()
+
+
 def between(kind):
     """What stands between a Flatten and a Dense, and what it makes of 256 columns."""
     if kind == "BatchNormalization":
