@@ -61,12 +61,8 @@ def integers_of(layer: KerasLayer, spec: Spec, array: np.ndarray) -> Integers:
         layer.no_form(str(error))
 
 
-def quantised(layer: KerasLayer, variable: Variable) -> ir.Value:
-    """A variable on the grid of its quantiser."""
-    return _on_grid(layer, variable, None)
-
-
-def _on_grid(layer: KerasLayer, variable: Variable, array: np.ndarray | None) -> ir.Value:
+def quantised(layer: KerasLayer, variable: Variable, array: np.ndarray | None = None) -> ir.Value:
+    """A variable on the grid of its quantiser; ``array`` stands for what the file has."""
     role = variable.names[0]
     spec = quantiser_of(layer, _QUANTISERS[role], trained=role != "bias")
     if array is None:
@@ -101,17 +97,17 @@ def _folded(build: Callable[[KerasLayer, Parameters], ir.Value], kernel: int) ->
 
         def parameters(biased: KerasLayer, variable: Variable) -> ir.Value:
             nonlocal factor, offset
-            if factor is None:
+            if factor is None:  # the kernel comes first
                 outputs = variable.shape[-1] if kernel == -1 else variable.shape[-2]
                 if kernel == -2 and variable.shape[-1] != 1:
                     layer.no_form("a depth_multiplier with a BatchNormalization in the layer")
                 factor, offset = _batch_norm(layer, outputs)
             if variable.names[0] == "bias":
                 assert offset is not None
-                return _on_grid(biased, variable, offset)
+                return quantised(biased, variable, offset)
             array = layer.variable(variable.position, variable.shape, *variable.names)
             spread = factor if kernel == -1 else factor[:, None]
-            return _on_grid(layer, variable, (spread * array).astype(np.float32))
+            return quantised(layer, variable, (spread * array).astype(np.float32))
 
         return activated(layer, build(replace(layer, overrides={"use_bias": True}), parameters))
 
