@@ -19,6 +19,7 @@ from dlaconv.ir.passes.masked_columns import masked_columns
 from dlaconv.ir.passes.merge_quantise import merge_quantise
 from dlaconv.ir.passes.moved_activated import moved_activated
 from dlaconv.ir.passes.narrow_quantise import narrow_quantise
+from dlaconv.ir.passes.nested_floors import nested_floors
 from dlaconv.ir.passes.one_grid import one_grid
 from dlaconv.ir.passes.one_shape_op import one_shape_op
 from dlaconv.ir.passes.pool_activated import pool_activated
@@ -70,6 +71,8 @@ CANONICAL: tuple[Pass, ...] = (
     # before hoist_quantise, which takes a quantiser through a pool but not through an activation
     moved_activated,
     pool_activated,
+    # before hoist_quantise, so that the quantiser that is left moves up as far as it can
+    nested_floors,
     # last of all, when nothing stands between quantisers and what computes their values; merging
     # wants them side by side
     hoist_quantise,

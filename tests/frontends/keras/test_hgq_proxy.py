@@ -96,6 +96,33 @@ def test_quantised_weights_are_integers_and_all_is_exact_on_hardware(tmp_path):
     np.testing.assert_array_equal(found["out"], reference)
 
 
+def test_two_quantisers_around_a_relu_are_one_rounding(tmp_path):
+    """HGQ puts a finer one that rounds down in front of the ReLU, and one behind it."""
+    kernel = np.round(values(16, 16) * 16).clip(-90, 90) / np.float32(16)
+    layers = [
+        given("x", (16,)),
+        quantizer("in", 1, 8, 2, "RND", "SAT", ["x"]),
+        L("Dense", "d", ["in"], {"units": 16, "use_bias": False}, {"kernel": kernel}),
+        quantizer("finer", 1, 9, 5, "TRN", "SAT", ["d"]),
+        L("ReLU", "r", ["finer"]),
+        quantizer("out", 0, 7, 4, "RND", "SAT", ["r"]),
+    ]
+    path = save(tmp_path / "net.keras", layers, ["out"], generation=2)
+    asked = dlaconv.Options(rounding="half-up")
+    done = dlaconv.convert(path, tmp_path / "net.dla.onnx", options=asked)
+    maps = [row for row in done.report["tensors"] if row["kind"] == "map"]
+    assert [(row["name"], row["class"]) for row in maps] == [
+        ("in", "exact"),
+        ("out", "exact"),
+    ]
+    x = values(9, 16) * 2
+    [reference] = outputs_of(path, x=x)
+    hardware = dlaconv.Hardware(rounding="half-up")
+    found = dlaconv.run(tmp_path / "net.dla.onnx", {"x": x}, as_float=True, hardware=hardware)
+    np.testing.assert_array_equal(found["out"], reference)
+    assert len(np.unique(reference)) > 16
+
+
 def test_weights_of_too_many_bits_stay_real(tmp_path):
     path = network(tmp_path, values(16, 16))
     assert len([n for n in load(path).model.graph if dialect.is_dequantize(n)]) == 1  # the bias
