@@ -1,6 +1,7 @@
 """Whole conversions of Keras models, from the command line."""
 
 import json
+import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -92,8 +93,6 @@ def context():
 
 
 def test_a_description_and_its_weights_are_hashed(model, tmp_path):
-    import zipfile
-
     with zipfile.ZipFile(model) as archive:
         archive.extractall(tmp_path / "folder")
     folder, output = tmp_path / "folder", tmp_path / "net.dla.onnx"
@@ -120,6 +119,50 @@ def test_a_model_that_cannot_be_read_writes_nothing(tmp_path, capsys):
     assert code_of(["from-keras", path, "-o", tmp_path / "net.dla.onnx"]) == 3
     assert "DLA170" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def bad_file(kind, model):
+    """A file of a kind that is refused; ``model`` is a good one."""
+    path = model.with_name("bad.h5" if kind == "weights only" else "bad.keras")
+    if kind == "malformed":
+        path.write_bytes(b"PK\x03\x04" + bytes(2000))
+    elif kind == "truncated":
+        path.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+    elif kind == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", zipfile.ZipFile(model).read("config.json"))
+            archive.writestr("model.weights.h5", bytes(1 << 27))
+    elif kind == "weights only":
+        path.write_bytes(zipfile.ZipFile(model).read("model.weights.h5"))
+    elif kind == "subclassed":
+        save_keras(path, [], {"class_name": "MyModel", "config": {"name": "mine"}})
+    else:
+        layers = [given("x", (4,)), L("Lambda", "code", config={"function": ["4wEA", None, None]})]
+        save_keras(path, layers, sequential(layers))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "rule", "about"),
+    [
+        ("malformed", 3, "DLA170", "cut off"),
+        ("truncated", 3, "DLA170", "cut off"),
+        ("bomb", 3, "DLA407", "would unpack"),
+        ("weights only", 3, "DLA171", "--weights"),
+        ("subclassed", 1, "DLA174", 'layer "mine" (MyModel)'),
+        ("code", 1, "DLA179", 'layer "code" (Lambda)'),
+    ],
+)
+def test_what_is_refused_ends_in_one_error_with_what_to_do(model, capsys, kind, code, rule, about):
+    path = bad_file(kind, model)
+    output = path.with_name("net.dla.onnx")
+    assert code_of(["from-keras", path, "-o", output]) == code
+    said = capsys.readouterr().err
+    assert (said.count("error["), said.count(f"error[{rule}]")) == (1, 1)
+    assert f"--> {path}" in said
+    assert "help: " in said
+    assert about in said
+    assert not output.exists()
 
 
 def test_integers_of_qkeras_are_kept(tmp_path):
@@ -157,8 +200,6 @@ def test_integers_of_qkeras_are_kept(tmp_path):
 
 
 def test_a_description_is_a_source_for_all_commands_and_no_report(model, tmp_path, capsys):
-    import zipfile
-
     with zipfile.ZipFile(model) as archive:
         archive.extractall(tmp_path / "folder")
     description, weights = (tmp_path / "folder" / n for n in ("alone.json", "model.weights.h5"))
