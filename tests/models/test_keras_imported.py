@@ -24,12 +24,12 @@ UNIT = {"tfmot": (6.521933 + 7.7949414) / 255}
 """What begins the names of models that may be off by one unit of their output, at ties."""
 DYNAMIC = {"k3_int8_native_digits.h5", "k3_int8_native_digits.keras"}
 """Models whose maps are rounded by what they hold at run time, which a file cannot say."""
-NEAR = 1 / 255
-"""Of the range of outputs: classes that are nearer than that are a unit apart."""
 PIXELS = {"real/tiny_ic_resnet8_pretrainedResnet.h5"}
 """Models that take pixels of 0..255: signed maps hold them if an offset is folded."""
-ALLOWED = {"real/tiny_ic_resnet8_pretrainedResnet.h5": 0.05}
-"""Where more than one class in 100 may change: TFLite's own int8 file changes as many on these."""
+ALLOWED = {"real/tiny_ic_resnet8_pretrainedResnet.h5": 1 / 64}
+"""Where more than one class in 100 may change, near ties apart. Its 64 images are nothing that it
+was trained for, so classes are close: with real weights and signed maps of 8 bits one changes,
+too, even with any real steps, fitted to these very images; in TFLite's own int8 file three do."""
 FILES = sorted(
     str(path.relative_to(KERAS)) for end in ("keras", "h5") for path in KERAS.rglob(f"*.{end}")
 )
@@ -79,12 +79,17 @@ def test_a_model_keeps_its_classes_on_the_hardware(name, tmp_path):
         options = replace(options, images=raw, fold_preprocess=True, border_channel=True)
     dlaconv.convert(KERAS / name, output, options=options)
     assert not dlaconv.check(output).diagnostics.errors
-    found = run_chain(tmp_path / "net.dla.json", dict(zip(names, inputs, strict=True)))
+    report = tmp_path / "net.dla.json"
+    found = run_chain(report, dict(zip(names, inputs, strict=True)))
     [array] = [value for value in found.values() if value.shape == outputs[0].shape]
-    differing = array.argmax(-1) != outputs[0].argmax(-1)
-    ordered = np.sort(outputs[0], axis=-1)
-    near = ordered[:, -1] - ordered[:, -2] < NEAR * np.ptp(outputs[0])
-    assert (differing & ~near).mean() <= ALLOWED.get(name, 0.01)
+    changed = set(np.flatnonzero(array.argmax(-1) != outputs[0].argmax(-1)).tolist())
+    every = tmp_path / "every.npz"
+    np.savez(every, **dict(zip(names, inputs, strict=True)))
+    [listed] = dlaconv.compare(KERAS / name, report, every).argmax.values()
+    assert listed["samples"] == len(inputs[0])
+    assert changed <= {row["sample"] for row in listed["changed"]} | set(listed["near_ties"])
+    clear = changed - set(listed["near_ties"])
+    assert len(clear) <= ALLOWED.get(name, 0.01) * len(inputs[0])
 
 
 def test_reading_takes_little_memory():
