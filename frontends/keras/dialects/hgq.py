@@ -24,6 +24,8 @@ _ROUNDINGS = {
 }
 _OVERFLOWS = {"SAT", "SAT_SYM", "WRAP"}
 _MOST_BITS = 30
+_FURTHEST = 64
+"""Bits before or behind the point of a map that are counted."""
 _ORDERS = {
     ("kif", False): ("i", "f", "k"),
     ("kif", True): ("f", "k", "i"),
@@ -110,6 +112,11 @@ def fixed_point(kind: Kind, variables: Mapping[str, np.ndarray]) -> FixedPoint:
     held = {name: np.rint(np.asarray(array, np.float64)) for name, array in variables.items()}
     if not all(np.isfinite(array).all() and (abs(array) < 128).all() for array in held.values()):
         raise WidthError("a width that is no number of bits")
+    if not np.isin(held["k"], (0, 1)).all():
+        raise WidthError("a sign that is neither there nor not")
+    shapes = {array.shape for array in held.values()}
+    if len(shapes) > 1:
+        raise WidthError(f"widths of shapes {', '.join(map(str, map(list, sorted(shapes))))}")
     f = held["f"] if "f" in held else held["b"] - held["i"]
     return FixedPoint(kind, held["k"], held["i"], f)
 
@@ -161,6 +168,8 @@ def element_grids(quantiser: FixedPoint) -> ElementGrids:
     size = np.where(live, np.exp2(np.maximum(i + f, 0)), 0)
     if size.max(initial=0) > 2.0**_MOST_BITS:
         raise WidthError(f"a map of {int((i + f).max())} bits")
+    if (abs(f[live]) > _FURTHEST).any():
+        raise WidthError(f"a map with {int(abs(f[live]).max())} bits on one side of the point")
     high = np.where(live, size - 1, 0) * step
     least = size - 1 if quantiser.kind.overflow == "SAT_SYM" else size
     low = np.where(live, -k * least, 0) * step

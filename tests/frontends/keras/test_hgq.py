@@ -144,6 +144,23 @@ def test_other_quantisers_are_refused(given_config):
         hgq.kind_of(given_config)
 
 
+@pytest.mark.parametrize(
+    ("k", "i", "f", "words"),
+    [
+        (2, 1, 1, "a sign"),
+        (1, np.nan, 1, "no number of bits"),
+        (1, 1e9, 1, "no number of bits"),
+        (1, 20, 20, "a map of 40 bits"),
+        (1, -80, 90, "a map with 90 bits on one side"),
+        (1, 90, -80, "a map with 80 bits on one side"),
+        ([1, 1], [1, 1, 1], [1, 1, 1], r"widths of shapes \[2\], \[3\]"),
+    ],
+)
+def test_widths_that_are_none_are_refused(k, i, f, words):
+    with pytest.raises(hgq.WidthError, match=words):
+        hgq.element_grids(quantiser(k, i, f))
+
+
 def test_a_quantiser_may_do_nothing():
     assert hgq.kind_of({"config": {"q_type": "dummy"}}) is None
 
