@@ -145,7 +145,7 @@ def _old_tensor(value: Any) -> TensorRef:
 def tensors_of(value: Any, what: str) -> list[TensorRef]:
     """``["x", 0, 0]`` for one tensor, ``[["x", 0, 0], ...]`` or a mapping for several."""
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [value[name] for name in sorted(value)]  # as Keras orders them
     if not isinstance(value, list):
         raise BadNetworkError(f"no {what}")
     if value and isinstance(value[0], str):
