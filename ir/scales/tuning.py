@@ -36,6 +36,9 @@ _FEWEST = 16
 """Half of the samples say what channels are, the other half whether a change helps."""
 _GAIN = 0.98
 """A change is kept if it brings the error below this share of what it was."""
+_ROUNDED = 10 ** (-0.3 / 10)
+"""The same for rounded weights: so many integers suit these data, even those that only judge them,
+better than others."""
 
 
 @dataclass
@@ -106,8 +109,8 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     for mapped, branch in _variants(model, context, seen):
         ratios = {layer: _ratios(name, seen, context, branch) for layer, name in inputs.items()}
         tried = _Way(mapped, scale(mapped.clone(), branch), ratios)
-        best.offer(tried, tried.attempt)
-        best.offer(tried, tried.attempt.corrected(mapped, tried.read(inputs, seen)))
+        best.offer(tried, tried.attempt, _GAIN)
+        best.offer(tried, tried.attempt.corrected(mapped, tried.read(inputs, seen)), _GAIN)
     way = best.way
     assert way is not None
     free = {node.name for node in way.mapped.graph if can_be_rounded(node, way.attempt.context)}
@@ -116,7 +119,8 @@ def tune(model: ir.Model, context: Context, scale: Scale) -> None:
     together = covariances(source, data.part(0, 2), layers, means)
     rounded = way.attempt.rounded(way.mapped, way.varying(together))
     if rounded is not None:
-        best.offer(way, rounded.corrected(way.mapped, way.read(inputs, seen)))
+        centred = rounded.corrected(way.mapped, way.read(inputs, seen))
+        best.offer(way, centred or rounded, _ROUNDED)
     assert best.attempt is not None
     model.graph = best.attempt.model.graph
     context.merge(best.attempt.context)
@@ -168,12 +172,12 @@ class _Best:
         self.way: _Way | None = None
         self.attempt: Attempt | None = None
 
-    def offer(self, way: _Way, attempt: Attempt | None) -> None:
-        """Takes an attempt if it is better than the best one, and not by chance."""
+    def offer(self, way: _Way, attempt: Attempt | None, gain: float) -> None:
+        """Takes an attempt if it brings the error below a share of the best one's."""
         if attempt is None:
             return
         found = self._error.of(attempt.outputs(self._samples))
-        if self.attempt is None or found < self._least * _GAIN:
+        if self.attempt is None or found < self._least * gain:
             self.way, self.attempt, self._least = way, attempt, found
 
 

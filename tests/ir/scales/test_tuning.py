@@ -49,6 +49,7 @@ def test_uneven_channels_are_equalised_and_that_helps_on_other_data(io):
 def test_what_does_not_help_leaves_no_trace(monkeypatch):
     net, seen, _ = network()
     monkeypatch.setattr(tuning, "_GAIN", 1e-9)
+    monkeypatch.setattr(tuning, "_ROUNDED", 1e-9)
     model, context, _ = scaled(net, seen)
     assert not context.rewrites
     assert not context.channel_ratios
@@ -56,6 +57,21 @@ def test_what_does_not_help_leaves_no_trace(monkeypatch):
     assert len(names) == len(set(names))
     quantisers = [node for node in model.graph if dialect.is_quantize(node)]
     assert {node.outputs[0].name for node in quantisers} <= context.gammas.keys()
+
+
+def test_errors_of_weights_cancel_where_values_vary_together_on_other_data_too(monkeypatch):
+    net = Net(6)
+    common = net.random.uniform(-1, 1, size=(64, 1, 1, 64))
+    data = (common + 0.02 * net.random.normal(size=(64, 16, 1, 64))).astype(np.float32)
+    data = data.reshape(64, 16, 8, 8)
+    net.data = data[:32]
+    net.output(net.relu(net.float_conv(net.x, columns=np.geomspace(0.02, 1, 16))))
+    found = scaled(net, data[:32], io="absorb")
+    assert "weight_rounding" in {rewrite.name for rewrite in found[1].rewrites}
+    monkeypatch.setattr(tuning, "_ROUNDED", 0)
+    nearest = scaled(net, data[:32], io="absorb")
+    assert "weight_rounding" not in {rewrite.name for rewrite in nearest[1].rewrites}
+    assert quality(found, data[32:]) > quality(nearest, data[32:]) + 0.3
 
 
 @pytest.mark.parametrize("settings", [{"optimise": 0}, {"policy": "ceil"}])
