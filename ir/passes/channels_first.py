@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -199,6 +200,7 @@ class _Rewriter:
         self.names: dict[ir.Value, str] = {}
         self.made: dict[tuple[ir.Value, Perm], ir.Value] = {}
         self.dead: list[ir.Node] = []
+        self._taken = {node.name or "" for node in graph}
 
     def run(self) -> None:
         for node in list(self.graph):
@@ -286,7 +288,8 @@ class _Rewriter:
                 value.name = f"{name}/dropped"
         else:
             name = layout_name(name, layout)
-        node = ir.node("Transpose", [holder], {"perm": list(move)}, name=f"{name}/transpose")
+        free = self._free_name(f"{name}/transpose")
+        node = ir.node("Transpose", [holder], {"perm": list(move)}, name=free)
         result = node.outputs[0]
         result.name, result.type = name, holder.type
         shape = shape_of(holder)
@@ -294,6 +297,13 @@ class _Rewriter:
         self._place(node, holder, reader)
         self.made[holder, move] = result
         return result
+
+    def _free_name(self, stem: str) -> str:
+        """A name that no node has; runtimes refuse two of one name."""
+        numbered = (f"{stem}.{count}" for count in itertools.count(1))
+        name = next(name for name in itertools.chain([stem], numbered) if name not in self._taken)
+        self._taken.add(name)
+        return name
 
     def _place(self, node: ir.Node, holder: ir.Value, reader: ir.Node | None) -> None:
         origin = reader or holder.producer()
@@ -324,7 +334,7 @@ class _Rewriter:
 
     def _copy(self, value: ir.Value, name: str) -> ir.Value:
         """A value of its own for a graph output that equals another value."""
-        copy = ir.node("Identity", [value], name=f"{name}/copy")
+        copy = ir.node("Identity", [value], name=self._free_name(f"{name}/copy"))
         result = copy.outputs[0]
         result.name, result.shape, result.type = name, value.shape, value.type
         self._place(copy, value, None)

@@ -199,6 +199,20 @@ def test_maps_that_keep_their_layout_keep_their_names():
     assert names == {"t", "c", layout_name("r", tuple(TO_NCHW)), "y"}
 
 
+def test_no_two_nodes_get_one_name():
+    def names(*taken):
+        net = Nhwc(x=[1, 9, 8, 3])
+        net.op("Softmax", net.same("Relu", net.conv("x")), axis=1, out="y")
+        model = net.model("y")
+        for node, name in zip(model.graph, taken, strict=False):
+            node.name = name
+        return [node.name for node in run_pass(channels_first, model).graph]
+
+    made = names()
+    after = names(*(name for name in made if name.endswith("/transpose")))
+    assert len(after) == len({*after}) == len(made)
+
+
 def test_graphs_without_transposes_are_left_alone():
     net = Net(x=[1, 3, 8, 8])
     net.op("Relu", net.op("Conv", "x", RNG.normal(size=(4, 3, 3, 3))), out="y")
