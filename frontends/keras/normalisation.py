@@ -28,7 +28,7 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
 
 
 def statistics(
-    layer: KerasLayer, channels: int, *, inner: tuple[str, ...] = ()
+    layer: KerasLayer, channels: int, *, inner: tuple[str, ...] = (), prefix: str = ""
 ) -> dict[str, np.ndarray]:
     """The variables of a BatchNormalization, float32, without those that it leaves out.
 
@@ -36,6 +36,7 @@ def statistics(
         layer: the layer.
         channels: how many values each has.
         inner: the object within the layer that has them.
+        prefix: what the names of ``gamma`` and ``beta`` begin with in files that name variables.
 
     Returns:
         ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance`` in the order of the file.
@@ -44,7 +45,9 @@ def statistics(
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     kept = [name for name in names if not left_out.get(name)]
     found = {
-        name: layer.variable(at, (channels,), name, f"bn_{name}", inner=inner)
+        name: layer.variable(
+            at, (channels,), f"{prefix}{name}" if name in left_out else name, inner=inner
+        )
         for at, name in enumerate(kept)
     }
     for name, array in found.items():

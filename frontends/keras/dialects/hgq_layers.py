@@ -144,7 +144,7 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
     read = _read(layer)
     shape = shape_of(layer.x)
     axis = channel_axis(layer, len(shape))
-    found = statistics(layer, *known(layer, (shape[axis],)))
+    found = statistics(layer, *known(layer, (shape[axis],)), prefix="bn_")  # beta is another's
     epsilon = np.float32(layer.number("epsilon", default=1e-3))
     factor: np.ndarray = found.get("gamma", np.float32(1)) / np.sqrt(
         found["moving_variance"] + epsilon

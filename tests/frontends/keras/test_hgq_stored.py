@@ -152,6 +152,28 @@ def test_a_h5_file_without_widths_says_which(tmp_path):
     assert (rule, "no width f of the layer's quantiser iq" in message) == ("DLA176", True)
 
 
+def test_beta_is_the_price_of_bits_and_no_offset(tmp_path):
+    """Layers of HGQ2 have a variable beta; the offset of QBatchNormalization is bn_beta."""
+    gamma, beta, mean, variance = np.float32([[1.2, -0.7], [0.3, 0.1], [0.5, -1], [0.8, 2]])
+    weights = {
+        "bn_gamma": gamma,
+        "bn_beta": beta,
+        "moving_mean": mean,
+        "moving_variance": variance,
+        "beta": np.float32(1e-5),
+        **named("q_kq/fixed_point_quantizer_kif_1", [1, 1], [1, 1], [4, 5]),
+        **named("q_bq/fixed_point_quantizer_kif_2", [1], [2], [5]),
+    }
+    given_config = {"enable_iq": False, "kq_conf": config(), "bq_conf": config()}
+    own = layer("QBatchNormalization", "q", ["x"], given_config, weights)
+    x = values(2, 3, 3, 2)
+    [found] = outputs_of(save(tmp_path / "m.h5", [given("x", (3, 3, 2)), own], ["q"]), x=x)
+    factor = gamma / np.sqrt(variance + np.float32(1e-3))
+    offset = quantised(beta - mean * factor, 1, 2, 5)
+    factor = np.float32([one(factor[0], 1, 1, 4), one(factor[1], 1, 1, 5)])
+    np.testing.assert_array_equal(found, x * factor + offset)
+
+
 @pytest.mark.parametrize("form", ["keras", "h5"])
 def test_what_hgq2_wrote_computes_what_hgq2_computes(form, tmp_path):
     """Widths per element, none in some; values that wrap; all bit by bit."""
