@@ -190,6 +190,11 @@ def test_weights_alone_are_no_model(tmp_path, archive):
     assert findings(rebuilt(archive, names=["model.weights.h5"]))[0][0] == "DLA171"
 
 
+def test_a_description_may_begin_with_a_mark_of_its_encoding(tmp_path, hdf5):
+    (tmp_path / "model.json").write_text(json.dumps(CONFIG), "utf-8-sig")
+    right(tmp_path / "model.json", hdf5)
+
+
 def test_hdf5_of_something_else_is_not_taken_for_weights(tmp_path):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["images"] = X

@@ -85,6 +85,13 @@ def test_a_normalisation_is_stored_or_declared(tmp_path, invert):
     close(one_layer(tmp_path, L("Normalization", "n", config=config), x), wanted)
 
 
+def test_a_normalisation_of_the_whole_has_one_mean(tmp_path):
+    x = values(2, 3, 3, 2)
+    held = {"mean": np.float32(0.5), "variance": np.float32(4.0), "count": np.int64(7)}
+    layer = L("Normalization", "n", config={"axis": None}, weights=held)
+    close(one_layer(tmp_path, layer, x), (x - np.float32(0.5)) / 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [

@@ -219,6 +219,11 @@ def test_three_libraries_with_one_name_are_told_apart():
         ),
         (qkeras("QAdaptiveActivation"), "DLA180", "QAdaptiveActivation of QKeras"),
         (
+            qkeras("QDense", config={"units": 2, "kernel_quantizer": None, "mask": [[1]]}),
+            "DLA178",
+            "a kernel with a mask",
+        ),
+        (
             qkeras("QDense", config={"units": 2, "kernel_quantizer": {"class_name": "mine"}}),
             "DLA178",
             "no quantiser of QKeras",
