@@ -66,6 +66,22 @@ def test_errors_of_a_cut_network_accumulate_over_its_parts(tmp_path):
     assert rows[last["name"]]["accumulated"] != last["accumulated"]  # the first part adds its own
 
 
+def test_the_classes_of_a_cut_network_are_those_of_the_accelerators_output(tmp_path):
+    made = Converted(tmp_path, network("conv", "fc", "Softmax"), partition=True)
+    [(name, found)] = compared(made, "net.dla.json").argmax.items()
+    assert name != "y"  # behind the Softmax the host's
+    changed = made.expected().argmax(1) != made.got().argmax(1)
+    assert found["samples"] == len(changed) == 8
+    assert [row["sample"] for row in found["changed"]] == np.flatnonzero(changed).tolist()
+    step = json.loads((tmp_path / "net.dla.json").read_text())["io"]["outputs"][0]["real_step"]
+    ordered = np.sort(np.log(made.expected()), axis=1)
+    near = ordered[:, -1] - ordered[:, -2] <= step
+    assert found["near_ties"] == np.flatnonzero(near).tolist()
+    assert found["near_ties"] or found["changed"], found
+    report = json.loads((tmp_path / "net.dla.json").read_text())["verification"]
+    assert report["argmax"].keys() == {name}
+
+
 def test_few_samples_and_an_aim(tmp_path, capsys):
     made = Converted(tmp_path, network("conv", "fc"), verify=False)
     assert compared(made, limit=2).samples == 2
