@@ -6,8 +6,10 @@ on hardware is decided later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +24,9 @@ from dlaconv.frontends.keras.parameters import Parameters, Variable, as_stored
 from dlaconv.frontends.keras.windows import known
 
 _MOST_ELEMENTS = 1 << 24
+
+Change = Callable[[KerasLayer, Variable, np.ndarray], np.ndarray]
+"""What a layer does to a variable before it is quantised."""
 
 
 def quantiser_of(
@@ -77,13 +82,17 @@ def quantised_map(layer: KerasLayer, value: ir.Value, quantiser: hgq.FixedPoint)
     return quantise(layer, value, grid)
 
 
-def _parameters(layer: KerasLayer, variable: Variable) -> ir.Value:
+def _parameters(layer: KerasLayer, variable: Variable, *, change: Change | None = None) -> ir.Value:
+    """A kernel or bias, changed in floating point first if that is asked for."""
     role = variable.names[0]
     name = {"kernel": "kq", "bias": "bq"}[role]
     quantiser = quantiser_of(layer, layer.given(f"{name}_conf"), name)
-    if quantiser is None:
+    if quantiser is None and change is None:
         return as_stored(layer, variable)
+    if quantiser is None:
+        layer.no_form(f"{layer.layer.kind} without a quantiser of its {role}")
     array = layer.variable(variable.position, variable.shape, *variable.names)
+    array = array if change is None else change(layer, variable, array)
     try:
         return integer_constant(layer, variable, hgq.constant(quantiser, array))
     except hgq.WidthError as error:
@@ -139,15 +148,18 @@ def _plain(handler: Handler) -> Handler:
     return quantised
 
 
+def _epsilon(layer: KerasLayer) -> np.float32:
+    return np.float32(layer.number("epsilon", default=1e-3))
+
+
 def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
     """QBatchNormalization: the factor and the offset that it folds to are quantised."""
     read = _read(layer)
     shape = shape_of(layer.x)
     axis = channel_axis(layer, len(shape))
     found = statistics(layer, *known(layer, (shape[axis],)), prefix="bn_")  # beta is another's
-    epsilon = np.float32(layer.number("epsilon", default=1e-3))
     factor: np.ndarray = found.get("gamma", np.float32(1)) / np.sqrt(
-        found["moving_variance"] + epsilon
+        found["moving_variance"] + _epsilon(layer)
     )
     offset: np.ndarray = found.get("beta", np.float32(0)) - found["moving_mean"] * factor
     parts = {"kq": factor, "bq": offset}
@@ -163,6 +175,37 @@ def batch_normalisation(layer: KerasLayer) -> list[ir.Value]:
     return _given(layer, affine(layer, read.x, factors, offsets))
 
 
+def batch_normalised_dense(layer: KerasLayer) -> list[ir.Value]:
+    """QBatchNormDense: kernel and bias normalise what it reads, and are quantised then.
+
+    The bias takes the mean times the kernel as it is stored, not as it is normalised: that is what
+    HGQ2 computes.
+    """
+    has_gamma = layer.flag("scale", True)
+    at = 2 + int(has_gamma) + (2 if layer.flag("enable_ebops", True) else 0)  # with two of its own
+    size = tuple(known(layer, shape_of(layer.x)[-1:]))
+    mean = layer.variable(at, size, "moving_mean")
+    deviation = np.sqrt(layer.variable(at + 1, size, "moving_variance") + _epsilon(layer))
+    gamma = layer.variable(2, size, "bn_gamma") if has_gamma else np.float32(1)
+
+    def normalised(own: KerasLayer, variable: Variable, array: np.ndarray) -> np.ndarray:
+        if variable.names[0] == "kernel":
+            return np.asarray((gamma / deviation)[:, None] * array)
+        kernel = own.variable(0, (*size, *variable.shape), "kernel")
+        return np.asarray(array - mean @ kernel)
+
+    read = _read(layer)
+    [value] = activated(layer, dense.product(read, partial(_parameters, change=normalised)))
+    return _given(layer, value)
+
+
+def average_of_power(layer: KerasLayer) -> list[ir.Value]:
+    """QAveragePow2: a sum, divided by the power of two that is nearest to the number of terms."""
+    [total] = merging.merge("Add")(layer)
+    factor = np.float32(2.0 ** round(math.log2(1 / len(layer.inputs))))
+    return [layer.op("Mul", [total, layer.constant("share", factor)], shape_of(total))]
+
+
 def quantizer(layer: KerasLayer) -> list[ir.Value]:
     """Quantizer, a layer of its own."""
     found = quantiser_of(layer, layer.given("config"))
@@ -171,6 +214,8 @@ def quantizer(layer: KerasLayer) -> list[ir.Value]:
 
 HANDLERS: dict[str, Handler] = {
     "QAdd": _plain(merging.merge("Add")),
+    "QAveragePow2": _plain(average_of_power),
+    "QBatchNormDense": batch_normalised_dense,
     "QBatchNormalization": batch_normalisation,
     "QDense": _linear(dense.product),
     "QMaximum": _plain(merging.merge("Max")),
