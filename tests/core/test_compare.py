@@ -67,7 +67,7 @@ def test_errors_of_a_cut_network_accumulate_over_its_parts(tmp_path):
 
 
 def test_the_classes_of_a_cut_network_are_those_of_the_accelerators_output(tmp_path):
-    made = Converted(tmp_path, network("conv", "fc", "Softmax"), partition=True)
+    made = Converted(tmp_path, network("conv", "conv", "fc", "Softmax", seed=10), partition=True)
     [(name, found)] = compared(made, "net.dla.json").argmax.items()
     assert name != "y"  # behind the Softmax the host's
     changed = made.expected().argmax(1) != made.got().argmax(1)
@@ -77,7 +77,7 @@ def test_the_classes_of_a_cut_network_are_those_of_the_accelerators_output(tmp_p
     ordered = np.sort(np.log(made.expected()), axis=1)
     near = ordered[:, -1] - ordered[:, -2] <= step
     assert found["near_ties"] == np.flatnonzero(near).tolist()
-    assert found["near_ties"] or found["changed"], found
+    assert found["near_ties"]
     report = json.loads((tmp_path / "net.dla.json").read_text())["verification"]
     assert report["argmax"].keys() == {name}
 
