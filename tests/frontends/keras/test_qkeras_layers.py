@@ -185,6 +185,14 @@ def test_average_pools_may_multiply_by_a_rounded_share(tmp_path):
     close(found, np.clip(np.rint(x.mean((1, 2)) * 64), -127, 127) / 64)
 
 
+def test_padding_would_count_in_a_mean_by_a_rounded_share(tmp_path):
+    """QKeras multiplies the sum of every window by one share; a mean of Keras has fewer elements."""
+    config = {"pool_size": [3, 3], "padding": "same", "average_quantizer": FIXED}
+    layers = [given("x", (6, 6, 4)), qkeras("QAveragePooling2D", "q", config, reads=["x"])]
+    [(rule, message)] = findings(save(tmp_path / "m.keras", layers, ["q"]))
+    assert (rule, "with padding" in message) == ("DLA178", True)
+
+
 def test_three_libraries_with_one_name_are_told_apart():
     from dlaconv.frontends.keras.dialects.detection import dialect_of
     from dlaconv.frontends.keras.network import Layer
