@@ -186,7 +186,7 @@ def test_average_pools_may_multiply_by_a_rounded_share(tmp_path):
 
 
 def test_padding_would_count_in_a_mean_by_a_rounded_share(tmp_path):
-    """QKeras multiplies the sum of every window by one share; a mean of Keras has fewer elements."""
+    """QKeras multiplies every sum by one share, and Keras divides by the elements there are."""
     config = {"pool_size": [3, 3], "padding": "same", "average_quantizer": FIXED}
     layers = [given("x", (6, 6, 4)), qkeras("QAveragePooling2D", "q", config, reads=["x"])]
     [(rule, message)] = findings(save(tmp_path / "m.keras", layers, ["q"]))
