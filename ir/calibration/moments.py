@@ -102,7 +102,7 @@ def _patches(values: np.ndarray, node: ir.Node, means: np.ndarray, wanted: int) 
     """What some positions of a layer's result read, less the means: float32 ``[G, n, K]``."""
     groups, size = _reads(node)
     if not is_op(node, "Conv"):
-        rows: np.ndarray = (values.reshape(1, 1, -1) - means).astype(np.float32)
+        rows: np.ndarray = (values.reshape(1, -1, size) - means).astype(np.float32)
         return rows
     image = values[0]
     rank = image.ndim - 1
