@@ -28,8 +28,8 @@ PIXELS = {"real/tiny_ic_resnet8_pretrainedResnet.h5"}
 """Models that take pixels of 0..255: signed maps hold them if an offset is folded."""
 ALLOWED = {"real/tiny_ic_resnet8_pretrainedResnet.h5": 1 / 64}
 """Where more than one class in 100 may change, near ties apart. Its 64 images are nothing that it
-was trained for, so classes are close: with real weights and signed maps of 8 bits one changes,
-too, even with any real steps, fitted to these very images; in TFLite's own int8 file three do."""
+was trained for, so classes are close: one changes with real weights, too, and signed maps of 8 bits
+in the real steps with the least noise on these very images; in TFLite's own int8 file three do."""
 FILES = sorted(
     str(path.relative_to(KERAS)) for end in ("keras", "h5") for path in KERAS.rglob(f"*.{end}")
 )
