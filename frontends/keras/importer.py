@@ -151,6 +151,8 @@ class _Importer:
         shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
         if isinstance(shape, list) and len(shape) > _MOST_DIMENSIONS:
             shape = None
+        if isinstance(shape, list) and shape and type(shape[0]) is int and shape[0] > 1:
+            shape = [None, *shape[1:]]  # of a model that was built by a call; samples go one by one
         sizes = graph.shapes.get(layer.name, shape)
         name = graph.free_name(layer.name)
         right = isinstance(sizes, (list, tuple)) and all(

@@ -242,6 +242,19 @@ def test_open_sizes_are_asked_for(tmp_path):
     assert list(graph.outputs[0].shape) == [2, 3, 2, 3]
 
 
+@pytest.mark.parametrize(("stored", "batch"), [(3, "batch"), (1, 1)])
+def test_the_batch_that_a_model_was_built_with_is_free(tmp_path, stored, batch):
+    x, kernel = values(2 if stored > 1 else 1, 3), values(3, 4)
+    config = {"batch_shape": [stored, 3]}
+    path = save(
+        tmp_path / "m.keras",
+        [L("InputLayer", "x", config=config), dense("d", ["x"], kernel)],
+        ["d"],
+    )
+    close(outputs_of(path, x=x)[0], x @ kernel)
+    assert [str(item) for item in load(path).model.graph.inputs[0].shape] == [str(batch), "3"]
+
+
 def test_a_layer_of_a_plugin_is_read(tmp_path):
     def twice(layer):
         return [layer.op("Add", [layer.x, layer.x], (None, 3))]
