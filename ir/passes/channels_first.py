@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -52,6 +53,15 @@ def channels_first(model: ir.Model, context: Context) -> None:
 def layout_name(name: str, perm: Perm) -> str:
     """The name of the map that holds ``Transpose(name, perm)``."""
     return f"{name}/layout_{'_'.join(map(str, perm))}"
+
+
+def own_layout(name: str, shape: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """The tensor that a map is named after by `layout_name`, with its shape, or what is given."""
+    stem, mark, axes = name.rpartition("/layout_")
+    perm = [int(axis) for axis in axes.split("_") if axis.isdecimal()]
+    if not mark or sorted(perm) != [*range(len(shape))]:
+        return name, tuple(shape)
+    return stem, tuple(shape[axis] for axis in inverse(tuple(perm)))
 
 
 @dataclass

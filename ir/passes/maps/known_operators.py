@@ -13,6 +13,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.blocks import each_block, forget
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.passes.channels_first import own_layout
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.saturation import saturating_clip
@@ -55,15 +56,15 @@ def _port_problems(model: ir.Model) -> list[Diagnostic]:
     for value in model.graph.inputs:
         shape = shape_of(value) or (1,)
         if value.uses() and shape[:1] != (1,):
-            single = ",".join(map(str, (1, *shape[1:])))
+            source, sizes = own_layout(value.name or "", (1, *shape[1:]))
             problems.append(
                 Diagnostic(
                     "DLA306",
                     "batch-size",
-                    f"graph input {value.name!r} takes {shape[0]} samples at once; the hardware "
+                    f"graph input {source!r} takes {shape[0]} samples at once; the hardware "
                     "runs one",
                     location=provenance.location(None, model),
-                    help=f"give --set-shape {value.name}={single}",
+                    help=f"give --set-shape {source}={','.join(map(str, sizes))}",
                 )
             )
     problems += [
