@@ -83,8 +83,8 @@ def _compare(folder: Path, peer: Path, rounds: int, *, power_of_two: bool) -> No
 def simulator(converted: Path, x: np.ndarray) -> Callable[[], float]:
     """Runs our simulator on an image and returns the seconds that it took."""
     from dlaconv.backends.access.simulator import Simulator
+    from dlaconv.driver.facts import quantise_inputs
     from dlaconv.driver.reading import load_target, read_network
-    from dlaconv.driver.verification import quantise_inputs
     from dlaconv.ir.rounding import Rounding
 
     network, facts = read_network(converted, load_target(None))

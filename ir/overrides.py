@@ -18,10 +18,10 @@ from dlaconv.diagnostics import Diagnostic, Location, Severity, listed
 from dlaconv.ir import provenance
 from dlaconv.ir.calibration.histogram import Histogram
 from dlaconv.ir.calibration.ranges import covered
+from dlaconv.ir.layout_names import turned
 
 _LISTED = 5
 """Names in a diagnostic; diagnostics with suggestions, which take time."""
-_LAYOUT = "/layout_"  # see dlaconv.ir.passes.channels_first
 
 
 @dataclass(frozen=True)
@@ -221,15 +221,14 @@ class Overrides:
             name: what the source calls the map.
             ends: names of other maps, at which it ends.
         """
-        stem, mark, axes = name.rpartition(_LAYOUT)
-        if name not in self.source and mark and axes.replace("_", "").isdecimal():
-            name = stem
+        if name not in self.source and (found := turned(name)) is not None:
+            name = found.stem
         if name not in self.source:
             return [SourceLayer(name)]
-        found = [self.source[name]]
-        while (before := found[-1].before) and before not in ends:
-            found.append(self.source[before])
-        return found
+        layers = [self.source[name]]
+        while (before := layers[-1].before) and before not in ends:
+            layers.append(self.source[before])
+        return layers
 
     def unmeasured(self) -> list[Diagnostic]:
         """A diagnostic for each entry that takes calibration data, where there are none."""

@@ -11,6 +11,7 @@ from dlaconv.diagnostics import Location
 
 _LAYER, _OP, _LINE = "dlaconv.layer", "dlaconv.op", "dlaconv.line"
 _LOSS = "dlaconv.loss"
+_PRUNING = "dlaconv.pruning"
 _FILE = "dlaconv.source_file"
 _WEIGHT_FILES = "dlaconv.weight_files"
 
@@ -71,6 +72,16 @@ def mark_loss(node: ir.Node, words: str) -> None:
 def loss(node: ir.Node | None) -> str:
     """How a quantise node differs from the source's, empty if it does not."""
     return node.metadata_props.get(_LOSS, "") if node is not None else ""
+
+
+def mark_pruning(node: ir.Node) -> None:
+    """Notes on a multiplication that its zeros stand for elements without bits."""
+    node.metadata_props[_PRUNING] = "1"
+
+
+def is_pruning(node: ir.Node) -> bool:
+    """True for a node that `mark_pruning` has marked."""
+    return _PRUNING in node.metadata_props
 
 
 def location(node: ir.Node | None, model: ir.Model | None = None) -> Location:

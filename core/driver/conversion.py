@@ -15,6 +15,7 @@ from dlaconv.driver.calibrating import Calibrating
 from dlaconv.driver.cutting import CutNetwork, Feeds, cut_network
 from dlaconv.driver.emission import remarks
 from dlaconv.driver.further import further_files, require_further
+from dlaconv.driver.html_report import page_of
 from dlaconv.driver.pixels import folded_pixels, random_pixels, require_accelerator, unfolded
 from dlaconv.driver.qconfig import overrides_for, require_overridden
 from dlaconv.driver.reading import load_target
@@ -108,7 +109,7 @@ class _Driver:
             raise ConversionError(self.imported.diagnostics)
         if self.options.verify_with is not None and self.opened is not None:
             self.opened.reference(self.options.verify_with)
-        self.page = self._page()
+        self.page = page_of(self.options, self.read_files, self.output)
         self.digest = Digest(self.read_files)
         before = states(self.read_files)
         target = load_target(self.options.target, unsigned_maps=self.options.unsigned_maps)
@@ -162,18 +163,6 @@ class _Driver:
         result = action()
         self.timings[name] = round(time.perf_counter() - start, 4)
         return result
-
-    def _page(self) -> HtmlReport | None:
-        """The report as a page if that is asked for; it may overwrite nothing of the conversion."""
-        from dlaconv.driver.html_report import HtmlReport
-        from dlaconv.files import require_output, require_separate
-
-        if self.options.html is None:
-            return None
-        require_output(self.options.html, self.read_files)
-        if self.output is not None:
-            require_separate(self.options.html, self.output, self.options.emit)
-        return HtmlReport(self.options.html)
 
     def _note(self, pipeline: Pipeline) -> None:
         self.timings |= {name: round(seconds, 4) for name, seconds in pipeline.timings.items()}
@@ -238,10 +227,11 @@ class _Driver:
         from dlaconv.ir.passes import CANONICAL
         from dlaconv.ir.passes.fold_preprocess import fold_preprocess
         from dlaconv.ir.passes.legal import REWRITES
+        from dlaconv.ir.passes.unmasked_elements import unmasked_elements
         from dlaconv.ir.pipeline import Pipeline
         from dlaconv.ir.stages import Stage
 
-        model = self.imported.model
+        model, options = self.imported.model, self.options
         passes = self.plugins.passes
         canonical = [*CANONICAL, *passes(Stage.CANONICAL)]
         if self.pixels:  # behind all that folds constants into the first layers
@@ -249,9 +239,16 @@ class _Driver:
         pipeline = Pipeline([(Stage.CANONICAL, canonical)], self.options.dump_stages)
         pipeline.run(model, self.context)
         source_macs = total_macs(model.graph)
-        legal = pipeline.then([(Stage.LEGAL, [*REWRITES, *passes(Stage.LEGAL)])])
+        first = [] if options.partition else [unmasked_elements]
+        legal = pipeline.then([(Stage.LEGAL, [*first, *REWRITES, *passes(Stage.LEGAL)])])
         legal.run(model, self.context, Stage.CANONICAL)
-        network = cut_network(model, self.context, self.options.partition, source_macs)
+        network = cut_network(
+            model,
+            self.context,
+            options.partition,
+            source_macs,
+            violating=options.allow_violations,
+        )
         require_accelerator(network, self.pixels)
         return legal, network
 

@@ -58,7 +58,12 @@ class CutNetwork:
 
 
 def cut_network(
-    model: ir.Model, context: Context, partition: bool | None, source_macs: int
+    model: ir.Model,
+    context: Context,
+    partition: bool | None,
+    source_macs: int,
+    *,
+    violating: bool = False,
 ) -> CutNetwork:
     """Cuts a LEGAL network into parts for the accelerator and the host.
 
@@ -69,6 +74,7 @@ def cut_network(
             (see `dlaconv.ir.partition.ENDINGS`) and what it cannot run of what rearranges graph
             inputs and outputs, False nothing.
         source_macs: multiplications of the network before any rewrite.
+        violating: limits may be broken, so nothing goes to the host for them unasked.
 
     Raises:
         ConversionError: if nothing would be left for the accelerator.
@@ -77,7 +83,7 @@ def cut_network(
     from dlaconv.ir.partition import ACCELERATOR, Part, cut, endings
 
     host = {} if partition is False else endings(model)
-    able = _movable(model, partition)
+    able = set() if violating and not partition else _movable(model, partition)
     if able:
         host = _within(able, for_the_host(model, context.target, context.blocked)) | host
     for _ in range(_ROUNDS):

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.driver.facts import fed_range, real_step
 from dlaconv.driver.pixels import pixels_in
-from dlaconv.driver.verification import fed_range, real_step
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.backends.access.twin.ports import Port
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.ir.layers import Network
     from dlaconv.ir.target import Target
     from dlaconv.options import Options

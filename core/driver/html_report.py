@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dlaconv.driver.verification import Observer
     from dlaconv.ir.histograms import Histogram
     from dlaconv.ir.layers import Layer
+    from dlaconv.options import Options
 
 
 @dataclass
@@ -30,7 +31,7 @@ class HtmlReport:
 
     def observer(self, part: AcceleratorPart) -> Observer:
         """Counts the source's values of the maps of a part."""
-        from dlaconv.driver.verification import real_step
+        from dlaconv.driver.facts import real_step
         from dlaconv.ir.histograms import Histogram
 
         stored = part.network.maps
@@ -57,6 +58,27 @@ class HtmlReport:
         }
         with replacing(self.file) as temporary:
             temporary.write_text(report_page(report, maps, weights), "utf-8")
+
+
+def page_of(options: Options, read: Sequence[Path], output: Path | None) -> HtmlReport | None:
+    """The report as a page if that is asked for; it may overwrite nothing of the conversion.
+
+    Args:
+        options: where it goes, and what else is written.
+        read: the files of the source.
+        output: the converted file, None if none is written.
+
+    Raises:
+        UsageError: if the page would overwrite a file.
+    """
+    from dlaconv.files import require_output, require_separate
+
+    if options.html is None:
+        return None
+    require_output(options.html, read)
+    if output is not None:
+        require_separate(options.html, output, options.emit)
+    return HtmlReport(options.html)
 
 
 def _weights(layer: Layer, part: AcceleratorPart) -> dict[str, Any]:

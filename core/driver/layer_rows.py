@@ -15,7 +15,7 @@ from dlaconv.ir.graph import is_op
 from dlaconv.ir.macs import macs
 
 if TYPE_CHECKING:
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.ir.layers import Layer, Map, Network
 
 Row = dict[str, Any]
@@ -63,7 +63,7 @@ def _layer(layer: Layer, facts: Facts) -> Row:
 
 
 def _stored(stored: Map, facts: Facts) -> Row:
-    from dlaconv.driver.verification import real_step
+    from dlaconv.driver.facts import real_step
 
     real = real_step(facts, stored)
     return {

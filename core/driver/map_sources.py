@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlaconv.ir.layout_names import turned
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.arrays import Shape
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.ir.channel_layout import ChannelLayout
     from dlaconv.ir.layers import Layer, Network
 
-LAYOUT_MARK = "/layout_"
-"""Between a source tensor's name and the permutation of its axes, in the name of a map."""
 FED_MARK = "/fed"
 """Ends the name of a quantised graph input where the source returns it, too."""
 DERIVED_MARK = "/derived/out"
@@ -35,6 +35,7 @@ class MapSource:
         name: its name.
         layout: where its channels are in the map.
         permutation: how its axes are permuted; empty if they are not.
+        sizes: the shape, without its batch, that it is given before that; empty for its own.
         shape: the map's shape without its further channels; the value may have another one of as
             many values.
     """
@@ -42,12 +43,15 @@ class MapSource:
     name: str
     layout: ChannelLayout
     permutation: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None
 
     def of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The value with its axes in the map's order, without the map's further channels."""
         value = values[self.name]
-        if self.permutation and sorted(self.permutation) == list(range(value.ndim)):
+        if self.sizes and math.prod(self.sizes) == math.prod(value.shape[1:]):
+            value = value.reshape(-1, *self.sizes)
+        if len(self.permutation) == value.ndim:
             value = value.transpose(self.permutation)
         if self.shape is not None and math.prod(self.shape) == value.size:
             value = value.reshape(self.shape)
@@ -60,9 +64,11 @@ class MapSource:
             array: with its axes in the map's order, without the map's further channels.
             shape: the value's shape.
         """
-        axes = self.permutation or tuple(range(len(shape)))
+        before = (shape[0], *self.sizes) if self.sizes else shape
+        axes = self.permutation or tuple(range(len(before)))
         undone = sorted(range(len(axes)), key=axes.__getitem__)
-        return array.reshape([shape[axis] for axis in axes]).transpose(undone)
+        turned_back = array.reshape([before[axis] for axis in axes]).transpose(undone)
+        return turned_back.reshape(shape)
 
     def shape_within(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the map without its further channels."""
@@ -83,24 +89,16 @@ def find_source(
         known: names of the source's values.
     """
     wanted, layout = str(fact.get("tensor", name)), channel_layout(fact, shape)
-    own = None
-    if "tensor" in fact:  # whose values may be in another shape
-        own = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
+    dense = shape if layout.is_dense else (shape[0], layout.channels, *shape[2:])
+    own = dense if "tensor" in fact else None  # whose values may be in another shape
     for candidate in (wanted, wanted.removesuffix(FED_MARK)):
         if candidate in known:
             return MapSource(candidate, layout, shape=own)
-        stem, permutation = _turned(candidate)
-        if permutation and stem in known:
-            return MapSource(stem, layout, permutation, own)
+        place = turned(candidate)
+        if place is not None and place.stem in known:
+            fitted = dense if place.sizes else own
+            return MapSource(place.stem, layout, place.permutation, place.sizes, fitted)
     return None
-
-
-def _turned(name: str) -> tuple[str, tuple[int, ...]]:
-    """What a map in another layout is named after, and the permutation; empty if it is in none."""
-    stem, mark, axes = name.rpartition(LAYOUT_MARK)
-    if not mark or not all(axis.isdecimal() for axis in axes.split("_")):
-        return name, ()
-    return stem, tuple(int(axis) for axis in axes.split("_"))
 
 
 def in_layout(
@@ -117,8 +115,11 @@ def in_layout(
     """
     found = dict(arrays)
     for name, shape in shapes.items():
-        stem, axes = _turned(name)
-        if name in found or shape is None or sorted(axes) != list(range(len(shape))) or axes[0]:
+        place = turned(name)
+        if name in found or place is None or place.sizes or shape is None:
+            continue
+        stem, axes = place.stem, place.permutation
+        if len(axes) != len(shape) or axes[0]:
             continue
         own = [shape[axes.index(axis)] for axis in range(len(axes))]
         same = [key for key, array in arrays.items() if _fits(array, own)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dlaconv.arrays import Shape
     from dlaconv.driver.cutting import CutNetwork
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.ir.pixels import Pixels

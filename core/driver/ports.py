@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dlaconv.driver.facts import fed_range
 from dlaconv.driver.pixels import KEY, as_words
-from dlaconv.driver.verification import fed_range
 from dlaconv.ir.graph import ints_attribute
 
 if TYPE_CHECKING:

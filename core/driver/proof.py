@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
+from dlaconv.driver.facts import real_step
 from dlaconv.driver.pixels import picture_shapes, pixels_in
 from dlaconv.driver.reading import input_shapes, load_target, read_network
 from dlaconv.driver.samples import given_samples, open_all
 from dlaconv.driver.sources import Source, as_converted
-from dlaconv.driver.verification import real_step, verify_network
+from dlaconv.driver.verification import verify_network
 from dlaconv.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from dlaconv.driver.verification import Facts, Verification
+    from dlaconv.driver.facts import Facts
+    from dlaconv.driver.verification import Verification
     from dlaconv.ir.layers import Map, Network
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins

@@ -10,16 +10,16 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.chain import Chain, Link, no_report
+from dlaconv.driver.facts import channel_ratios, quantise_inputs, real_step
 from dlaconv.driver.pixels import picture_shapes
 from dlaconv.driver.reading import load_target, read_network
-from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step
 from dlaconv.errors import ConversionError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dlaconv.arrays import Shape
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.options import Hardware
 
 Arrays = dict[str, np.ndarray]

@@ -15,7 +15,7 @@ from dlaconv.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import numpy as np
 
-    from dlaconv.driver.verification import Facts
+    from dlaconv.driver.facts import Facts
     from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.execution import Arrays
     from dlaconv.ir.pixels import Pixels

@@ -14,10 +14,11 @@ import numpy as np
 
 from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.chain import read_chain
+from dlaconv.driver.facts import channel_ratios, quantise_inputs, real_step
 from dlaconv.driver.map_sources import MapSource, find_source, value_names
 from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
 from dlaconv.driver.sources import Source, open_source
-from dlaconv.driver.verification import channel_ratios, quantise_inputs, real_step, verify_network
+from dlaconv.driver.verification import verify_network
 from dlaconv.ir.channel_errors import decibels
 from dlaconv.ir.compare import in_units
 from dlaconv.ir.injection import Injector

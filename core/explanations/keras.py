@@ -102,6 +102,16 @@ KERAS = (
         Severity.NOTE,
     ),
     Explanation(
+        "DLA184",
+        "unmasked-map",
+        "Single elements of a map, which the source prunes to no bits, get the map's grid.",
+        "The hardware cannot clear single elements of a map. Most are pruned because no signal is "
+        "there, as at the edge of pictures, and then this changes nothing.",
+        "Look at the quality of the outputs. If it matters, --partition lets the host clear them; "
+        "or train with homogeneous widths for maps.",
+        Severity.WARNING,
+    ),
+    Explanation(
         "DLA183",
         "tensorflow-failed",
         "TensorFlow, or tf2onnx, could not convert or run a model.",

@@ -21,7 +21,7 @@ from dlaconv.frontends.building import (
 from dlaconv.frontends.keras.network import Layer
 from dlaconv.frontends.keras.stored import StoredWeights
 from dlaconv.ir import provenance
-from dlaconv.ir.passes.channels_first import layout_name
+from dlaconv.ir.layout_names import Turned
 
 Shape = tuple[Dim, ...]
 """A shape as Keras has it; only the batch, axis 0, may be open."""
@@ -275,7 +275,7 @@ class KerasLayer(BuildingLayer):
             return value
         shape = shape_of(value)
         given = value in self.graph.inputs
-        name = layout_name(value.name or "", tuple(perm)) if given else ""
+        name = Turned(value.name or "", tuple(perm)).name if given else ""
         result = [shape[axis] for axis in perm]
         return self.op("Transpose", [value], result, {"perm": list(perm)}, name=name)
 

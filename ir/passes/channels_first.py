@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -17,6 +16,7 @@ from dlaconv.ir.graph import (
     register_constants,
     shape_of,
 )
+from dlaconv.ir.layout_names import Turned
 from dlaconv.ir.passes.columns import absorbs_layout, take_layout
 from dlaconv.ir.passes.layout_ops import (
     Perm,
@@ -48,20 +48,6 @@ def channels_first(model: ir.Model, context: Context) -> None:
     """
     if any(is_op(node, "Transpose") for node in model.graph):
         _Rewriter(model.graph, _Groups(model.graph)).run()
-
-
-def layout_name(name: str, perm: Perm) -> str:
-    """The name of the map that holds ``Transpose(name, perm)``."""
-    return f"{name}/layout_{'_'.join(map(str, perm))}"
-
-
-def own_layout(name: str, shape: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-    """The tensor that a map is named after by `layout_name`, with its shape, or what is given."""
-    stem, mark, axes = name.rpartition("/layout_")
-    perm = [int(axis) for axis in axes.split("_") if axis.isdecimal()]
-    if not mark or sorted(perm) != [*range(len(shape))]:
-        return name, tuple(shape)
-    return stem, tuple(shape[axis] for axis in inverse(tuple(perm)))
 
 
 @dataclass
@@ -280,7 +266,7 @@ class _Rewriter:
         assert shape is not None
         self.held[value] = (value, layout)
         self.names[value] = value.name or ""
-        value.name = layout_name(value.name or "", layout)
+        value.name = Turned(value.name or "", layout).name
         value.shape = ir.Shape([shape[axis] for axis in layout])
 
     def _fetch(self, value: ir.Value, layout: Perm, reader: ir.Node | None) -> ir.Value:
@@ -297,7 +283,7 @@ class _Rewriter:
                 self.names[value] = name
                 value.name = f"{name}/dropped"
         else:
-            name = layout_name(name, layout)
+            name = Turned(name, layout).name
         free = self._free_name(f"{name}/transpose")
         node = ir.node("Transpose", [holder], {"perm": list(move)}, name=free)
         result = node.outputs[0]

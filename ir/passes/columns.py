@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlaconv.ir import dialect
 from dlaconv.ir.graph import attribute, consumers, is_constant, is_op, shape_of, unique_name
+from dlaconv.ir.layout_names import Turned
 from dlaconv.ir.passes.layout_ops import Perm, inverse, reduce_without_axes, transpose_axes
 from dlaconv.ir.passes.linear_ops import set_weights, weights_of
 
@@ -58,7 +59,7 @@ def take_layout(node: ir.Node, perm: Perm) -> None:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     for value in values:
-        value.name = unique_name(graph, f"{value.name}/columns")
+        value.name = unique_name(graph, Turned(value.name or "", perm, original[1:]).name)
 
 
 def _order_kept(shape: tuple[int, ...], perm: Perm) -> bool:

@@ -38,6 +38,7 @@ def _replace(node: ir.Node, grids: ElementGrids, model: ir.Model, context: Conte
     if not grids.live.all():
         live = _narrowed(grids.live.astype(np.float32))
         mask = ir.node("Mul", [x, dialect.constant(f"{name}/live", live)], name=f"{name}/mask")
+        provenance.mark_pruning(mask)
         nodes.append(mask)
         if grid is not None:
             masked = mask.outputs[0]

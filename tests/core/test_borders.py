@@ -138,3 +138,9 @@ def test_what_the_host_does_inside_a_network_is_still_asked_for(tmp_path):
     model.graph.node[at + 1].input[0] = "e"
     with pytest.raises(ConversionError, match="Erf"):
         Converted(tmp_path, model)
+
+
+def test_a_network_that_may_break_rules_keeps_its_layout(tmp_path):
+    made = Converted(tmp_path, channels_last(), allow_violations=True)
+    assert made.files == ["net.dla.json", "net.dla.onnx"]
+    assert made.report["io"]["inputs"][0]["layout"] == "NHWC"

@@ -11,8 +11,8 @@ import pytest
 import dlaconv
 from dlaconv.backends.access.simulator import Simulator
 from dlaconv.driver import emission as driver
+from dlaconv.driver.facts import quantise_inputs
 from dlaconv.driver.reading import load_target, read_network
-from dlaconv.driver.verification import quantise_inputs
 from dlaconv.errors import ConversionError, UsageError
 from dlaconv.ir.rounding import Rounding
 from dlaconv.options import EMITTED, Options

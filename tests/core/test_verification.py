@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import dlaconv
+from dlaconv.driver.facts import gain_error
 from dlaconv.driver.float_noise import settle_signs
 from dlaconv.driver.map_sources import with_moved_errors
-from dlaconv.driver.verification import Verification, gain_error
+from dlaconv.driver.verification import Verification
 from dlaconv.ir.compare import Comparison, MapRow
 from dlaconv.ir.layers import Map
 from dlaconv.options import Options

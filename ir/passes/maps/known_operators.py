@@ -13,7 +13,7 @@ from dlaconv.ir import dialect, provenance
 from dlaconv.ir.blocks import each_block, forget
 from dlaconv.ir.graph import is_constant, is_op, producer, shape_of
 from dlaconv.ir.layers import PIPELINED, ROUNDING, SAME_SCALE
-from dlaconv.ir.passes.channels_first import own_layout
+from dlaconv.ir.layout_names import own_layout
 from dlaconv.ir.passes.maps.requantise import stored_quantisers
 from dlaconv.ir.pipeline import Context, ir_pass
 from dlaconv.ir.saturation import saturating_clip

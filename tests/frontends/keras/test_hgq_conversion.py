@@ -166,3 +166,25 @@ def test_elements_without_bits_stay_zero(tmp_path, mask, sides, reader):
     x = values(4, *SHAPE)
     [wanted] = outputs_of(path, x=x)
     np.testing.assert_array_equal(on_hardware(tmp_path, x), wanted)
+
+
+def test_elements_without_bits_get_the_maps_grid_where_the_host_takes_no_part(tmp_path):
+    mask = np.random.default_rng(5).random(SHAPE) > 0.1
+    widths = [whole("iq", 1, 2, 5), pruned(mask.astype(int))]
+    layers = [conv("a", "x", widths[0]), conv("b", "a", widths[1], out=whole("oq", 1, 4, 3))]
+    path, done = converted(tmp_path, layers, ["b"])
+    [warning] = [item for item in done.diagnostics if item.rule == "DLA184"]
+    assert warning.message.startswith(f"{(~mask).sum()} of {mask.size} elements are always zero")
+    [row] = [row for row in done.report["tensors"] if row["class"] == "requantised"]
+    assert "always zero in the source" in row["note"]
+    assert {part["side"] for part in done.report["parts"]} == {"accelerator"}
+    x = values(4, *SHAPE)
+    [wanted] = outputs_of(path, x=x)
+    [found] = dlaconv.run(
+        tmp_path / "net.dla.onnx",
+        {"x": x},
+        hardware=dlaconv.Hardware(rounding="half-up"),
+        as_float=True,
+    ).values()
+    off = ((found.reshape(wanted.shape) - wanted) ** 2).sum() / (wanted**2).sum()
+    assert 0 < off < 0.2
