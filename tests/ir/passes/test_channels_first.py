@@ -109,16 +109,55 @@ def test_flattened_maps_permute_the_weights_of_their_fully_connected_layers():
     assert transposes(after) == 1
 
 
-@pytest.mark.parametrize("reader", ["output", "Softmax", "per channel"])
+@pytest.mark.parametrize("reader", ["output", "Softmax"])
 def test_flattened_maps_that_something_else_reads_keep_their_transpose(reader):
     net = Nhwc(x=[1, 9, 8, 3])
     value = net.op("Reshape", net.conv("x"), np.array([1, 168]), out="flat")
-    if reader == "per channel":
-        value = net.op("Mul", value, RNG.normal(size=168))
     net.op("Gemm", value, RNG.normal(size=(5, 168)), transB=1, out="a")
     net.op("Softmax", value, out="s")
-    outputs = {"output": ["a", "flat"], "Softmax": ["a", "s"], "per channel": ["a"]}[reader]
+    outputs = {"output": ["a", "flat"], "Softmax": ["a", "s"]}[reader]
     assert transposes(convert(net, *outputs)) == 2
+
+
+@pytest.mark.parametrize("shape", [[168], [1, 168], [1]], ids=str)
+@pytest.mark.parametrize("op_type", ["Add", "Mul", "PRelu", "Sub", "Div"])
+def test_values_by_column_behind_a_flattened_map_are_permuted(op_type, shape):
+    net = Nhwc(x=[1, 9, 8, 3])
+    value = net.op("Reshape", net.conv("x"), np.array([1, 168]))
+    value = net.op(op_type, value, RNG.uniform(0.5, 1, size=shape))
+    net.op("Gemm", net.op("Relu", value), RNG.normal(size=(5, 168)), transB=1, out="a")
+    assert transposes(convert(net, "a")) == 1
+
+
+def test_a_constant_by_column_that_others_read_stays_as_it_is_for_them():
+    net = Nhwc(x=[1, 9, 8, 3], z=[1, 168])
+    factors = net.const(RNG.uniform(0.5, 1, size=168))
+    value = net.op("Mul", net.op("Reshape", net.conv("x"), np.array([1, 168])), factors)
+    net.op("Gemm", value, RNG.normal(size=(5, 168)), transB=1, out="a")
+    net.op("Mul", "z", factors, out="b")
+    assert transposes(convert(net, "a", "b")) == 1
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_flattened_maps_that_are_joined_permute_their_columns_of_the_weights(axis):
+    net = Nhwc(x=[1, 9, 8, 3], z=[1, 6, 5, 2], v=[1, 7])
+    x = net.op("Relu", net.op("Reshape", net.conv("x"), np.array([1, 168])))
+    z = net.op("Reshape", net.conv("z"), np.array([1, 48]))
+    joined = net.op("Concat", "v", x, z, axis=axis)
+    value = net.op("Mul", joined, RNG.uniform(0.5, 1, size=223))
+    more = net.op("Concat", value, "v", axis=axis)
+    net.op("Gemm", net.op("Add", value, RNG.normal(size=223)), RNG.normal(size=(5, 223)),
+           transB=1, out="a")  # fmt: skip
+    net.op("Gemm", more, RNG.normal(size=(4, 230)), transB=1, out="b")
+    assert transposes(convert(net, "a", "b")) == 2
+
+
+def test_a_flattened_map_that_is_joined_with_itself_keeps_its_transpose():
+    net = Nhwc(x=[1, 9, 8, 3])
+    value = net.op("Reshape", net.conv("x"), np.array([1, 168]))
+    joined = net.op("Concat", value, value, axis=1)
+    net.op("Gemm", joined, RNG.normal(size=(5, 336)), transB=1, out="a")
+    assert transposes(convert(net, "a")) == 2
 
 
 def test_maps_of_one_pixel_flatten_without_permutation():
