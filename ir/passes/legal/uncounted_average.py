@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dlaconv.ir.passes.legal.averages import Average, average_of, early, exact_divisor
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
+from dlaconv.ir.passes.legal.channel_plan import padded_count
 from dlaconv.ir.passes.legal.identity import shape, zero_border
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick
@@ -29,21 +30,25 @@ def uncounted_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
     weight step of its own, so every window has its own divisor, and is rounded once.
 
     Conditions: The map has no more positions than a layer has channels. Rows and columns of zeros
-    make positions a multiple of the hardware's channels; those of the result are cut off by a
-    convolution, which needs averages that are quantised right behind the pool, or not at all. If
-    the source quantises, the weight grid holds 1/d.
+    make positions a multiple of the hardware's channels, and a 1x1 convolution adds channels of
+    zeros where there are no whole groups: channels that become positions cannot be padded later.
+    What the result has more of is cut off by a convolution, which needs averages that are quantised
+    right behind the pool, or not at all. If the source quantises, the weight grid holds 1/d.
 
-    Cost: For each channel, positions of the map times positions of the result.
+    Cost: For each channel, positions of the map times positions of the result; and the convolutions
+    that add and cut off.
     """
     average = average_of(node)
     if average is None or average.divisor is not None:
         return None
     builder, target = Builder(node), context.target
-    x, (samples, channels, *size) = builder.x, shape(builder.x)
+    x, (samples, own, *size), store = builder.x, shape(builder.x), early(builder, node)
     if not all(exact_divisor(d, x, context) for d in np.unique(_divisors(average)).tolist()):
         return Blocked("the grid of weight steps does not hold the inverse of a window's divisor")
     inside = _aligned(size, target, target.depthwise.padding[1])
     outside = _aligned(average.counts, target, target.depthwise.kernel[1] - 1)
+    # a result that cannot be cut to its channels keeps those it has
+    channels = padded_count(own, target) or own if store is not None else own
     folded = _folded(channels, target)
     if inside is None or outside is None or folded is None:
         by = "x".join(map(str, size))
@@ -51,6 +56,13 @@ def uncounted_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
     if inside != tuple(size) and not keeps_zero(stored_quantisation(x)):
         return Blocked("zero is not on the map's grid, so no convolution can pad it")
     added = [wide - extent for wide, extent in zip(inside, size, strict=True)]
+    if channels != own:
+        further = np.concatenate([np.arange(own), np.full(channels - own, -1)])
+        picks = Picks(further, np.zeros((channels, 2), np.int64), (1, 1), (size[0], size[1]))
+        widened = pick(builder, x, picks, context)
+        if isinstance(widened, Blocked):
+            return widened
+        x = builder.stored_like(widened, x)
     bordered = zero_border(builder, context, x, (0, 0, *added))
     if isinstance(bordered, Blocked):
         return bordered
@@ -60,11 +72,10 @@ def uncounted_average(node: ir.Node, context: Context) -> Plan | Blocked | None:
     averaged = builder.conv(columns, _matrix(average, inside, outside))
     back = builder.reshape(averaged, (samples, results, channels, 1))
     value = builder.reshape(builder.transpose(back, (0, 2, 1, 3)), (samples, channels, *outside))
-    if outside != average.counts:
-        store = early(builder, node)
+    if (channels, outside) != (own, average.counts):
         if store is None:
             return Blocked("the result needs another layer, and is not quantised right away")
-        picks = Picks.all_of(channels, (0, 0), (average.counts[0], average.counts[1]))
+        picks = Picks.all_of(own, (0, 0), (average.counts[0], average.counts[1]))
         cut = pick(builder, store(value), picks, context)
         if isinstance(cut, Blocked):
             return cut

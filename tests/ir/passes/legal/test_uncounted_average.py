@@ -110,3 +110,17 @@ def test_averages_that_all_divide_by_one_number_are_left_to_others():
     noted = context()
     assert "AveragePool" in ops(legalised(network((1, 2, 8, 8), count_include_pad=1), noted))
     assert noted.blocked == {}
+
+
+@pytest.mark.parametrize("kind", ["signed", "float"])
+def test_channels_that_become_positions_fill_whole_groups_before(kind):
+    after = legalised(network((1, 5, 8, 8), kind))
+    swapped = [node for node in after.graph if node.op_type == "Transpose"]
+    assert [tuple(node.outputs[0].shape)[1:3] for node in swapped] == [(64, 16), (16, 64)]
+    assert tuple(after.graph.outputs[0].shape) == (1, 5, 8, 8)
+
+
+def test_a_result_that_cannot_be_cut_keeps_its_channels():
+    after = legalised(network((1, 5, 8, 8), behind=["Relu"]))
+    swapped = [node for node in after.graph if node.op_type == "Transpose"]
+    assert [tuple(node.outputs[0].shape)[1:3] for node in swapped] == [(64, 5), (5, 64)]
