@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def fed_ports(part: AcceleratorPart, whole: ir.Model | None) -> list[dict[str, A
         whole: the network that it was cut from, None if it is the whole network.
     """
     return [
-        _fed(stored, part.maps, _input_layout(stored, part.network), _rearranged(stored, whole))
+        _fed(stored, part.maps, _input_layout(stored, part.network), whole)
         for stored in part.network.inputs
     ]
 
@@ -65,11 +66,12 @@ def _permutation(layer: Layer) -> tuple[int, ...]:
 
 
 def _fed(
-    stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str, real: str
+    stored: Map, maps: Mapping[str, Mapping[str, Any]], layout: str, whole: ir.Model | None
 ) -> dict[str, Any]:
     low, high = fed_range(maps, stored)
     port = _port(stored.name, stored, maps, layout, low, high)
     fact, dtype = maps.get(stored.name, {}), port["dtype"]
+    real = _rearranged(stored, port["real_step"], (low, high), whole)
     if (how := fact.get(KEY)) is not None:
         return port | {"feed": as_words(how, port), KEY: dict(how)}
     if fact.get("sign") is True:
@@ -108,7 +110,7 @@ def _port(
     }
 
 
-def _rearranged(stored: Map, whole: ir.Model | None) -> str:
+def _rearranged(stored: Map, step: float, ends: tuple[int, int], whole: ir.Model | None) -> str:
     """How the values of a part's input are made of a graph input of the network, as in numpy.
 
     ``x`` if the input is one itself, or if more is done than to rearrange values and to round them
@@ -121,17 +123,29 @@ def _rearranged(stored: Map, whole: ir.Model | None) -> str:
     if whole is None:
         return "x"
     made = {value.name: value for node in whole.graph for value in node.outputs}
-    value, steps, roundings = made.get(stored.name), [], 0
+    value, steps = made.get(stored.name), []
     while value is not None and (node := producer(value)) is not None:
-        if dialect.is_quantize(node):
-            roundings += 1
-        elif is_op(node, "Transpose"):
+        if is_op(node, "Transpose"):
             steps.append(f".transpose{ints_attribute(node, 'perm')}")
         elif is_op(node, *REARRANGING):
             steps.append(f".reshape{shape_of(value)}")
-        else:
+        elif not (dialect.is_quantize(node) and _rounds_likewise(node, step, ends)):
             return "x"
         value = node.inputs[0]
-    if value is None or not steps or roundings > 1:
-        return "x"
-    return f"{value.name}{''.join(reversed(steps))}"
+    return f"{value.name}{''.join(reversed(steps))}" if value is not None and steps else "x"
+
+
+def _rounds_likewise(node: ir.Node, step: float, ends: tuple[int, int]) -> bool:
+    """True if a quantiser of the source makes the very integers that the host feeds."""
+    from dlaconv.ir import dialect
+    from dlaconv.ir.rounding import Rounding
+
+    item = dialect.quantisation_of(node)
+    return (
+        item.rounding is Rounding.HALF_EVEN
+        and item.step.size == 1
+        and math.isclose(item.scalar_step, step, rel_tol=1e-6)
+        and not item.zero_point.any()
+        and item.qmin <= ends[0]
+        and item.qmax >= ends[1]
+    )

@@ -72,7 +72,7 @@ def ports(report: Json) -> Markup:
         ]
         headings = [title, "shape", "integers", "real value of a unit", "conversion"]
         blocks.append(table(headings, cells, "t"))
-    text = "x is the real value that the source takes; integers go to and come from the hardware."
+    text = "x is the real value of the tensor in its row; integers go to or come from the hardware."
     return section("feed", "What to feed, and what comes out", text, *blocks)
 
 

@@ -1,6 +1,7 @@
 """Channels-last networks: the host turns what they take and return, without any option."""
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
@@ -60,6 +61,30 @@ def test_the_accelerator_gets_maps_in_nchw_and_the_chain_those_of_the_source(mad
     assert made.got().shape == (8, 8, 10, 3)
     assert qsnr(made.expected(), made.got()) > 25
     assert not dlaconv.check(made.folder / "net.dla.onnx").diagnostics.errors
+
+
+def fed_by_the_words(port, image):
+    """What the io contract says in numpy's terms, done."""
+    words = port["feed"].removeprefix("int8 = ")
+    return eval(words, {"round": np.round, "clip": np.clip, "image": image})
+
+
+def test_the_words_of_the_contract_do_what_the_head_does(tmp_path):
+    made = Converted(tmp_path, channels_last(quantised=True))
+    [port] = made.report["io"]["inputs"]
+    head = ort.InferenceSession(str(tmp_path / "net.head.onnx"))
+    for sample in made.samples:
+        [values] = head.run(None, {"image": sample[None]})
+        assert np.array_equal(fed_by_the_words(port, sample[None]), values * 64)
+
+
+def test_words_leave_out_no_rounding_of_the_source(tmp_path):
+    model = channels_last(quantised=True)
+    [step] = [item for item in model.graph.initializer if item.name == "step"]
+    step.CopyFrom(numpy_helper.from_array(np.float32(0.01), "step"))
+    [port] = Converted(tmp_path, model).report["io"]["inputs"]
+    assert port["real_step"] != 0.01
+    assert "round(x / " in port["feed"]
 
 
 def test_the_file_for_the_accelerator_takes_arrays_of_the_source(tmp_path):
