@@ -197,14 +197,21 @@ def argmax_rows(found: Mapping[str, Json]) -> list[tuple[str, str]]:
     for name, item in found.items():
         ties, changed = set(item["near_ties"]), [row["sample"] for row in item["changed"]]
         text = f"kept on {item['kept']} of {item['samples']} samples"
-        if clear := [str(sample) for sample in changed if sample not in ties]:
-            text += f", changed on {listed(clear)}"
+        if clear := [sample for sample in changed if sample not in ties]:
+            text += f", changed on {_numbered(clear, 5)}"
         if ties:
-            near = listed([str(sample) for sample in item["near_ties"]], _TIES)
             both = len(ties.intersection(changed))
-            text += f"; {len(ties)} near ties, {both} of them changed: {near}"
+            plural = "" if len(ties) == 1 else "s"
+            named = _numbered(item["near_ties"], _TIES)
+            text += f"; {len(ties)} near tie{plural} ({named}), {both or 'none'} of them changed"
         rows.append((f"argmax of {name!r}", text))
     return rows
+
+
+def _numbered(samples: Sequence[int], most: int) -> str:
+    """Samples by number, so that none of these is taken for a count."""
+    word = "sample" if len(samples) == 1 else "samples"
+    return f"{word} {listed([str(sample) for sample in samples], most)}"
 
 
 def strip_summary(document: Json) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic
 from dlaconv.driver.legality import for_the_host
+from dlaconv.driver.turning import turned
 from dlaconv.errors import ConversionError
 from dlaconv.ir import provenance
 
@@ -98,6 +99,7 @@ def cut_network(
         return CutNetwork(None, [Part(ACCELERATOR, model, 0)], source_macs=source_macs)
     if not any(part.side == ACCELERATOR for part in parts):
         raise ConversionError([*context.diagnostics, _nothing_left(model, reasons)])
+    reasons |= turned(model, reasons, context.target)
     nodes = [node for node in model.graph if node.outputs[0].name in reasons]
     return CutNetwork(
         model,

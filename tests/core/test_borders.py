@@ -1,11 +1,15 @@
 """Channels-last networks: the host turns what they take and return, without any option."""
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
 import dlaconv
+from dlaconv.driver.reading import load_target
+from dlaconv.driver.turning import turned
 from dlaconv.errors import ConversionError, UsageError
 from tests.core.test_partition import Converted, qsnr
 
@@ -169,3 +173,23 @@ def test_a_network_that_may_break_rules_keeps_its_layout(tmp_path):
     made = Converted(tmp_path, channels_last(), allow_violations=True)
     assert made.files == ["net.dla.json", "net.dla.onnx"]
     assert made.report["io"]["inputs"][0]["layout"] == "NHWC"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_host_turns_images_for_a_reason_that_names_layouts(tmp_path, channels):
+    made = Converted(tmp_path, channels_last(channels=channels, quantised=channels == 1))
+    [row] = made.report["host"]
+    assert row["reason"] == (
+        "the input is turned from NHWC to NCHW, which the accelerator only does for multiples of "
+        "16 channels (IO-3)"
+    )
+
+
+def test_a_result_that_the_host_turns_is_called_an_output():
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(channels_last()))
+    reasons = {"t": "IO-3: too few", "y": "IO-3: too few", "c2": "IO-3: too few", "r1": "CV-1: big"}
+    found = turned(model, reasons, load_target(None))
+    assert {name: reason.split(", ")[0] for name, reason in found.items()} == {
+        "t": "the input is turned from NHWC to NCHW",
+        "y": "the output is turned from NCHW to NHWC",
+    }

@@ -43,8 +43,8 @@ def test_samples_that_change_their_class_are_named_and_near_ties_apart():
         comparison_text(samples.COMPARE),
     ):
         text = " ".join(shown.split())
-        assert "argmax of 'logits' kept on 61 of 64 samples, changed on 24" in text
-        assert "; 3 near ties, 2 of them changed: 3, 20, 49" in text
+        assert "argmax of 'logits' kept on 61 of 64 samples, changed on sample 24" in text
+        assert "; 3 near ties (samples 3, 20, 49), 2 of them changed" in text
 
 
 def test_a_conversion_without_comparison_has_no_line_about_it():
