@@ -3,14 +3,14 @@
 Rounding weights by e moves a layer's result by ``e x``, whose mean a bias can take and whose power
 is ``e H e`` with H the covariance of what the layer reads. Values that neighbours share cancel if
 their weights are rounded in opposite directions. So the weights of an output channel are rounded
-in turn, those first that read the largest values, and what one of them loses is spread over those
-that are still real, such that ``e H e`` grows least:
+in turn, those first that read the largest values, and each makes up for what those before it have
+lost, such that ``e H e`` grows least:
 
-    w_k -= (w_j - q_j) U_jk / U_jj  for all k behind j,   H^-1 = U^T U
+    q_k = round(w_k + sum (w_j - q_j) R_jk / R_kk  over all j before k),   H = R R^T, R upper
 
-(Frantar and Alistarh, 2022, after Hassibi and Stork's optimal brain surgeon). Steps stay as they
-are, so nothing changes but integers, most of them by one. What layers read is rounded itself: that
-noise of step^2 / 12 lies on H's diagonal.
+(Frantar and Alistarh, 2022, after Hassibi and Stork's optimal brain surgeon; Chee et al., 2023,
+without H's inverse). Steps stay as they are, so nothing changes but integers, most of them by one.
+What layers read is rounded itself: that noise of step^2 / 12 lies on H's diagonal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dlaconv.ir.pipeline import Context
 from dlaconv.ir.scales.bias_correction import quantiser_of, result_of
 
 _BLOCK = 64
-"""Weights of a channel that are rounded before the others hear of it."""
+"""Weights of a channel whose losses the others hear of together."""
 
 
 def round_by_results(
@@ -116,19 +116,19 @@ def rounded(rows: np.ndarray, covariance: np.ndarray, limits: tuple[int, int]) -
         int8 ``[O, K]``.
     """
     order = np.argsort(-np.diag(covariance), kind="stable")
-    inverse = np.linalg.inv(covariance[np.ix_(order, order)])
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    left, size = np.ascontiguousarray(rows[:, order].T), len(order)
-    kept = left != 0  # what is no weight of the source does not become one
-    found = np.empty(left.shape)
+    # turned round, the factor of the Cholesky decomposition is upper: H = R R^T
+    factor = np.linalg.cholesky(covariance[np.ix_(order[::-1], order[::-1])])[::-1, ::-1]
+    shares = factor / np.diag(factor)
+    real, size = np.ascontiguousarray(rows[:, order].T), len(order)
+    kept = real != 0  # what is no weight of the source does not become one
+    found, lost = np.empty(real.shape), np.empty(real.shape)
     for start in range(0, size, _BLOCK):
-        block = slice(start, min(start + _BLOCK, size))
-        lost = np.empty((block.stop - start, left.shape[1]))
-        for j in range(start, block.stop):
-            found[j] = np.clip(np.rint(left[j]), *limits) * kept[j]
-            lost[j - start] = (left[j] - found[j]) / upper[j, j]
-            left[j + 1 : block.stop] -= np.outer(upper[j, j + 1 : block.stop], lost[j - start])
-        left[block.stop :] -= upper[block, block.stop :].T @ lost
+        stop = min(start + _BLOCK, size)
+        wanted = real[start:stop] + shares[:start, start:stop].T @ lost[:start]
+        for j in range(start, stop):
+            here = wanted[j - start] + shares[start:j, j] @ lost[start:j]
+            found[j] = np.clip(np.rint(here), *limits) * kept[j]
+            lost[j] = real[j] - found[j]
     integers = np.empty(rows.shape, np.int8)
     integers[:, order] = found.T
     return integers

@@ -250,32 +250,53 @@ def scale_row_gains(
         target: the hardware.
         grid: the grid of weight steps.
     """
-    parts = []
-    for gain in sorted(set(gains.tolist())):
-        rows = gains == gain
-        offsets = None if bias is None else bias[rows]
-        one = np.array([gain])
-        part = scale_gains(pattern[rows], one, offsets, scaling, target, grid)
-        if rows.all():
-            return part
-        parts.append((rows, part))
-
-    def whole(name: str) -> np.ndarray:
-        first = getattr(parts[0][1], name)
-        array = np.empty((len(pattern), *first.shape[1:]), first.dtype)
-        for rows, part in parts:
-            array[rows] = getattr(part, name)
-        return array
-
+    wanted, group = np.unique(gains, return_inverse=True)
+    least = np.zeros(len(wanted))
+    np.maximum.at(least, group, raised_steps(np.zeros(len(pattern)), bias, scaling, target)[0])
+    chosen = np.empty(len(wanted))
+    for part in row_slices((len(wanted), 2 * target.weight_range[1])):
+        chosen[part] = _step_of_each(
+            wanted[part] * scaling.gamma_out, least[part], target.weight_range[1], grid
+        )
+    steps = chosen[group]
+    values = np.rint(gains * scaling.gamma_out / steps)
+    bias_integers, lost = round_bias(bias, steps, scaling, target)
+    none = np.zeros(len(pattern), bool)
     return ScaledWeights(
-        whole("integers"),
-        whole("steps"),
-        whole("ideal"),
-        None if bias is None else whole("bias"),
-        None if bias is None else whole("bias_error"),
-        whole("guarded"),
-        whole("requantised"),
+        (pattern * values.reshape(-1, *(1,) * (pattern.ndim - 1))).astype(np.int8),
+        steps,
+        steps,
+        bias_integers,
+        lost,
+        none,
+        none,
     )
+
+
+def _step_of_each(
+    gains: np.ndarray, least: np.ndarray, largest: int, grid: WeightGrid
+) -> np.ndarray:
+    """The grid step that suits each gain by itself, as `scale_gains` chooses one for all.
+
+    Args:
+        gains: float64 ``[N]``.
+        least: the least step of each, float64 ``[N]``.
+        largest: the largest integer.
+        grid: the grid of weight steps.
+    """
+    leading = np.arange(1, largest + 1)
+    steps = np.stack(grid.around(gains[:, None] / leading), axis=2).reshape(len(gains), -1)
+    allowed = steps >= least[:, None]
+    integers = np.rint(gains[:, None] / steps)
+    error = np.abs(integers * steps - gains[:, None])
+    error[(integers > largest) | ~allowed] = np.inf
+    near = allowed & (error <= error.min(axis=1, keepdims=True) * (1 + 1e-9))
+    found: np.ndarray = np.where(
+        allowed.any(axis=1),
+        steps[np.arange(len(gains)), np.argmax(near, axis=1)],
+        grid.at_least(least),
+    )
+    return found
 
 
 def natural_steps(

@@ -40,6 +40,22 @@ def test_errors_cancel_where_values_vary_together(count):
     assert np.abs(found - rows).max() < 3
 
 
+@pytest.mark.parametrize("count", [9, 70])
+def test_each_weight_makes_up_for_those_before_it_as_if_the_others_stayed_real(count):
+    random = np.random.default_rng(7)
+    rows = random.uniform(-140, 140, (4, count))
+    mixed = random.normal(size=(2 * count, count)) @ random.normal(size=(count, count))
+    covariance = mixed.T @ mixed / count + np.eye(count)
+    errors = rounded(rows, covariance, LIMITS) - rows
+    order = np.argsort(-np.diag(covariance))
+    for place, k in enumerate(order):
+        fixed, free = order[:place], order[place:]
+        inner = covariance[np.ix_(free, free)]  # the power is least with these errors of the rest
+        least = -np.linalg.solve(inner, covariance[np.ix_(free, fixed)] @ errors[:, fixed].T)
+        wanted = np.clip(np.rint(rows[:, k] + least[0]), *LIMITS)
+        assert np.array_equal(wanted, rows[:, k] + errors[:, k])
+
+
 def test_values_that_have_nothing_to_do_with_each_other_are_rounded_to_nearest():
     rows = np.random.default_rng(2).uniform(-100, 100, (8, 20))
     covariance = np.diag(np.random.default_rng(3).uniform(1, 2, 20))

@@ -4,6 +4,7 @@ import pytest
 from dlaconv.ir.scales.grid import WeightGrid
 from dlaconv.ir.scales.weights import (
     LinearScaling,
+    scale_gains,
     scale_integers,
     scale_reals,
     scale_row_gains,
@@ -106,6 +107,23 @@ def test_each_row_of_gains_is_met_on_its_own(pattern):
     assert np.abs(made - pattern * gains[:, None]).max() < 1e-3 * gains.max()
     assert np.array_equal(got.integers[1], pattern[1])  # a power of two keeps its ones
     assert got.steps[1] == 1
+
+
+@pytest.mark.parametrize("grid", WeightGrid)
+@pytest.mark.parametrize("reach", [None, 1e-2, 1e3])
+def test_rows_of_one_gain_are_scaled_as_a_layer_of_them_alone_would_be(grid, reach):
+    random = np.random.default_rng(6)
+    gains = np.exp(random.normal(0, 3, 90))[random.integers(0, 90, 200)]
+    pattern = random.choice([-1, 1], (200, 1, 1, 1)).astype(np.int8)
+    bias = None if reach is None else random.normal(0, reach, 200)
+    got = scale_row_gains(pattern, gains, bias, PLAIN, TARGET, grid)
+    for gain in np.unique(gains):
+        rows = gains == gain
+        offsets = None if bias is None else bias[rows]
+        wanted = scale_gains(pattern[rows], np.array([gain]), offsets, PLAIN, TARGET, grid)
+        for name in ("integers", "steps", "ideal", "bias", "bias_error"):
+            one, other = getattr(got, name), getattr(wanted, name)
+            assert (one is None and other is None) or np.array_equal(one[rows], other)
 
 
 @pytest.mark.parametrize("bias", [1.0, -1.0, 40.0])
