@@ -13,7 +13,7 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.pixels import let_take_pixels, picture_shapes
 from dlaconv.driver.proof import unrelated
-from dlaconv.driver.reading import input_shapes, load_target, read_network
+from dlaconv.driver.reading import input_shapes, load_target, read_network, take_one_sample
 from dlaconv.driver.running import ChainRunner, ModelRunner
 from dlaconv.driver.samples import open_samples, pictures_of
 from dlaconv.driver.sources import Source, as_converted
@@ -114,13 +114,14 @@ def compare_files(
         runner = None
         networks = {converted: read_network(converted, target)}
         shapes = picture_shapes(*networks[converted])
-        problems = list(unrelated(model, shapes))
+        problems = list(unrelated(model, shapes, networks[converted][1]))
     else:
         runner = ChainRunner(chain, converted, hardware, fetch="seams")
         networks = {part.file: (part.network, part.facts) for part in runner.hardware}
         shapes = runner.static_shapes
         problems = _foreign(model, runner)
     known = [facts for _, facts in networks.values()]
+    take_one_sample(model, target)
     let_take_pixels(model, known)
     if problems:
         raise UsageError(_unrelated(problem, converted) for problem in problems)

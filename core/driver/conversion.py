@@ -271,6 +271,7 @@ class _Driver:
         name: str,
     ) -> AcceleratorPart:
         """Takes one part from LEGAL to SCALED."""
+        from dlaconv.driver.map_sources import reshaped_seams
         from dlaconv.ir.passes.legal import PADDING
         from dlaconv.ir.passes.maps import MAPS
         from dlaconv.ir.pipeline import with_extra
@@ -278,6 +279,10 @@ class _Driver:
         from dlaconv.ir.stages import Stage
 
         context = replace(self.context)  # lists of findings are shared, samples are the part's own
+        if network.whole is not None:
+            named = context.originals
+            origins = reshaped_seams(network.whole, network.seams(part))
+            named |= {name: named.get(origin, origin) for name, origin in origins.items()}
         if feeds is not None:
             fed = feeds.of(part)
             context.inputs = fed
@@ -316,12 +321,14 @@ class _Driver:
         inputs: Dataset | None,
     ) -> None:
         from dlaconv.driver.map_sources import seam_sources
+        from dlaconv.driver.reading import take_shapes
         from dlaconv.ir.pixel_graphs import let_take_fed
         from dlaconv.ir.pixels import Shown
 
         described = "calibration data" if self.context.calibration is not None else "random inputs"
         inputs = inputs or self.context.inputs
         assert inputs is not None
+        take_shapes(reference, self.options.shapes, self.context.target)
         samples: Dataset = inputs.first(self.options.compared_samples(network.source_macs))
         whole = network.whole
         if self.pixels:
@@ -331,7 +338,7 @@ class _Driver:
                 let_take_fed(whole, self.pixels)
         for part in parts:
             given = {i.name: i.shape for i in part.network.inputs if i.name not in samples.names}
-            seams = seam_sources(given, reference)
+            seams = seam_sources(given, reference, part.maps)
             known = reference if given.keys() <= seams.keys() or whole is None else whole
             observe = self.page.observer(part) if self.page is not None else None
             found = part.verify(known, samples, described, observe)

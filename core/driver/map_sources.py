@@ -136,20 +136,43 @@ def _fits(array: np.ndarray, shape: Shape) -> bool:
     )
 
 
-def seam_sources(inputs: Mapping[str, tuple[int, ...]], source: ir.Model) -> dict[str, MapSource]:
+def seam_sources(
+    inputs: Mapping[str, tuple[int, ...]], source: ir.Model, facts: Facts
+) -> dict[str, MapSource]:
     """The source's values of a part's inputs that are no graph inputs of the source.
 
     Args:
         inputs: the part's inputs with their shapes.
         source: the network that was cut.
+        facts: what is known of the part's maps.
     """
     heads, known = {value.name for value in source.graph.inputs}, value_names(source)
-    found = {
-        name: find_source(name, {}, shape, known)
-        for name, shape in inputs.items()
-        if name not in heads
-    }
+    found = {}
+    for name, shape in inputs.items():
+        if name in heads:
+            continue
+        tensor = str(facts.get(name, {}).get("tensor", name))
+        stem = tensor.removesuffix(DERIVED_MARK).removesuffix(FED_MARK)
+        found[name] = find_source(name, {}, shape, known)
+        found[name] = found[name] or find_source(name, {"tensor": stem}, shape, known)
     return {name: place for name, place in found.items() if place is not None}
+
+
+def reshaped_seams(whole: ir.Model, seams: Collection[str]) -> dict[str, str]:
+    """What a Reshape makes a part's inputs of, which have the same values in the same order.
+
+    Args:
+        whole: the network before it was cut.
+        seams: the inputs of a part that other parts make.
+    """
+    from dlaconv.ir.graph import is_op
+
+    origins: dict[str, str] = {}
+    for node in whole.graph:
+        if is_op(node, "Reshape") and node.inputs[0] is not None:
+            before = node.inputs[0].name or ""
+            origins[node.outputs[0].name or ""] = origins.get(before, before)
+    return {name: origins[name] for name in seams if name in origins}
 
 
 def unquantised_inputs(network: Network, facts: Facts, known: set[str]) -> dict[str, MapSource]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dlaconv.diagnostics import Diagnostic, Location
 from dlaconv.driver.facts import real_step
 from dlaconv.driver.pixels import picture_shapes, pixels_in
-from dlaconv.driver.reading import input_shapes, load_target, read_network
+from dlaconv.driver.reading import input_shapes, load_target, read_network, take_one_sample
 from dlaconv.driver.samples import given_samples, open_all
 from dlaconv.driver.sources import Source, as_converted
 from dlaconv.driver.verification import verify_network
@@ -74,7 +74,7 @@ def verify_files(
     network, facts = read_network(converted, target)
     pixels = pixels_in(facts)
     shapes = picture_shapes(network, facts)
-    if problems := list(unrelated(model, shapes)):
+    if problems := list(unrelated(model, shapes, facts)):
         raise UsageError(
             Diagnostic(
                 "DLA903",
@@ -86,12 +86,13 @@ def verify_files(
             for problem in problems
         )
     _require_quantised(model, network, facts, converted)
+    take_one_sample(model, target)
     let_take_pixels(model, pixels)
     if inputs is not None:
         fed = open_all(inputs, input_shapes(model, shapes), images, [facts]).data
         described = str(inputs)
     else:
-        turned = {name: place.name for name, place in seam_sources(shapes, model).items()}
+        turned = {name: place.name for name, place in seam_sources(shapes, model, facts).items()}
         ranges = {
             turned.get(stored.name, stored.name): _range(stored, facts) for stored in network.inputs
         }
@@ -146,12 +147,14 @@ def _require_quantised(source: ir.Model, network: Network, facts: Facts, convert
         )
 
 
-def unrelated(source: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """Why a file with inputs of these shapes cannot come from a source."""
+def unrelated(
+    source: ir.Model, shapes: Mapping[str, tuple[int, ...]], facts: Facts
+) -> Iterator[str]:
+    """Why a file with inputs of these shapes, and these facts, cannot come from a source."""
     from dlaconv.driver.map_sources import seam_sources
     from dlaconv.ir.graph import shape_of
 
-    seams = seam_sources(shapes, source)  # the file is one part of a network that was cut
+    seams = seam_sources(shapes, source, facts)  # the file is one part of a network that was cut
     for value in source.graph.inputs:
         name, wanted = value.name or "", shape_of(value)
         if name not in shapes:

@@ -41,6 +41,24 @@ def load_target(path: str | Path | None, *, unsigned_maps: bool = False) -> Targ
     return replace(target, signed_maps=False) if unsigned_maps else target
 
 
+def take_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], target: Target) -> None:
+    """Gives graph inputs of a source the shapes with which it is converted."""
+    from dlaconv.ir.passes.set_shapes import set_shapes
+    from dlaconv.ir.pipeline import Context
+
+    if shapes:
+        set_shapes(model, Context(target, shapes=shapes))
+
+
+def take_one_sample(model: ir.Model, target: Target) -> None:
+    """Gives a source whose batch is fixed the hardware's, which is one."""
+    from dlaconv.ir.graph import shape_of
+
+    stated = {value.name or "": shape_of(value) for value in model.graph.inputs}
+    fixed = {name: shape for name, shape in stated.items() if shape and shape[0] > 1}
+    take_shapes(model, {name: (1, *shape[1:]) for name, shape in fixed.items()}, target)
+
+
 def input_shapes(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int | None, ...] | None]:

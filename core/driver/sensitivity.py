@@ -16,6 +16,7 @@ from dlaconv.diagnostics import Diagnostics
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.facts import channel_ratios, quantise_inputs, real_step
 from dlaconv.driver.map_sources import MapSource, find_source, value_names
+from dlaconv.driver.reading import load_target, take_shapes
 from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
 from dlaconv.driver.sources import Source, open_source
 from dlaconv.driver.verification import verify_network
@@ -133,6 +134,7 @@ def rank_layers(source: Source, options: Options, plugins: Plugins) -> Sensitivi
         ).report
         place = output.with_name(_REPORT)
         runner = ChainRunner(read_chain(place), place, options.hardware, fetch="seams")
+        take_shapes(model, options.shapes, load_target(options.target))
         trial = _Trial(model, runner, options.hardware)
         each = 2 * max(len(trial.layers), 1) * max(report["summary"]["macs"]["source"], 1)
         count = max(1, min(options.compared_samples(0), _MOST_MACS // each))

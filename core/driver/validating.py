@@ -13,7 +13,7 @@ from dlaconv.diagnostics import Diagnostic, Diagnostics, Location
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.labels import Labels, misfit, read_labels
 from dlaconv.driver.pixels import let_take_pixels
-from dlaconv.driver.reading import load_target
+from dlaconv.driver.reading import load_target, take_one_sample
 from dlaconv.driver.running import ChainRunner, HardwareRunner, ModelRunner, Runner
 from dlaconv.driver.samples import open_samples, pictures_of
 from dlaconv.driver.sources import Source, as_converted
@@ -151,8 +151,10 @@ def validate_files(
     reference = None
     words: list[str] = []
     if source is not None:
-        opened = as_converted(source, converted, load_target(hardware.target), plugins)
+        target = load_target(hardware.target)
+        opened = as_converted(source, converted, target, plugins)
         model, words = opened.read().model, opened.words
+        take_one_sample(model, target)
         let_take_pixels(model, runner.all_facts)
         reference = ModelRunner(model, source.path)
         _require_same_inputs(runner, reference, converted)

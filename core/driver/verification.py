@@ -210,7 +210,7 @@ def verify_network(
     signed = {n: replace(s, name=before[s.name]) for n, s in sources.items() if s.name in before}
     fetched |= set(before.values())
     handed_on = dict(fed or {})
-    seams = seam_sources({stored.name: stored.shape for stored in network.inputs}, reference)
+    seams = seam_sources({s.name: s.shape for s in network.inputs}, reference, facts)
     fetched |= {source.name for source in seams.values()}
     count = 0
     for feeds, real in _source_values(reference, fetched, inputs):

@@ -64,7 +64,7 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             "real_step": float(source.step) / context.gammas[tensor],
             "class": str(records[tensor].fidelity),
             "layer": records[tensor].layer,
-            "tensor": tensor,
+            "tensor": _tensor(source.name, tensor, context),
             **_source(records[tensor]),
         }
         if tensor in context.signs:
@@ -114,6 +114,12 @@ def map_facts(model: ir.Model, network: Network, context: Context) -> dict[str, 
             operands = makers[layer.inputs[0].name].inputs
             facts[name]["gain_errors"] = _gain_errors(layer, operands, facts)
     return facts
+
+
+def _tensor(name: str, quantised: str, context: Context) -> str:
+    """What the source calls a graph input once it is quantised."""
+    own = quantised.startswith(f"{name}/") and name in context.originals
+    return context.originals[name] + quantised.removeprefix(name) if own else quantised
 
 
 def _doubtful(
