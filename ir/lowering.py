@@ -14,7 +14,7 @@ from collections.abc import Callable, Container
 import numpy as np
 import onnx_ir as ir
 
-from dlaconv.ir import dialect
+from dlaconv.ir import dialect, provenance
 from dlaconv.ir.blocks import BlockTensor, forget, rows_of, shape_tuple, tensor_of
 from dlaconv.ir.graph import is_constant, register_constants, shape_of
 from dlaconv.ir.grid_tensors import GridTensor
@@ -155,6 +155,7 @@ def _write_out(node: ir.Node, limits: dict[int | str, ir.Value]) -> None:
     name = result.name or ""
     for index, made in enumerate(nodes):
         made.outputs[0].name = f"{name}/{index}"
+        provenance.inherit(made, node)
     last = nodes[-1].outputs[0]
     result.replace_all_uses_with(last, replace_graph_outputs=True)
     last.shape, last.type = result.shape, result.type

@@ -40,6 +40,7 @@ def global_pooling(model: ir.Model, context: Context) -> None:
             pooled.name = node.name
             replace_node(node, pooled)
             continue
+        pooled.outputs[0].name = pooled.name
         target = dialect.constant(f"{stem(node)}/shape", np.asarray(shape[:2], np.int64))
         replace_node(node, pooled, ir.node("Reshape", [pooled.outputs[0], target], name=node.name))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
-from dlaconv.ir import dialect
+from dlaconv.ir import dialect, provenance
 from dlaconv.ir.execution import Executor
 from dlaconv.ir.graph import register_constants
 from dlaconv.ir.lowering import lowered
@@ -113,6 +113,16 @@ def test_the_model_itself_is_not_changed():
     model = model_of(dialect.quantize(x, Quantisation.of(0.5), name="q"), x=x)
     Executor(model).run({"x": np.float32([1, 2, 3])})
     assert [node.op_type for node in model.graph] == ["QuantizeHalfEven"]
+
+
+def test_what_is_written_out_belongs_to_the_layer_of_its_quantiser():
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[3])
+    node = provenance.mark(
+        dialect.quantize(x, Quantisation.of(0.5), name="q"), "act", "QActivation"
+    )
+    written = lowered(model_of(node, x=x))
+    assert [item.op_type for item in written.graph] == ["Div", "Round", "Clip", "Mul"]
+    assert {provenance.location(item).layer for item in written.graph} == {"act"}
 
 
 @pytest.mark.parametrize("kind", ["quantise", "bipolar"])

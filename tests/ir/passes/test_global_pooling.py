@@ -12,6 +12,9 @@ def test_a_mean_over_space_becomes_global_pooling(axes, keepdims):
     net.op("ReduceMean", "x", np.array(axes), keepdims=keepdims, out="y")
     after = run_pass(global_pooling, net.model("y"))
     assert ops(after) == ["GlobalAveragePool", *([] if keepdims else ["Reshape"])]
+    names = [node.outputs[0].name for node in after.graph]
+    assert names == (["y"] if keepdims else [after.graph[0].name, "y"])
+    assert all(name and not name.startswith("val_") for name in names)
 
 
 def test_one_dimensional_maps_work_too():
