@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -18,6 +19,7 @@ from dlaconv.ir.graph import (
     shape_of,
 )
 from dlaconv.ir.layers import ACTIVATIONS, ROUNDING, SAME_SCALE, TABLES
+from dlaconv.ir.target import Target
 
 
 class Kind(enum.Enum):
@@ -59,6 +61,19 @@ def classify(node: ir.Node) -> Channels:
     maps = tuple(index for index, value in enumerate(node.inputs) if _is_map(value))
     kind = _kind(node, maps)
     return Channels(kind, maps[:1] if kind is Kind.WEIGHTS else maps)
+
+
+def padded_count(channels: int, target: Target, unit: int = 1) -> int | None:
+    """The next number of channels that the hardware stores, None if there is none.
+
+    Args:
+        channels: how many there are.
+        target: the hardware.
+        unit: what the number has to be a multiple of, besides.
+    """
+    multiple = math.lcm(target.channel_multiple, unit)
+    count = -(-max(channels, target.map_channels[0]) // multiple) * multiple
+    return count if count <= target.map_channels[1] else None
 
 
 def is_depthwise(node: ir.Node) -> bool:

@@ -24,13 +24,13 @@ from dlaconv.ir.passes.legal.channel_kinds import (
     channels_of,
     classify,
     is_depthwise,
+    padded_count,
     reshaped_blocks,
 )
 from dlaconv.ir.passes.linear_ops import weights_of
 from dlaconv.ir.pipeline import Context
-from dlaconv.ir.target import Target
 
-_IMAGE_RANK = 4
+_ROW_RANK, _IMAGE_RANK = 2, 4
 _PASSING = (*ACTIVATIONS, *TABLES, "Transpose", "Reshape")
 
 
@@ -61,19 +61,6 @@ class ChannelPlan:
 def plan_channels(model: ir.Model, context: Context) -> ChannelPlan:
     """Decides where the channels of each map go; the model is not changed."""
     return _Planner(model, context).plan()
-
-
-def padded_count(channels: int, target: Target, unit: int = 1) -> int | None:
-    """The next number of channels that the hardware stores, None if there is none.
-
-    Args:
-        channels: how many there are.
-        target: the hardware.
-        unit: what the number has to be a multiple of, besides.
-    """
-    multiple = math.lcm(target.channel_multiple, unit)
-    count = -(-max(channels, target.map_channels[0]) // multiple) * multiple
-    return count if count <= target.map_channels[1] else None
 
 
 @dataclass(eq=False)
@@ -210,6 +197,8 @@ class _Planner:
                     self._keep(value, "", final)
                 elif seen.kind is Kind.MIXED or self._splits_unevenly(node, seen):
                     self._keep(value, f"{node.op_type} mixes its channels", final)
+                elif seen.kind is not Kind.WEIGHTS and self._unmovable(value):
+                    self._keep(node.outputs[0], "", final)
         if not self.pad_outputs:
             self.found.outputs = [v for v in dict.fromkeys(self.graph.outputs) if v in self.classes]
             for value in self.found.outputs:
@@ -223,6 +212,11 @@ class _Planner:
                 for value in group.values:
                     for other in self._operands(value):
                         self._keep(other, group.why, final)
+
+    def _unmovable(self, value: ir.Value | None) -> bool:
+        """True for what the host feeds if no layer can move its channels: lines, and volumes."""
+        rank = len(shape_of(value) or ()) if value is not None else 0
+        return value in self.exempt and rank not in {_ROW_RANK, _IMAGE_RANK}
 
     def _keep(self, value: ir.Value | None, why: str, final: set[ir.Value]) -> None:
         """Sees to it that a value can be had as it is.
@@ -338,8 +332,11 @@ class _Planner:
             count = padded_count(own.channels, self.target)
             return ChannelLayout.behind(own.channels, count or own.channels)
         if is_op(node, "Reshape"):
-            _, fewer = reshaped_blocks(node) or (1, 1)
-            return own if own.divided(fewer) is not None else ChannelLayout.dense(own.channels)
+            more, fewer = reshaped_blocks(node) or (1, 1)
+            made = own.repeated(more).divided(fewer)
+            worse = made is not None and group.image and not self._fits(made.count)
+            if made is None or (worse and not group.padded):
+                return ChannelLayout.dense(own.channels)
         return own
 
     def _layout(self, value: ir.Value | None) -> ChannelLayout | None:

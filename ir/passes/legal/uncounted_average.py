@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from dlaconv.ir.passes.legal.averages import Average, average_of, early, exact_divisor
 from dlaconv.ir.passes.legal.building import Builder, stored_quantisation
-from dlaconv.ir.passes.legal.channel_plan import padded_count
+from dlaconv.ir.passes.legal.channel_kinds import padded_count
 from dlaconv.ir.passes.legal.identity import shape, zero_border
 from dlaconv.ir.passes.legal.legalisation import Blocked, Plan, legalisation
 from dlaconv.ir.passes.legal.picking import Picks, keeps_zero, pick

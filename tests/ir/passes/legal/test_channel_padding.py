@@ -9,7 +9,7 @@ from dlaconv.ir import dialect
 from dlaconv.ir.channel_layout import ChannelLayout
 from dlaconv.ir.execution import run
 from dlaconv.ir.graph import attribute
-from tests.ir.passes.harness import context, node_of, ops, random_feeds, run_pass
+from tests.ir.passes.harness import Net, context, node_of, ops, random_feeds, run_pass
 from tests.ir.passes.legal.channel_nets import PASS, Random, unaligned
 
 
@@ -264,3 +264,35 @@ def test_channels_make_room_for_those_that_a_reshape_makes_of_them(
     for node in after.graph:
         if node.op_type in {"Conv", "Reshape"} and len(node.outputs[0].shape) == 4:
             assert node.outputs[0].shape[1] % 16 == 0
+
+
+@pytest.mark.parametrize("shape", [[1, 6, 8], [1, 6, 2, 4, 1]])
+def test_no_layer_moves_the_channels_of_lines_and_volumes(shape):
+    net = Net(x=shape)
+    slopes = np.full((6, *[1] * (len(shape) - 2)), 0.5, np.float32)
+    line = net.op("PRelu", "x", slopes)
+    image = net.op("Reshape", line, net.const(np.array([1, 6, 8, 1]), dtype=np.int64))
+    weights = np.ones((3, 6, 1, 1), np.float32)
+    net.op(
+        "Conv", image, weights, kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4,
+        dilations=[1, 1], group=1, out="y",
+    )  # fmt: skip
+    after = run_pass(PASS, net.model("y"))
+    assert [tuple(node.outputs[0].shape) for node in after.graph if node.op_type == "Conv"] == [
+        (1, 3, 8, 1)
+    ]
+
+
+@pytest.mark.parametrize("quantised", [True, False])
+def test_columns_that_become_whole_groups_of_channels_are_put_together_again(quantised):
+    net = Random(quantised=quantised, size=2)
+    flat = net.op("Reshape", net.conv(net.entry, 2), net.ints([1, 8]))
+    fed = net.op("Reshape", net.entry, net.ints([1, 12]))
+    both = net.op("Concat", flat, *[fed] * 10, axis=1)
+    image = net.op("Reshape", both, net.ints([1, 32, 2, 2]))
+    net.shapes[image] = (32, 2)
+    noted = context()
+    after = run_pass(PASS, net.model(net.conv(image, 16)), noted, tolerance=0)
+    assert noted.blocked == {}
+    assert unaligned(after) == []
+    assert node_of(after, "Gemm").outputs[0].shape[1] == 128
