@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.map_sources import MapSource
     from dlaconv.ir.calibration.dataset import Dataset
-    from dlaconv.ir.compare import MapRow
+    from dlaconv.ir.compare import Comparison, MapRow
     from dlaconv.ir.layers import Network
     from dlaconv.options import Hardware
 
@@ -33,6 +33,9 @@ and what its layer stores when it is fed with the source's values (local), all i
 
 _WORTH_A_WARNING = 1e-3
 """Share of a map's values."""
+_UNEVEN = 2
+"""Units of the source by which the ends of its range differ if it has a zero point; one without has
+an integer more below zero."""
 
 
 @dataclass
@@ -83,16 +86,13 @@ class Verification:
                 )
             lost = local.beyond / max(local.count, 1)
             if lost > _WORTH_A_WARNING:
-                pinned = row.about.fidelity == "rescaled" and row.about.name in self.outputs
                 found.warning(
                     "DLA904",
                     "lost-clip",
                     f"the source clips {lost:.2%} of the values of map {row.about.name!r}; the "
                     "hardware's range is wider, so it does not",
                     location=place,
-                    help="--io absorb keeps the source's integers, and its clip with them"
-                    if pinned
-                    else "quantise so that the source uses all 8 bits",
+                    help=_clip_help(row.about, output=row.about.name in self.outputs),
                 )
             share = local.clipped / max(local.count, 1)
             if share > _WORTH_A_WARNING:
@@ -129,6 +129,19 @@ class Verification:
             "unmatched": list(self.unmatched),
             "source_options": self.source_options,
         }
+
+
+def _clip_help(about: Comparison, *, output: bool) -> str:
+    """What keeps a clip of the source that the hardware's range does not make."""
+    low, high = (end / about.source_step for end in about.clip or (0.0, 0.0))
+    if low < 0 < high and abs(low + high) > _UNEVEN:
+        return (
+            "quantise without a zero point in the source: the hardware's integers reach as far "
+            "below zero as above"
+        )
+    if output and about.fidelity == "rescaled":
+        return "--io absorb keeps the source's integers, and its clip with them"
+    return "quantise so that the source uses all 8 bits"
 
 
 def verify_network(

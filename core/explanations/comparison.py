@@ -35,9 +35,10 @@ COMPARISON = (
         "lost-clip",
         "The source clips values that the hardware, whose range is wider, does not.",
         "A source below 8 bits was trained with a clip that the hardware lacks; graph inputs and "
-        "outputs with a power of two for a step reach further than the source's, too.",
-        "Quantise so that the source uses all 8 bits; --io absorb keeps the steps of graph inputs "
-        "and outputs.",
+        "outputs with a power of two for a step reach further than the source's, too, and so does "
+        "one side of a map with a zero point.",
+        "Quantise so that the source uses all 8 bits, without zero points; --io absorb keeps the "
+        "steps of graph inputs and outputs.",
         Severity.WARNING,
     ),
     Explanation(

@@ -188,3 +188,22 @@ def test_gains_of_a_sum_that_are_not_met_widen_what_roundings_explain():
     maps = {name: Map(name, -3, (1, 4)) for name in facts}
     network = SimpleNamespace(maps=maps)
     assert gain_error(facts["sum"], facts, network) == pytest.approx(2e-3 * 255 + 1e-3 * 128)
+
+
+@pytest.mark.parametrize(
+    ("clip", "output", "advice"),
+    [
+        ((-101.6, 101.6), True, "--io absorb"),
+        ((-101.6, 101.6), False, "all 8 bits"),
+        ((-111.2, 92.8), True, "without a zero point"),
+        ((0.0, 102.0), True, "--io absorb"),
+    ],
+)
+def test_a_lost_clip_comes_with_advice_that_keeps_it(clip, output, advice):
+    row = MapRow(Comparison("map", "fc", "rescaled", 0.5, -128, 127, clip=clip, source_step=0.8))
+    wanted = np.array([[clip[1], 0.0]])
+    row.add(wanted, wanted, wanted + np.array([9.0, 0.0]))
+    found = Verification([row], ("map",) if output else (), 1, "half-even", "random inputs")
+    [finding] = found.diagnostics()
+    assert finding.rule == "DLA904"
+    assert advice in finding.help
