@@ -72,7 +72,7 @@ def test_a_model_keeps_its_classes_on_the_hardware(name, tmp_path):
     data = tmp_path / "x.npz"
     np.savez(data, **{key: array[:100] for key, array in zip(names, inputs, strict=True)})
     output = tmp_path / "net.dla.onnx"
-    options = dlaconv.Options(calibrate=data, partition=True)
+    options = dlaconv.Options(calibrate=data)
     if name in PIXELS:
         inputs = [array.astype(np.uint8) for array in inputs]
         raw = Preprocessing(preset="raw")
