@@ -259,7 +259,8 @@ def verify(
 
     Args:
         source: the file or files of the network that was converted.
-        converted: the fixed-point ONNX file.
+        converted: the fixed-point ONNX file, or the report (``.json``) of a network that was cut,
+            for all of its parts.
         frontend: format of the source; recognised if None.
         source_options: further parameters of the frontend; those of the conversion if None.
         inputs: samples: an ``.npz`` or ``.npy``, or a folder of pictures; random ones if None.
@@ -272,11 +273,14 @@ def verify(
     Raises:
         UserError: if a file cannot be read or the two do not belong together.
     """
+    from dlaconv.driver.chain_proof import verify_chain
     from dlaconv.driver.proof import verify_files
 
-    return verify_files(
+    place = require_file(Path(converted))
+    verify_all = verify_chain if place.suffix == ".json" else verify_files
+    return verify_all(
         source_of(source, frontend, source_options),
-        require_file(Path(converted)),
+        place,
         hardware,
         images,
         inputs=None if inputs is None else require_samples(Path(inputs)),

@@ -75,7 +75,11 @@ def verify(
         typer.Argument(metavar="SOURCE", help="The network that was converted; all its files."),
     ],
     converted: Annotated[
-        Path, typer.Argument(metavar="CONVERTED", help="The fixed-point ONNX file.")
+        Path,
+        typer.Argument(
+            metavar="CONVERTED",
+            help="The fixed-point ONNX file, or the report (.json) of a network that was cut.",
+        ),
     ],
     reading: Reading,
     inputs: Annotated[

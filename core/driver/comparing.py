@@ -119,12 +119,12 @@ def compare_files(
         runner = ChainRunner(chain, converted, hardware, fetch="seams")
         networks = {part.file: (part.network, part.facts) for part in runner.hardware}
         shapes = runner.static_shapes
-        problems = _foreign(model, runner)
+        problems = foreign(model, runner)
     known = [facts for _, facts in networks.values()]
     take_one_sample(model, target)
     let_take_pixels(model, known)
     if problems:
-        raise UsageError(_unrelated(problem, converted) for problem in problems)
+        raise UsageError(unrelated_files(problem, converted) for problem in problems)
     opened = open_samples(inputs, input_shapes(model, shapes), images, pictures_of(known))
     samples = opened.data if limit is None else opened.data.first(limit)
     handed: dict[str, np.ndarray] = {}
@@ -156,7 +156,9 @@ def compare_files(
             }
     if not layers:
         raise UsageError(
-            _unrelated("the file says of none of its maps which of the source's it is", converted)
+            unrelated_files(
+                "the file says of none of its maps which of the source's it is", converted
+            )
         )
     return Compared(
         source.path,
@@ -230,7 +232,7 @@ def _run_chain(
         for name, wanted in reference.run(feeds).items():
             x, y = (array.astype(np.float64).reshape(-1) for array in (wanted, values[name]))
             if x.shape != y.shape:
-                raise UsageError(_unrelated(f"graph output {name!r} has another shape", file))
+                raise UsageError(unrelated_files(f"graph output {name!r} has another shape", file))
             sums[name] += x @ x, (x - y) @ (x - y), y @ y, x @ y
             peaks[name] = max(peaks[name], float(np.abs(x - y).max(initial=0)))
     outputs = {}
@@ -244,7 +246,7 @@ def _run_chain(
     return {name: np.concatenate(arrays) for name, arrays in rows.items()}, outputs
 
 
-def _foreign(model: ir.Model, runner: ChainRunner) -> list[str]:
+def foreign(model: ir.Model, runner: ChainRunner) -> list[str]:
     """Why the parts of a network cannot come from a source."""
     inputs, outputs = (
         {value.name or "" for value in values}
@@ -258,7 +260,8 @@ def _foreign(model: ir.Model, runner: ChainRunner) -> list[str]:
     return found
 
 
-def _unrelated(problem: str, file: Path) -> Diagnostic:
+def unrelated_files(problem: str, file: Path) -> Diagnostic:
+    """The error of a file that was converted from something else."""
     return Diagnostic(
         "DLA903",
         "unrelated-files",

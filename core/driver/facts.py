@@ -65,6 +65,15 @@ def real_step(facts: Facts, stored: Map) -> float:
     return float(facts.get(stored.name, {}).get("real_step", stored.step))
 
 
+def real_range(stored: Map, facts: Facts) -> tuple[float, float]:
+    """Real range of a graph input: the source's, or the hardware's where that is not known."""
+    low, high = facts.get(stored.name, {}).get("clip") or (
+        stored.qmin * real_step(facts, stored),
+        stored.qmax * real_step(facts, stored),
+    )
+    return float(low), float(high)
+
+
 def channel_ratios(fact: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
     """What the source's values of a map are multiplied by, to broadcast against the map.
 

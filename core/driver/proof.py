@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaconv.diagnostics import Diagnostic, Location
-from dlaconv.driver.facts import real_step
+from dlaconv.driver.facts import real_range
 from dlaconv.driver.pixels import picture_shapes, pixels_in
 from dlaconv.driver.reading import input_shapes, load_target, read_network, take_one_sample
 from dlaconv.driver.samples import given_samples, open_all
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.facts import Facts
     from dlaconv.driver.verification import Verification
-    from dlaconv.ir.layers import Map, Network
+    from dlaconv.ir.layers import Network
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
     from dlaconv.preprocessing import Preprocessing
@@ -94,7 +94,8 @@ def verify_files(
     else:
         turned = {name: place.name for name, place in seam_sources(shapes, model, facts).items()}
         ranges = {
-            turned.get(stored.name, stored.name): _range(stored, facts) for stored in network.inputs
+            turned.get(stored.name, stored.name): real_range(stored, facts)
+            for stored in network.inputs
         }
         for value in model.graph.inputs:  # of two quantisers the file has but one
             if value.name in pixels:
@@ -184,12 +185,3 @@ def _other_inputs(
 
 def _names_of(values: Iterable[ir.Value]) -> list[str]:
     return [value.name or "" for value in values]
-
-
-def _range(stored: Map, facts: Facts) -> tuple[float, float]:
-    """Real range of a graph input: the source's, or the hardware's where that is not known."""
-    low, high = facts.get(stored.name, {}).get("clip") or (
-        stored.qmin * real_step(facts, stored),
-        stored.qmax * real_step(facts, stored),
-    )
-    return float(low), float(high)

@@ -133,6 +133,15 @@ def test_the_file_for_the_accelerator_belongs_to_the_source(made):
     assert rows["conv1"]["isolated"]["qsnr_db"] > 25
 
 
+def test_all_parts_of_a_network_are_verified_with_one_call(made):
+    report = made.folder / "net.dla.json"
+    for inputs in (None, made.folder / "data.npz"):
+        found = dlaconv.verify(made.source, report, inputs=inputs)
+        assert found.passed
+        assert {"conv1", "conv2"} <= {row.about.layer for row in found.rows}
+    assert found.samples == 8
+
+
 def test_the_comparison_of_a_conversion_is_with_the_source_itself(made):
     assert made.report["verification"]["passed"]
     layers = {row["layer"] for row in made.report["verification"]["maps"]}

@@ -124,6 +124,15 @@ def test_every_part_keeps_the_rules_and_belongs_to_the_source(tmp_path):
         found = dlaconv.verify(made.source, file, inputs=tmp_path / "data.npz")
         assert found.passed
         assert found.rows
+    alone = [part["file"] for part in made.report["parts"] if part["side"] == "accelerator"]
+    found = dlaconv.verify(made.source, tmp_path / "net.dla.json", inputs=tmp_path / "data.npz")
+    assert found.passed
+    assert {row.about.layer for row in found.rows} >= {"conv1", "conv3"}
+    assert len(alone) == 2
+    other = tmp_path / "other.onnx"
+    onnx.save(network("conv", name="z"), other)
+    with pytest.raises(UsageError, match="no graph input 'x'"):
+        dlaconv.verify(other, tmp_path / "net.dla.json")
 
 
 def test_host_parts_are_plain_onnx_in_real_values(tmp_path):
