@@ -104,7 +104,8 @@ def _drawn(model: ir.Model, runner: ChainRunner, samples: int, seed: int) -> Dat
     }
     for part in runner.hardware:
         stored = {item.name: item for item in part.network.inputs}
-        turned = seam_sources({name: item.shape for name, item in stored.items()}, model)
+        shapes_fed = {name: item.shape for name, item in stored.items()}
+        turned = seam_sources(shapes_fed, model, part.facts)
         for name, item in stored.items():
             own = turned[name].name if name in turned else name
             if own in ranges:
