@@ -102,6 +102,13 @@ KERAS = (
         Severity.NOTE,
     ),
     Explanation(
+        "DLA183",
+        "tensorflow-failed",
+        "TensorFlow, or tf2onnx, could not convert or run a model.",
+        "Both run in a process of their own; what it said last is in the notes.",
+        "Install what is missing with pip install 'dlaconv[tensorflow]', or see the notes.",
+    ),
+    Explanation(
         "DLA184",
         "unmasked-map",
         "Single elements of a map, which the source prunes to no bits, get the map's grid.",
@@ -110,12 +117,5 @@ KERAS = (
         "Look at the quality of the outputs. If it matters, --partition lets the host clear them; "
         "or train with homogeneous widths for maps.",
         Severity.WARNING,
-    ),
-    Explanation(
-        "DLA183",
-        "tensorflow-failed",
-        "TensorFlow, or tf2onnx, could not convert or run a model.",
-        "Both run in a process of their own; what it said last is in the notes.",
-        "Install what is missing with pip install 'dlaconv[tensorflow]', or see the notes.",
     ),
 )
