@@ -14,6 +14,7 @@ from dlaconv.errors import UnreadableError
 from dlaconv.frontends.onnx import problems, validate
 from dlaconv.frontends.onnx.weights import Weights, mapped
 from dlaconv.frontends.onnx.wire import (
+    CrowdedError,
     Span,
     WireError,
     attribute_names,
@@ -130,6 +131,8 @@ def _parse(data: memoryview, file: str) -> tuple[onnx.ModelProto, dict[int, Span
 
     try:
         serialised, spans = without_weights(data)
+    except CrowdedError as error:
+        raise UnreadableError(problems.too_large(file, str(error))) from error
     except WireError as error:
         raise UnreadableError(
             problems.not_onnx(

@@ -19,10 +19,16 @@ _NODE_OP_TYPE, _NODE_DOMAIN, _TENSOR_RAW_DATA = 4, 7, 9
 _NODE_ATTRIBUTE, _ATTRIBUTE_NAME = 5, 1
 _MAX_VARINT_BYTES = 10
 _KEEP_INLINE = 4096
+_MOST_PARTS = 1 << 17
+"""Nodes, initializers and the like of a model; two bytes suffice for one."""
 
 
 class WireError(ValueError):
     """The bytes are no protobuf message; the message says what is wrong and where."""
+
+
+class CrowdedError(WireError):
+    """The message has more parts than anyone would wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +131,20 @@ def without_weights(data: Buffer) -> tuple[bytes, dict[int, Span]]:
         The serialised model, and where the data of an initializer lies, by its index.
 
     Raises:
+        CrowdedError: if the model and its graph have more than 131072 fields.
         WireError: if the bytes are no ONNX model.
     """
     parts: list[bytes] = []
     spans: dict[int, Span] = {}
-    index = 0
+    index = seen = 0
     for item in fields(data, 0, len(data)):
+        seen = _counted(seen)
         if item.number != _MODEL_GRAPH or not item.is_message:
             parts.append(bytes(data[item.start : item.end]))
             continue
         graph: list[bytes] = []
         for member in fields(data, item.begin, item.end):
+            seen = _counted(seen)
             if member.number != _GRAPH_INITIALIZER or not member.is_message:
                 graph.append(bytes(data[member.start : member.end]))
                 continue
@@ -146,6 +155,12 @@ def without_weights(data: Buffer) -> tuple[bytes, dict[int, Span]]:
             index += 1
         parts.append(_message(_MODEL_GRAPH, b"".join(graph)))
     return b"".join(parts), spans
+
+
+def _counted(seen: int) -> int:
+    if seen == _MOST_PARTS:
+        raise CrowdedError(f"more than {_MOST_PARTS} nodes, initializers and other parts")
+    return seen + 1
 
 
 def _without_raw_data(data: Buffer, tensor: Field) -> tuple[bytes, Span | None]:
@@ -164,7 +179,10 @@ def _without_raw_data(data: Buffer, tensor: Field) -> tuple[bytes, Span | None]:
 
 
 def _messages(data: Buffer, begin: int, end: int, number: int) -> Iterator[Field]:
-    return (item for item in fields(data, begin, end) if item.number == number and item.is_message)
+    for seen, item in enumerate(fields(data, begin, end)):
+        _counted(seen)
+        if item.number == number and item.is_message:
+            yield item
 
 
 def _message(number: int, payload: bytes) -> bytes:

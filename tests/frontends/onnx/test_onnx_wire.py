@@ -3,7 +3,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from dlaconv.frontends.onnx.wire import WireError, fields, operators, without_weights
+from dlaconv.errors import UnreadableError
+from dlaconv.frontends.onnx.reader import read_onnx
+from dlaconv.frontends.onnx.wire import (
+    CrowdedError,
+    WireError,
+    fields,
+    operators,
+    without_weights,
+)
 from tests.frontends.builders import network
 
 
@@ -40,6 +48,34 @@ def test_operators_are_found_without_their_weights():
     nodes = [helper.make_node("A", [], ["a"], domain="d"), helper.make_node("B", [], ["y"])]
     data = network(nodes, {"w": np.zeros(5000, np.float32)}).SerializeToString()
     assert list(operators(memoryview(data))) == [("d", "A"), ("", "B")]
+
+
+def crowd(times, number):
+    """A graph with many empty fields of one kind, two bytes each."""
+    graph = bytes([number << 3 | 2, 0]) * times
+    return helper.make_model(onnx.GraphProto()).SerializeToString() + b"".join(
+        [
+            b"\x3a",
+            bytes([len(graph) & 127 | 128, len(graph) >> 7 & 127 | 128, len(graph) >> 14]),
+            graph,
+        ]
+    )
+
+
+@pytest.mark.parametrize("number", [1, 5, 13], ids=["nodes", "initializers", "value_info"])
+def test_a_model_of_very_many_parts_is_not_waited_for(tmp_path, number):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(crowd(70_000, number) * 3)
+    with pytest.raises(UnreadableError) as caught:
+        read_onnx(path)
+    [found] = caught.value.diagnostics
+    assert found.rule == "DLA407"
+    assert "131072" in found.message
+
+
+def test_operators_of_very_many_nodes_are_not_waited_for():
+    with pytest.raises(CrowdedError):
+        list(operators(memoryview(crowd(140_000, 1))))
 
 
 def test_every_cut_is_noticed_or_leaves_a_valid_message():
