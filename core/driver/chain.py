@@ -50,6 +50,15 @@ class Chain:
     links: tuple[Link, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def handed_on(self) -> set[str]:
+        """What later parts for the accelerator are fed with, or the host's parts before them."""
+        found: set[str] = set()
+        for link in reversed(self.links):
+            if not link.host or found.intersection(link.outputs):
+                found.update(link.inputs)
+        return found
+
 
 def read_chain(report: Path) -> Chain:
     """Reads how the parts of a network hang together from the report of its conversion.

@@ -131,6 +131,7 @@ def compare_files(
     outputs: dict[str, dict[str, Any]] = {}
     if runner is not None:
         handed, outputs = _run_chain(runner, model, samples)
+    inner = chain.handed_on if chain is not None else set[str]()
     layers: list[dict[str, Any]] = []
     argmax: dict[str, dict[str, Any]] = {}
     unmatched: list[str] = []
@@ -148,7 +149,7 @@ def compare_files(
         rows = _rows(file, found, errors)
         layers += rows
         unmatched += found.unmatched
-        argmax |= argmax_json(found.rows, found.outputs)
+        argmax |= argmax_json(found.rows, [name for name in found.outputs if name not in inner])
         if chain is None:
             made = {row["name"]: row["accumulated"] for row in rows}
             outputs = {

@@ -57,6 +57,20 @@ class CutNetwork:
         given = {value.name for value in self.whole.graph.inputs}
         return [v.name or "" for v in part.model.graph.inputs if v.name not in given]
 
+    def results(self, part: Part) -> list[str]:
+        """The outputs of a part that the network returns, at most after what ends a network."""
+        if self.whole is None:
+            return [value.name or "" for value in part.model.graph.outputs]
+        from dlaconv.ir.graph import is_op
+        from dlaconv.ir.partition import ENDINGS, REARRANGING
+
+        final = set(self.whole.graph.outputs)
+        for node in reversed(self.whole.graph):
+            if is_op(node, *ENDINGS, *REARRANGING) and final.intersection(node.outputs):
+                final.update(value for value in node.inputs[:1] if value is not None)
+        names = {value.name for value in final}
+        return [v.name or "" for v in part.model.graph.outputs if v.name in names]
+
 
 def cut_network(
     model: ir.Model,

@@ -72,7 +72,7 @@ def build_report(
     target = context.target
     opened = origin.opened
     options_of_source = opened.words if opened else []
-    verification = _compared(parts, options_of_source)
+    verification = _compared(network, parts, options_of_source)
     (source, sha256), *further = origin.digests.items()
     return {
         "dlaconv": __version__,
@@ -157,15 +157,20 @@ def _parts(
     ]
 
 
-def _compared(parts: Iterable[AcceleratorPart], source_options: list[str]) -> dict[str, Any] | None:
-    """The comparisons of all parts as one."""
+def _compared(
+    network: CutNetwork, parts: Iterable[AcceleratorPart], source_options: list[str]
+) -> dict[str, Any] | None:
+    """The comparisons of all parts as one; classes are not what one part hands another."""
+    results = {name for part in network.accelerator for name in network.results(part)}
     found = [part.verification.as_json() for part in parts if part.verification is not None]
     if not found:
         return None
     return found[0] | {
         "passed": all(item["passed"] for item in found),
         "outputs": {name: row for item in found for name, row in item["outputs"].items()},
-        "argmax": {name: row for item in found for name, row in item["argmax"].items()},
+        "argmax": {
+            name: row for item in found for name, row in item["argmax"].items() if name in results
+        },
         "maps": [row for item in found for row in item["maps"]],
         "unmatched": [name for item in found for name in item["unmatched"]],
         "source_options": source_options,

@@ -82,6 +82,22 @@ def test_the_classes_of_a_cut_network_are_those_of_the_accelerators_output(tmp_p
     assert report["argmax"].keys() == {name}
 
 
+@pytest.mark.parametrize("last", ["Softmax", "Relu"])
+def test_maps_that_parts_hand_to_each_other_are_no_classes(tmp_path, last):
+    operators = ["conv", "Erf", "conv", "fc", last]
+    made = Converted(tmp_path, network(*operators), partition=True)
+    found = compared(made, "net.dla.json").argmax
+    report = json.loads((tmp_path / "net.dla.json").read_text())["verification"]
+    assert len(report["outputs"]) == 2
+    assert report["argmax"].keys() == found.keys() == {"v3" if last == "Softmax" else "y"}
+
+
+def test_what_the_host_goes_on_with_is_no_class(tmp_path):
+    Converted(tmp_path, network("conv", "fc", "Sin"), partition=True)
+    report = json.loads((tmp_path / "net.dla.json").read_text())["verification"]
+    assert (report["argmax"], list(report["outputs"])) == ({}, ["v1"])
+
+
 def test_few_samples_and_an_aim(tmp_path, capsys):
     made = Converted(tmp_path, network("conv", "fc"), verify=False)
     assert compared(made, limit=2).samples == 2

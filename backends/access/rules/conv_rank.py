@@ -18,7 +18,8 @@ class NonPlanarConv(WindowRule):
 
     Why it matters on the hardware: Maps are stored as channels, rows and columns.
 
-    What to do: A one-dimensional convolution is a two-dimensional one on maps of height 1.
+    What to do: A one-dimensional convolution is a two-dimensional one on maps of height 1. One with
+    more axes is for the host, or has to become two-dimensional ones whose results are added.
     """
 
     id = "CV-9"
@@ -35,6 +36,12 @@ class NonPlanarConv(WindowRule):
         ranks = {what: len(shape) for what, shape in shapes.items() if shape is not None}
         if wrong := {what: rank for what, rank in ranks.items() if rank != 4}:
             words = " and ".join(f"{what} of rank {rank}" for what, rank in wrong.items())
-            yield self.at(model, node, f"{words}, it must be 4")
+            yield self.at(model, node, f"{words}, it must be 4", help=_remedy(max(ranks.values())))
         elif not ranks:
             raise Unknown("neither the shape of the weights nor that of the input is known")
+
+
+def _remedy(rank: int) -> str:
+    if rank < 4:
+        return "give the map a width of 1: that is the same convolution on rows and columns"
+    return "give it to the host (--partition), or add up convolutions on rows and columns"

@@ -154,3 +154,9 @@ def test_severities_in_the_table_are_the_worst_that_a_rule_reports():
     for case in CASES:
         if case.rule != "SC-9":  # a warning that the target may turn into an error
             assert order.index(case.severity) <= order.index(BY_ID[case.rule].severity)
+
+
+def test_a_convolution_with_too_few_axes_is_told_otherwise_than_one_with_too_many():
+    said = {case.says: findings(case, case.bad())[0].help for case in CASES if case.rule == "CV-9"}
+    assert "width of 1" in said["rank 3"]
+    assert "--partition" in said["rank 5"]
