@@ -87,6 +87,9 @@ def dump_file(
 
 def _source_names(runner: HardwareRunner) -> dict[str, str]:
     """What the source calls the maps that are called otherwise, where that is no other map."""
+    from dlaconv.driver.map_sources import DERIVED_MARK
+
     maps = runner.network.maps | dict(runner.network.outputs)
     names = {name: str(runner.facts.get(name, {}).get("tensor", name)) for name in maps}
+    names = {name: wanted.removesuffix(DERIVED_MARK) for name, wanted in names.items()}
     return {name: wanted for name, wanted in names.items() if wanted not in maps}

@@ -193,7 +193,9 @@ def _classes(
         )
     if wanted is None and len(outputs) > 1:
         raise UsageError(
-            misfit(labels.file, f"the network has several outputs ({listed}): choose one")
+            misfit(
+                labels.file, f"the network has several outputs ({listed}): choose one by --output"
+            )
         )
     array = next(iter(outputs.values())) if wanted is None else outputs[wanted]
     sizes = [size for size in array.shape if size != 1]

@@ -12,6 +12,7 @@ from dlaconv.cli import run
 from dlaconv.errors import UnreadableError, UsageError, UserError
 from dlaconv.npz_writer import npz_writer
 from dlaconv.options import Options
+from tests.core.test_borders import channels_last
 from tests.core.test_partition import Converted, network
 from tests.core.test_schemas import validate
 from tests.networks import Style, chain
@@ -142,3 +143,13 @@ def test_rows_are_added_one_after_the_other(tmp_path):
     assert np.array_equal(found["c"], rows[..., 0])
     assert writer.arrays["c"] == {"shape": [4, 3], "dtype": "int16", "min": 0, "max": 22}
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_real_values_of_an_input_in_floating_point_have_its_name(tmp_path):
+    made = Converted(tmp_path, channels_last())
+    [fed] = made.report["io"]["inputs"]
+    inputs = {fed["name"]: made.samples.transpose(0, 3, 1, 2)}
+    dlaconv.dump(tmp_path / "net.dla.onnx", inputs, tmp_path / "maps.npz", as_float=True)
+    maps = np.load(tmp_path / "maps.npz")
+    assert fed["name"] in maps
+    assert not [name for name in maps if "derived" in name]
