@@ -221,10 +221,12 @@ class _Rewriter:
         holder, before = self._holder(source)
         after = self.groups.perm(result)
         left = _between(before, perm, after)
-        if is_identity(left):
-            self.held[result] = (holder, after)
+        same = holder if is_identity(left) else self.made.get((holder, left))
+        if same is not None:
+            self.held[result] = (same, after)
             self.dead.append(node)
             return
+        self.made[holder, left] = result
         node.replace_input_with(0, holder)
         node.attributes["perm"] = ir.AttrInt64s("perm", left)
         self._relabel(result, after)

@@ -323,3 +323,23 @@ def test_random_graphs_of_transposes_keep_their_values(data):
     before = transposes(run_pass(clean, model))
     after = run_pass([channels_first, clean], model)
     assert transposes(after) <= before + len(model.graph.inputs) + len(model.graph.outputs)
+
+
+@pytest.mark.parametrize("first", ["given", "made"])
+def test_a_transpose_that_is_there_is_not_made_again(first):
+    """The given one has the name that the other would get."""
+    net = Net(x=[1, 4, 6, 3])
+
+    def given():
+        name = "x/layout_0_3_1_2"
+        net.op("Transpose", "x", perm=[0, 3, 1, 2], out=name)
+        return net.op("MaxPool", name, kernel_shape=[2, 2], out="a")
+
+    def made():
+        turned = net.op("Transpose", net.op("Sigmoid", "x"), perm=[0, 3, 1, 2])
+        return net.op("MaxPool", turned, kernel_shape=[2, 2], out="b")
+
+    for build in (given, made) if first == "given" else (made, given):
+        build()
+    after = run_pass(channels_first, net.model("a", "b"))
+    assert ops(after).count("Transpose") == 1
