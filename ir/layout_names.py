@@ -42,6 +42,12 @@ def turned(name: str) -> Turned | None:
     return found if sorted(found.permutation) == list(range(len(axes))) else None
 
 
+def plain_name(name: str) -> str:
+    """The tensor that a map is named after, for messages; the map's own name if there is none."""
+    found = turned(name)
+    return name if found is None else found.stem
+
+
 def own_layout(name: str, shape: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     """The tensor that a map is named after, with its shape; what is given for maps as they are.
 

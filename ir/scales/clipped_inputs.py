@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from dlaconv.ir import dialect, provenance
+from dlaconv.ir.layout_names import plain_name
 from dlaconv.ir.pipeline import Context
 from dlaconv.ir.scales.cost import hardware_range
 from dlaconv.ir.scales.groups import Grouping
@@ -52,16 +53,21 @@ def warn_of_clipped_inputs(
     for name, (node, ours, source_s) in ends.items():
         if ours.share <= _WORTH_A_WARNING:
             continue
+        derived = (node.outputs[0].name or "") in context.derived
+        place = provenance.location(node, model)
+        if derived:  # the quantiser is ours, the input the user's
+            place = replace(place, layer=plain_name(name), op="")
+        clipped = "" if derived else f"; the source clips {source_s.share:.2%}"
         context.diagnostics.warning(
             "DLA211",
             "clipped-input",
-            f"{ours.share:.2%} of the calibration data of graph input {name!r} lie beyond "
-            f"{ours.low}..{ours.high} units of {ours.step:.6g}; the source clips "
-            f"{source_s.share:.2%}",
-            location=provenance.location(node, model),
+            f"{ours.share:.2%} of the calibration data of graph input {plain_name(name)!r} lie "
+            f"beyond {ours.low}..{ours.high} units of {ours.step:.6g}{clipped}",
+            location=place,
             help="check that the data are scaled as in training"
-            if source_s.share > ours.share / 2
-            else "use a scale policy or a source quantiser that covers them",
+            if not derived and source_s.share > ours.share / 2
+            else "--scale-policy ceil covers them"
+            + ("" if derived else ", or a quantiser of the source that does"),
         )
 
 

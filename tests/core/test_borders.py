@@ -202,3 +202,29 @@ def test_a_result_that_the_host_turns_is_called_an_output():
         "t": "the input is turned from NHWC to NCHW",
         "y": "the output is turned from NCHW to NHWC",
     }
+
+
+def test_findings_name_the_network_s_own_input(tmp_path):
+    """Values that a power of two does not hold, and no data at all."""
+    network = channels_last()
+    network.graph.node[0].output[0] = network.graph.node[1].input[0] = "image/layout_0_3_1_2"
+    images = Converted(tmp_path, network).samples
+    images[:, 0, 0] = 1.0
+    model, target = tmp_path / "net.onnx", tmp_path / "again.dla.onnx"
+    options = dlaconv.Options(calibrate=list(images[:, None]))
+    [found] = [
+        item
+        for item in dlaconv.convert(model, target, options=options).diagnostics
+        if item.rule == "DLA211"
+    ]
+    assert "graph input 'image' lie beyond" in found.message
+    assert (found.location.layer, found.location.op) == ("image", "")
+    assert "--scale-policy ceil" in found.help
+    ceiled = dlaconv.Options(calibrate=list(images[:, None]), policy="ceil")
+    again = dlaconv.convert(model, target, options=ceiled)
+    assert "DLA211" not in {item.rule for item in again.diagnostics}
+    with pytest.raises(ConversionError) as caught:
+        dlaconv.convert(model, target)
+    [lacking] = [item for item in caught.value.diagnostics if item.rule == "DLA205"]
+    assert "'image'" in lacking.message
+    assert "layout" not in lacking.message

@@ -25,6 +25,7 @@ from dlaconv.ir.graph import (
     sole_consumer,
 )
 from dlaconv.ir.layers import ACTIVATIONS, PIPELINED, ROUNDING, SAME_SCALE
+from dlaconv.ir.layout_names import plain_name
 from dlaconv.ir.overrides import Entry
 from dlaconv.ir.passes.maps.overridden_ranges import overridden_ranges
 from dlaconv.ir.passes.maps.pipelined_activations import PRODUCERS
@@ -84,7 +85,7 @@ def derive_maps(model: ir.Model, context: Context) -> None:
         raise ConversionError([*context.diagnostics, _no_range(missing, model)])
     bounded = [value for value in raw if (value.name or "") in context.bounded]
     if bounded:
-        names = ", ".join(repr(value.name) for value in bounded)
+        names = ", ".join(repr(plain_name(value.name or "")) for value in bounded)
         context.diagnostics.warning(
             "DLA207",
             "interval-bound",
@@ -275,7 +276,7 @@ def _move_output(old: ir.Value, new: ir.Value) -> None:
 
 def _no_range(values: list[ir.Value], model: ir.Model) -> Diagnostic:
     """One diagnostic for the whole network: in a float one every map lacks a range."""
-    named = listed([repr(value.name) for value in values])
+    named = listed([repr(plain_name(value.name or "")) for value in values])
     return Diagnostic(
         "DLA205",
         "unknown-range",
