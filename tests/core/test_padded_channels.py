@@ -202,3 +202,18 @@ def test_padding_of_outputs_is_named_where_it_helps_alone(kind, tmp_path):
     assert helps == (kind != "transpose")
     assert ("--pad-outputs" in remedy) == helps
     assert ("let the host do it" in remedy) != helps
+
+
+def test_padding_of_outputs_is_not_named_where_a_transpose_ends_the_network(tmp_path):
+    model = ending(
+        helper.make_node("Conv", ["x", "w"], ["v"]),
+        helper.make_node("Transpose", ["v"], ["y"], perm=[0, 2, 3, 1]),
+        weights=[("w", (3, 16, 1, 1))],
+    )
+    onnx.save(model, tmp_path / "net.onnx")
+    for pad in (False, True):
+        options = Options(calibrate="random", verify=False, pad_outputs=pad)
+        found = dlaconv.convert(tmp_path / "net.onnx", frontend="onnx", options=options).diagnostics
+        remedies = [item.help for item in found if item.rule == "IO-3"]
+        assert len(remedies) == 2
+        assert not any("--pad-outputs" in remedy for remedy in remedies)

@@ -10,6 +10,7 @@ from dlaconv.backends.access.model import AccessModel
 from dlaconv.backends.access.rules.rule import Rule
 from dlaconv.backends.access.rules.wording import span, within
 from dlaconv.diagnostics import Diagnostic, Severity
+from dlaconv.ir.graph import consumers
 from dlaconv.ir.passes.legal.channel_kinds import Kind, classify
 
 _MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "MatMul", "ReduceSum")
@@ -51,13 +52,14 @@ class UnalignedChannels(Rule):
             padded = -(-channels // multiple) * multiple
             final = value in model.final_maps
             kind = classify(node).kind
-            if kind is Kind.MIXED and node.op_type in _MOVING:
+            if _moves(node):
                 remedy = _instead(node, final=final)
             elif padded > limits[1]:
                 remedy = ""
             else:
                 remedy = f"pad it to {padded} channels with zeros"
-                if final and kind not in {Kind.MIXED, Kind.HOST}:
+                mixed = kind in {Kind.MIXED, Kind.HOST} or any(map(_moves, consumers(value)))
+                if final and not mixed:
                     remedy += "; --pad-outputs does it when converting"
             yield self.finding(
                 model.location(value),
@@ -66,6 +68,11 @@ class UnalignedChannels(Rule):
                 severity=Severity.WARNING if final else None,
                 help=remedy,
             )
+
+
+def _moves(node: ir.Node) -> bool:
+    """True if a node makes channels of other axes, so that padding stops before it."""
+    return node.op_type in _MOVING and classify(node).kind is Kind.MIXED
 
 
 def _instead(node: ir.Node, *, final: bool) -> str:
