@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -170,12 +170,34 @@ def _more(parts: Sequence[Part], context: Context) -> dict[str, str]:
         if part.side != ACCELERATOR:
             continue
         padded, tried = part.model.clone(), Fresh(context.target, legalise=context.legalise)
-        known = {node.outputs[0].name for node in padded.graph}
+        known = {node.outputs[0].name or "" for node in padded.graph}
         for step in PADDING:
             step(padded, tried)
         problems = for_the_host(padded, context.target, tried.blocked, padded=True)
-        found |= {name: why for name, why in problems.items() if name in known}
+        made = {node.outputs[0].name or "": node for node in padded.graph}
+        for name, why in problems.items():
+            found.setdefault(name if name in known else _cause(made.get(name), known), why)
+    found.pop("", None)
     return found
+
+
+def _cause(node: ir.Node | None, known: Collection[str]) -> str:
+    """The nearest node of the network before one that padding has made, else behind it."""
+    from dlaconv.ir.graph import producer, sole_consumer
+
+    def before(node: ir.Node) -> ir.Node | None:
+        return producer(node.inputs[0])
+
+    def behind(node: ir.Node) -> ir.Node | None:
+        return sole_consumer(node.outputs[0])
+
+    for step in (before, behind):
+        found = node
+        while found is not None and found.outputs[0].name not in known:
+            found = step(found)
+        if found is not None:
+            return found.outputs[0].name or ""
+    return ""
 
 
 def _row(node: ir.Node, reason: str) -> dict[str, str]:

@@ -304,3 +304,36 @@ def test_the_command_line_runs_a_network_that_was_cut(tmp_path, dlaconv):
     )  # fmt: skip
     assert shown.code == 0
     assert np.array_equal(np.load(tmp_path / "y.npz")["y"], made.got())
+
+
+def test_what_padding_makes_of_an_operator_brings_it_to_the_host(tmp_path):
+    """A Clip becomes a layer once its part is padded, whose channels are no whole groups."""
+    rng = np.random.default_rng(4)
+    arrays = {
+        "v": rng.normal(size=(C, C, 3, 3)) / 12, "w": rng.normal(size=(8, C, 1, 1)),
+        "d": np.ones((8, 1, 1, 1)), "low": 0.0, "high": 6.0,
+    }  # fmt: skip
+    constants = [
+        numpy_helper.from_array(np.asarray(array, np.float32), name)
+        for name, array in arrays.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["c"], name="first", pads=[1] * 4),
+        helper.make_node("Conv", ["c", "w"], ["n"], name="narrow"),
+        helper.make_node("Clip", ["n", "low", "high"], ["k"], name="clip"),
+        helper.make_node("Conv", ["k", "d"], ["e"], name="scale", group=8),
+        helper.make_node("Tanh", ["e"], ["t"], name="tanh"),
+        helper.make_node("Concat", ["e", "t"], ["y"], name="rows", axis=2),
+    ]
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("x", 1, [1, C, 6, 6])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        constants,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    made = Converted(tmp_path, model, partition=True)
+    reasons = {row["layer"]: row["reason"] for row in made.report["host"]}
+    assert reasons["clip"].startswith("IO-3: map 'clip/conv' has 8 channels")
+    assert made.report["verification"]["passed"]
+    assert qsnr(made.expected(), made.got()) > 25
