@@ -98,6 +98,9 @@ def find_source(
         if place is not None and place.stem in known:
             fitted = dense if place.sizes else own
             return MapSource(place.stem, layout, place.permutation, place.sizes, fitted)
+    if wanted != name and turned(name) is not None and not wanted.endswith(DERIVED_MARK):
+        # rounded before it is turned: the source may have only the end of that
+        return find_source(name, {k: v for k, v in fact.items() if k != "tensor"}, shape, known)
     return None
 
 

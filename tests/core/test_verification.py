@@ -6,7 +6,7 @@ import pytest
 import dlaconv
 from dlaconv.driver.facts import gain_error
 from dlaconv.driver.float_noise import settle_signs
-from dlaconv.driver.map_sources import with_moved_errors
+from dlaconv.driver.map_sources import find_source, with_moved_errors
 from dlaconv.driver.verification import Verification
 from dlaconv.ir.compare import Comparison, MapRow
 from dlaconv.ir.layers import Map
@@ -207,3 +207,12 @@ def test_a_lost_clip_comes_with_advice_that_keeps_it(clip, output, advice):
     [finding] = found.diagnostics()
     assert finding.rule == "DLA904"
     assert advice in finding.help
+
+
+def test_an_input_that_is_rounded_before_it_is_turned_is_compared_too():
+    fact = {"tensor": "image/quantised"}
+    found = find_source("pixels/layout_0_3_1_2", fact, (1, 1, 8, 8), {"image", "pixels"})
+    assert found is not None
+    assert (found.name, found.permutation) == ("pixels", (0, 3, 1, 2))
+    derived = {"tensor": "pixels/layout_0_3_1_2/derived/out"}
+    assert find_source("pixels/layout_0_3_1_2", derived, (1, 1, 8, 8), {"pixels"}) is None
