@@ -94,7 +94,7 @@ def cut_network(
     Raises:
         ConversionError: if nothing would be left for the accelerator.
     """
-    from dlaconv.ir.macs import macs
+    from dlaconv.ir.macs import total_macs
     from dlaconv.ir.partition import ACCELERATOR, Part, cut, endings
 
     host = {} if partition is False else endings(model)
@@ -115,12 +115,14 @@ def cut_network(
         raise ConversionError([*context.diagnostics, _nothing_left(model, reasons)])
     reasons |= turned(model, reasons, context.target)
     nodes = [node for node in model.graph if node.outputs[0].name in reasons]
+    rewritten = total_macs(model.graph)  # rewrites add multiplications on both sides
+    share = total_macs(nodes) / rewritten if rewritten else 0.0
     return CutNetwork(
         model,
         parts,
         [_row(node, reasons[node.outputs[0].name or ""]) for node in nodes],
         source_macs,
-        sum(map(macs, nodes)),
+        round(source_macs * share),
     )
 
 

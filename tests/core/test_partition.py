@@ -337,3 +337,25 @@ def test_what_padding_makes_of_an_operator_brings_it_to_the_host(tmp_path):
     assert reasons["clip"].startswith("IO-3: map 'clip/conv' has 8 channels")
     assert made.report["verification"]["passed"]
     assert qsnr(made.expected(), made.got()) > 25
+
+
+def test_the_share_of_the_host_is_that_of_the_rewritten_network(tmp_path):
+    """Rewrites add multiplications by zero, on both sides."""
+    rng = np.random.default_rng(3)
+    weights = {"v": rng.normal(size=(C, C, 3, 3)) / 12, "w": rng.normal(size=(C, C // 4, 3, 3)) / 6}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["g"], name="grouped", strides=[3, 3], group=4),
+        helper.make_node("Conv", ["g", "v"], ["y"], name="last", pads=[1] * 4),
+    ]
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("x", 1, [1, C, 10, 10])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(a.astype(np.float32), name) for name, a in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    made = Converted(tmp_path, model, partition=True)
+    assert [row["layer"] for row in made.report["host"]] == ["grouped"]
+    macs = made.report["summary"]["macs"]
+    assert macs["source"] == 9 * C * (C + C // 4) * 9
+    assert macs["host"] == macs["source"] // 2
