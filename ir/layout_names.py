@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+"""Permutations of pictures: channels first, channels last."""
 MARK = "/layout_"
 """Between the name of the tensor and how its values are permuted."""
 

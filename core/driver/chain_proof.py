@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dlaconv.driver.chain import read_chain
 from dlaconv.driver.comparing import foreign, unrelated_files
-from dlaconv.driver.facts import real_range
-from dlaconv.driver.map_sources import seam_sources
-from dlaconv.driver.pixels import let_take_pixels, pixels_in
-from dlaconv.driver.reading import input_shapes, load_target
-from dlaconv.driver.running import ChainRunner, HardwareRunner
+from dlaconv.driver.pixels import let_take_pixels
+from dlaconv.driver.proof import drawn_inputs, require_quantised
+from dlaconv.driver.reading import input_shapes, load_target, take_one_sample
+from dlaconv.driver.running import ChainRunner, stacked
 from dlaconv.driver.samples import open_all
 from dlaconv.driver.sources import Source, as_converted
 from dlaconv.driver.verification import Verification, verify_network
 from dlaconv.errors import UsageError
-from dlaconv.ir.pixels import LARGEST
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
     from dlaconv.preprocessing import Preprocessing
@@ -51,26 +43,31 @@ def verify_chain(
     opened = as_converted(source, report, target, plugins)
     model = opened.read().model
     runner = ChainRunner(read_chain(report), report, hardware, fetch="seams")
-    let_take_pixels(model, runner.all_facts)
+    parts = [(part.network, part.facts) for part in runner.hardware]
     if problems := foreign(model, runner):
         raise UsageError(unrelated_files(problem, report) for problem in problems)
-    shapes = input_shapes(model, runner.static_shapes)
+    require_quantised(model, parts, report)
+    take_one_sample(model, target)
+    let_take_pixels(model, runner.all_facts)
+    shapes = runner.static_shapes
     if inputs is not None:
-        data, described = open_all(inputs, shapes, images, runner.all_facts).data, str(inputs)
+        data = open_all(inputs, input_shapes(model, shapes), images, runner.all_facts).data
+        described = str(inputs)
     else:
-        data, described = _drawn(model, runner, samples, seed), f"random inputs, seed {seed}"
-    seams = [runner.run(feeds) for feeds in data]
+        data = drawn_inputs(model, parts, shapes, samples, seed)
+        described = f"random inputs, seed {seed}"
+    handed = stacked(map(runner.run, data))
     found = [
         verify_network(
             model,
-            part.network,
-            part.facts,
+            network,
+            facts,
             data,
             hardware,
             described=described,
-            fed=_handed(part, seams),
+            fed={s.name: handed[s.name] for s in network.inputs if s.name in handed},
         )
-        for part in runner.hardware
+        for network, facts in parts
     ]
     if not any(item.rows for item in found):
         raise UsageError(
@@ -84,36 +81,3 @@ def verify_chain(
         unmatched=tuple(name for item in found for name in item.unmatched if name not in ends),
         source_options=opened.words,
     )
-
-
-def _handed(
-    part: HardwareRunner, seams: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    names = [stored.name for stored in part.network.inputs if stored.name in seams[0]]
-    return {name: np.concatenate([values[name] for values in seams]) for name in names}
-
-
-def _drawn(model: ir.Model, runner: ChainRunner, samples: int, seed: int) -> Dataset:
-    """Random samples of the graph inputs, within the ranges of the parts that they are fed to."""
-    from dlaconv.ir.calibration.dataset import Stacked
-    from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
-
-    pixels = pixels_in(*runner.all_facts)
-    ranges = {
-        value.name or "": quantised_range(value) or (-1.0, 1.0) for value in model.graph.inputs
-    }
-    for part in runner.hardware:
-        stored = {item.name: item for item in part.network.inputs}
-        shapes_fed = {name: item.shape for name, item in stored.items()}
-        turned = seam_sources(shapes_fed, model, part.facts)
-        for name, item in stored.items():
-            own = turned[name].name if name in turned else name
-            if own in ranges:
-                ranges[own] = real_range(item, part.facts)
-    ranges |= dict.fromkeys(pixels, (0.0, float(LARGEST)))
-    shapes = {
-        name: tuple(size or 1 for size in shape or (1,))
-        for name, shape in input_shapes(model, runner.static_shapes).items()
-    }
-    drawn = random_inputs_of(shapes, ranges, samples, seed)
-    return Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})

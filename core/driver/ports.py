@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dlaconv.driver.facts import fed_range
 from dlaconv.driver.pixels import KEY, as_words
 from dlaconv.ir.graph import ints_attribute
+from dlaconv.ir.layout_names import TO_NCHW, TO_NHWC
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from dlaconv.ir.layers import Layer, Map, Network
 
 _IMAGE_RANK = 4
-_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 def fed_ports(part: AcceleratorPart, whole: ir.Model | None) -> list[dict[str, Any]]:
@@ -44,14 +44,14 @@ def returned_ports(part: AcceleratorPart) -> list[dict[str, Any]]:
 def _input_layout(stored: Map, network: Network) -> str:
     """NHWC if the network begins by turning the map into NCHW."""
     readers = [layer for layer in network.layers if stored in layer.inputs]
-    turned = bool(readers) and all(_permutation(layer) == _TO_NCHW for layer in readers)
+    turned = bool(readers) and all(_permutation(layer) == TO_NCHW for layer in readers)
     return _layout(stored, turned=turned)
 
 
 def _output_layout(stored: Map, network: Network) -> str:
     """NHWC if the network ends by turning the map into NHWC."""
     makers = [layer for layer in network.layers if layer.output == stored]
-    turned = bool(makers) and _permutation(makers[-1]) == _TO_NHWC
+    turned = bool(makers) and _permutation(makers[-1]) == TO_NHWC
     return _layout(stored, turned=turned)
 
 

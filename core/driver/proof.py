@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dlaconv.driver.facts import Facts
     from dlaconv.driver.verification import Verification
+    from dlaconv.ir.calibration.dataset import Dataset
     from dlaconv.ir.layers import Network
     from dlaconv.options import Hardware
     from dlaconv.plugins import Plugins
@@ -62,11 +63,7 @@ def verify_files(
     plugins: Plugins,
 ) -> Verification:
     """Compares a converted file with its source; see `dlaconv.verify`."""
-    from dlaconv.driver.map_sources import seam_sources
-    from dlaconv.ir.calibration.dataset import Stacked
-    from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
     from dlaconv.ir.pixel_graphs import let_take_pixels
-    from dlaconv.ir.pixels import LARGEST
 
     target = load_target(hardware.target)
     opened = as_converted(source, converted, target, plugins)
@@ -85,30 +82,14 @@ def verify_files(
             )
             for problem in problems
         )
-    _require_quantised(model, network, facts, converted)
+    require_quantised(model, [(network, facts)], converted)
     take_one_sample(model, target)
     let_take_pixels(model, pixels)
     if inputs is not None:
         fed = open_all(inputs, input_shapes(model, shapes), images, [facts]).data
         described = str(inputs)
     else:
-        turned = {name: place.name for name, place in seam_sources(shapes, model, facts).items()}
-        ranges = {
-            turned.get(stored.name, stored.name): real_range(stored, facts)
-            for stored in network.inputs
-        }
-        for value in model.graph.inputs:  # of two quantisers the file has but one
-            if value.name in pixels:
-                ranges[value.name] = (0.0, float(LARGEST))
-            elif value.name in ranges and (ends := quantised_range(value)) is not None:
-                low, high = ranges[value.name]
-                ranges[value.name] = min(low, ends[0]), max(high, ends[1])
-        for name, shape in _other_inputs(model, shapes).items():
-            shapes[name] = shape
-            ranges.setdefault(name, (-1.0, 1.0))
-        shapes = {name: shapes[name] for name in _names_of(model.graph.inputs)}
-        drawn = random_inputs_of(shapes, ranges, samples, seed)
-        fed = Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})
+        fed = drawn_inputs(model, [(network, facts)], shapes, samples, seed)
         described = f"random inputs, seed {seed}"
     found = verify_network(model, network, facts, fed, hardware, described=described)
     found.source_options = opened.words
@@ -125,13 +106,68 @@ def verify_files(
     return found
 
 
-def _require_quantised(source: ir.Model, network: Network, facts: Facts, converted: Path) -> None:
-    """A source in floating point has no integers that a file could have kept."""
+def drawn_inputs(
+    model: ir.Model,
+    parts: Sequence[tuple[Network, Facts]],
+    shapes: Mapping[str, tuple[int, ...]],
+    samples: int,
+    seed: int,
+) -> Dataset:
+    """Random samples of the graph inputs, within the ranges of what they are fed to.
+
+    Args:
+        model: the source.
+        parts: the converted files, each with what it says of its maps.
+        shapes: shapes of graph inputs that these say.
+        samples: number of samples.
+        seed: of the generator.
+    """
+    from dlaconv.driver.map_sources import seam_sources
+    from dlaconv.ir.calibration.dataset import Stacked
+    from dlaconv.ir.calibration.samples import quantised_range, random_inputs_of
+    from dlaconv.ir.pixels import LARGEST
+
+    pixels = pixels_in(*(facts for _, facts in parts))
+    ranges: dict[str, tuple[float, float]] = {}
+    for network, facts in parts:
+        given = {stored.name: stored for stored in network.inputs}
+        fed_shapes = {name: stored.shape for name, stored in given.items()}
+        turned = seam_sources(fed_shapes, model, facts)
+        for name, stored in given.items():
+            ranges[turned[name].name if name in turned else name] = real_range(stored, facts)
+    for value in model.graph.inputs:  # of two quantisers the file has but one
+        name = value.name or ""
+        if name in pixels:
+            ranges[name] = (0.0, float(LARGEST))
+        elif name in ranges and (ends := quantised_range(value)) is not None:
+            low, high = ranges[name]
+            ranges[name] = min(low, ends[0]), max(high, ends[1])
+        ranges.setdefault(name, (-1.0, 1.0))  # a later part's, or nothing reads it
+    known = {
+        name: tuple(1 if size is None else size for size in shape or ())
+        for name, shape in input_shapes(model, shapes).items()
+    }
+    drawn = random_inputs_of(known, ranges, samples, seed)
+    return Stacked(drawn | {name: drawn[name].round() for name in pixels if name in drawn})
+
+
+def require_quantised(
+    source: ir.Model, parts: Iterable[tuple[Network, Facts]], converted: Path
+) -> None:
+    """A source in floating point has no integers that a file could have kept.
+
+    Raises:
+        UsageError: if the files have kept some.
+    """
     from dlaconv.ir import dialect
     from dlaconv.ir.layers import ROUNDING
 
-    computed = [layer.output.name for layer in network.layers if layer.op in ROUNDING]
-    kept = [name for name in computed if facts.get(name, {}).get("class") in _KEPT]
+    kept = [
+        layer.output.name
+        for network, facts in parts
+        for layer in network.layers
+        if layer.op in ROUNDING and facts.get(layer.output.name, {}).get("class") in _KEPT
+    ]
     quantised = any(dialect.rounds(node) for node in source.graph)
     if kept and not quantised:
         raise UsageError(
@@ -166,21 +202,6 @@ def unrelated(
             yield f"graph input {name!r} has shape {shown}, {list(wanted)} in the source"
     for name in sorted(set(shapes) - set(_names_of(source.graph.inputs)) - set(seams)):
         yield f"the source has no graph input {name!r}"
-
-
-def _other_inputs(
-    source: ir.Model, known: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Graph inputs that the file does not have, with any shape that they can have.
-
-    Nothing reads them, or the file is a later part of a network that was cut.
-    """
-    found = {}
-    for value in source.graph.inputs:
-        if value.name not in known:
-            dims = value.shape or ()
-            found[value.name or ""] = tuple(d if isinstance(d, int) else 1 for d in dims)
-    return found
 
 
 def _names_of(values: Iterable[ir.Value]) -> list[str]:

@@ -17,7 +17,7 @@ from dlaconv.driver.chain import read_chain
 from dlaconv.driver.facts import channel_ratios, quantise_inputs, real_step
 from dlaconv.driver.map_sources import MapSource, find_source, value_names
 from dlaconv.driver.reading import load_target, take_shapes
-from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable
+from dlaconv.driver.running import ChainRunner, HardwareRunner, not_computable, stacked
 from dlaconv.driver.sources import Source, open_source
 from dlaconv.driver.verification import verify_network
 from dlaconv.ir.channel_errors import decibels
@@ -214,7 +214,7 @@ class _Trial:
     def _stored(self, data: Dataset) -> list[tuple[Arrays, Arrays]]:
         """Real values of each sample's maps: of each layer alone, and within the network."""
         found: list[tuple[Arrays, Arrays]] = [({}, {}) for _ in range(len(data))]
-        seams = [self.runner.run(feeds) for feeds in data]
+        seams = stacked(map(self.runner.run, data))
         for part in self.runner.hardware:
             counts: dict[str, int] = {}
 
@@ -235,11 +235,7 @@ class _Trial:
                     whole[name] = (got * unit).astype(np.float32)
 
             inputs = [stored.name for stored in part.network.inputs]
-            fed = {
-                name: np.concatenate([values[name] for values in seams])
-                for name in inputs
-                if name not in data.names
-            }
+            fed = {name: seams[name] for name in inputs if name not in data.names}
             verify_network(
                 self.model,
                 part.network,

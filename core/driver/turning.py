@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from dlaconv.ir.layout_names import TO_NCHW, TO_NHWC
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -12,10 +14,9 @@ if TYPE_CHECKING:
 
 _RULE = "IO-3"
 _IMAGE_RANK = 4
-_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _NAMES: Mapping[tuple[int, ...], str] = {
-    _TO_NCHW: "turned from NHWC to NCHW",
-    _TO_NHWC: "turned from NCHW to NHWC",
+    TO_NCHW: "turned from NHWC to NCHW",
+    TO_NHWC: "turned from NCHW to NHWC",
 }
 
 
@@ -71,7 +72,7 @@ def _what(node: ir.Node) -> str:
     elif len(before) == len(after) == _IMAGE_RANK:
         n, *rest = before
         if after == (n, 1, *rest[:2]):
-            perm = _TO_NCHW
+            perm = TO_NCHW
         elif before == (n, 1, *after[1:3]):
-            perm = _TO_NHWC
+            perm = TO_NHWC
     return _NAMES.get(perm, "rearranged")

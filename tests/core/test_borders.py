@@ -142,6 +142,14 @@ def test_all_parts_of_a_network_are_verified_with_one_call(made):
     assert found.samples == 8
 
 
+def test_parts_of_a_source_with_a_fixed_batch_are_verified_on_single_samples(tmp_path):
+    model = channels_last()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    made = Converted(tmp_path, model, shapes={"image": (1, 8, 10, 3)})
+    for file in ("net.dla.onnx", "net.dla.json"):
+        assert dlaconv.verify(made.source, tmp_path / file).passed
+
+
 def test_the_comparison_of_a_conversion_is_with_the_source_itself(made):
     assert made.report["verification"]["passed"]
     layers = {row["layer"] for row in made.report["verification"]["maps"]}
